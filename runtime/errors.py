@@ -13,3 +13,15 @@ class ImageError(PysupError):
 
 class UserError(PysupError):
     """A user or group can't be found in the image."""
+
+
+class LaunchError(PysupError):
+    """A run could not be started. `transient` where the same plan may work on another try by another launcher."""
+
+    def __init__(self, message: str, exit_status: int = 125) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+class LauncherLost(LaunchError):
+    """The launcher died before it answered."""

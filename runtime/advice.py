@@ -1,0 +1,55 @@
+"""What a failed step means for the user, and what to do: the second half of a launch error's one line."""
+
+import errno
+import os
+
+from runtime import plan
+
+_FULL = "the file system is full: make room, or use another one with --state"
+_ANYWHERE = {
+    errno.EPERM: "not permitted: pysup needs root with CAP_SYS_ADMIN",
+    errno.ENOSYS: "this kernel lacks the system call: Linux 5.15 or newer is needed",
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: "the disk quota is used up: make room, or use another file system with --state",
+    errno.ENOMEM: "the kernel is out of memory",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
+    errno.ENFILE: "the system's file table is full: raise fs.file-max",
+}
+_CLONE = {
+    errno.EAGAIN: "no more processes: raise kernel.pid_max, ulimit -u, or the pids limit of pysup's cgroup",
+    errno.ENOSPC: "no more namespaces: raise the limits in /proc/sys/user",
+}
+_STEPS: dict[tuple[type, int], str] = {
+    (
+        plan.Exec,
+        errno.ENOENT,
+    ): "not found in the image: check cmd and PATH, or the interpreter that its first line names",
+    (plan.Exec, errno.ENOTDIR): "not found in the image: a part of the path is no directory",
+    (
+        plan.Exec,
+        errno.EACCES,
+    ): "not executable: it lacks the x bit, is a directory, or lies where the user can't reach it",
+    (plan.Exec, errno.ENOEXEC): "not executable: neither a program of this machine's kind nor a script with #!",
+    (plan.Exec, errno.E2BIG): "arguments and environment are too long",
+    (plan.Exec, errno.ELOOP): "too many symbolic links on the way",
+    (plan.Exec, errno.EAGAIN): "the user has as many processes as its nproc limit allows",
+    (plan.MakeDirectories, errno.EEXIST): "the directory is in use or was left behind",
+    (plan.MountOverlay, errno.EINVAL): (
+        "overlayfs does not take these directories: the upper can't be on overlay, NFS or FAT; use --state or storage: memory"
+    ),
+    (plan.MountOverlay, errno.ENOENT): "the image or the container's directory is gone",
+    (plan.MountOverlay, errno.EBUSY): "another mount uses this upper",
+    (plan.MountOverlay, errno.ENODEV): "this kernel has no overlayfs",
+    (plan.MountOverlay, errno.ELOOP): "the image lies on too many overlays: copy it to a plain file system",
+    (plan.EnterWorkdir, errno.ELOOP): "leads through a magic link of /proc, which is refused",
+    (plan.EnterWorkdir, errno.ENOTDIR): "not a directory in the image",
+    (plan.MakeWorkdir, errno.ENOTDIR): "a part of the path is no directory in the image",
+    (plan.SetRlimit, errno.EPERM): "above the hard limit that pysup itself runs under",
+    (plan.DieWithSupervisor, errno.ESRCH): "the supervisor is gone",
+}
+
+
+def advise(step: plan.Step | None, code: int) -> str:
+    """What error `code` of `step` means; None stands for clone itself."""
+    specific = _CLONE.get(code) if step is None else _STEPS.get((type(step), code))
+    return specific or _ANYWHERE.get(code) or os.strerror(code).lower()

@@ -1,0 +1,74 @@
+"""From what a container is to be (`ContainerConfig`) to the plan of a run: the steps of each room, in their one right order.
+
+Two orders matter beyond the obvious. What needs root's powers comes before they are dropped; and the limits that could starve
+the child itself (descriptors, address space, processes) are set after everything that needs descriptors, memory or a fork.
+"""
+
+import os
+
+from runtime import network, plan, rootfs, security
+from runtime.config import DEFAULT_PATH, ContainerConfig
+from runtime.errors import ImageError
+
+RLIMITS = (
+    "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime".split()
+)  # by number: include/uapi/asm-generic/resource.h
+
+
+def build_plan(config: ContainerConfig) -> plan.Plan:
+    """The plan of a run. ImageError if the image's root directory can't be read."""
+    root = _root_of(config.lowers[0])
+    prologue = rootfs.prologue(config, root)
+    steps: list[plan.Step] = [
+        *prologue,
+        plan.TakeStdio(),
+        plan.NewSession(terminal=config.terminal and not config.init),
+        *rootfs.steps(config, root),
+        plan.SetHostname(config.hostname),
+        *network.steps(config),
+        *_workdir(config.workdir),
+        *security.bounding(config),
+        *_init(config),
+        *(plan.SetRlimit(number, RLIMITS[number], soft, hard) for number, soft, hard in config.rlimits),
+        *security.identity(config),
+        plan.SetUmask(config.umask),
+        plan.DieWithSupervisor(),
+        plan.CloseDescriptors(),
+        plan.Exec(candidates(config.argv[0], dict(config.env).get("PATH", DEFAULT_PATH)), config.argv, config.env),
+    ]
+    return plan.Plan(
+        id=config.id,
+        directory=config.directory if prologue else None,
+        keep=config.keep,
+        network=config.network,
+        terminal=config.terminal,
+        prologue=len(prologue),
+        steps=tuple(steps),
+        owner=(config.user.uid, config.user.gid),
+    )
+
+
+def _root_of(lower: str) -> os.stat_result:
+    try:
+        return os.stat(lower)
+    except OSError as error:
+        raise ImageError(f"image {lower}: {error.strerror}") from error
+
+
+def _workdir(path: str) -> list[plan.Step]:
+    """Entered while still root, as runc does: a user's service may start in a directory that user can't list."""
+    return [] if path == "/" else [plan.MakeWorkdir(path), plan.EnterWorkdir(path)]
+
+
+def _init(config: ContainerConfig) -> list[plan.Step]:
+    if not config.init:
+        return []
+    init_capabilities = config.capabilities
+    return [plan.DieWithSupervisor(), plan.ForkInit(init_capabilities), plan.NewSession(config.terminal)]
+
+
+def candidates(program: str, path: str) -> tuple[str, ...]:
+    """Where execvp(3) would look: the word itself if it has a slash, else each directory of PATH."""
+    if "/" in program:
+        return (program,)
+    return tuple(f"{directory.rstrip('/') or '.'}/{program}" for directory in path.split(":"))

@@ -1,0 +1,41 @@
+"""What one container is to be, resolved: OCI words, no syntax, nothing left to look up.
+
+A front (the supervisor's spec, `pysup run`, an OCI config.json) fills it in; `build.py` turns it into a plan.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runtime.users import User
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Network(StrEnum):
+    HOST = "host"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerConfig:
+    """One container. Paths are the host's; `workdir` and argv belong to the image."""
+
+    id: str
+    label: str  # stack/id: the overlay's source in the container's mount table, by which a sweep knows its strays
+    lowers: tuple[str, ...]  # the image's layers, uppermost first
+    directory: str  # of this container's own: upper, work and merged are made in it
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str = "/"
+    user: User
+    hostname: str
+    memory_bytes: int | None = None  # the upper lives in a tmpfs of this size; None: on disk, in `directory`
+    keep: bool = False  # the upper outlives the run
+    network: Network = Network.HOST
+    init: bool = False
+    terminal: bool = False
+    capabilities: int = 0  # bit mask, capabilities(7)
+    privileged: bool = False
+    umask: int = 0o022
+    rlimits: tuple[tuple[int, int, int], ...] = ()  # (resource, soft, hard); -1 is unlimited
+    resolv_conf: bytes | None = None  # contents of /etc/resolv.conf; None leaves the image's

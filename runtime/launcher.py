@@ -1,0 +1,136 @@
+"""The launcher: a small process with one thread that clones containers on behalf of the supervisor.
+
+A fork copies the page tables of who forks, and a fork of a process with threads, a heap and a loop is unsafe; so the supervisor
+never forks, and this process is kept small: a bare interpreter (isolated, no site-packages) that imports what is named below,
+and whose objects are frozen out of the garbage collector's sight. With CLONE_PARENT its children are the supervisor's.
+
+It lives in a mount namespace of its own, pruned of everything: the root is an empty tmpfs, to which the supervisor attaches
+the directories of images and state, at the same paths as on the host. Every container's namespace is a copy of that one, so a
+clone costs the same on a host with 1,000 mounts.
+
+Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
+
+    request: u8 operation, u8 flags, u16 -, u32 id, u64 clone flags | payload, descriptors by SCM_RIGHTS
+      START   payload: a program; descriptors: failure pipe, stdin, stdout, stderr, more as the program says
+      REMOVE  payload: a path; the tree is removed
+      ATTACH  payload: a path; descriptor: a detached mount that goes there
+    reply: u32 id, i32 pid, 0 or -errno, i32 index of the call that failed or -1
+
+A payload over INLINE_MAX bytes comes in a memfd, the last descriptor (flag IN_MEMFD). End of file means: the supervisor is gone.
+"""
+
+import errno
+import gc
+import os
+import struct
+
+import _socket
+
+from runtime import child, linux, program, remove
+
+START, REMOVE, ATTACH = 1, 2, 3
+IN_MEMFD = 1
+REQUEST = struct.Struct("=BBHIQ")
+REPLY = struct.Struct("=Iii")
+INLINE_MAX = 64 << 10
+DESCRIPTORS_MAX = 16
+CONTROL, SUPERVISOR = 10, 11  # the descriptors it is started with: its socket, and a pidfd of the supervisor
+SCRATCH = "/.scratch"
+
+_CLONE_ARGS = bytearray(linux.CLONE_ARGS.size)
+_buffer = bytearray(REQUEST.size + INLINE_MAX)
+
+
+def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
+    """Become the launcher; returns when the supervisor has closed the socket. `state` is any directory of ours."""
+    linux.prctl(linux.PR_SET_PDEATHSIG, linux.SIGKILL)
+    # Not dumpable: nothing in a container may look into this memory, or at the program it runs (proc(5), ptrace(2)).
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    linux.set_command_line(b"pysup launcher")
+    _reset_signals()
+    _limit_descriptors(soft_descriptors, hard_descriptors)
+    os.umask(0)
+    _prune_mounts(state)
+    control = _socket.socket(fileno=CONTROL)
+    gc.disable()
+    gc.freeze()
+    serve(control)
+
+
+def _reset_signals() -> None:
+    """Containers inherit what is ignored here: Python ignores two signals, posix_spawn of glibc the two it uses itself."""
+    default = linux.address_of(bytearray(32))  # struct sigaction: SIG_DFL, no flags
+    for number in range(1, 65):
+        linux.syscall(linux.NR["rt_sigaction"], number, default, 0, 8, 0, 0)
+
+
+def _limit_descriptors(soft: int, hard: int) -> None:
+    """The supervisor raised its own soft limit; containers get what it had before."""
+    limits = bytearray(linux.RLIMIT64.pack(soft, hard))
+    linux.syscall(linux.NR["prlimit64"], 0, linux.RLIMIT_NOFILE, linux.address_of(limits), 0, 0, 0)
+
+
+def _prune_mounts(state: str) -> None:
+    """An empty tmpfs becomes the root of a mount namespace of our own; every mount of the host is let go."""
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
+    linux.mount("pysup", state, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    os.chdir(state)
+    linux.pivot_root(".", ".")
+    linux.umount2(".", linux.MNT_DETACH)
+    os.chdir("/")
+    os.mkdir(SCRATCH, 0o700)
+
+
+def serve(control: _socket.socket) -> None:
+    """Answer requests until end of file."""
+    room = _socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
+    while True:
+        size, ancillary, _flags, _ = control.recvmsg_into([_buffer], room, _socket.MSG_CMSG_CLOEXEC)
+        if not size:
+            return
+        descriptors = [fd for _level, _kind, data in ancillary for (fd,) in struct.iter_unpack("=i", data)]
+        reply = _answer(memoryview(_buffer)[:size], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        control.send(REPLY.pack(*reply), _socket.MSG_NOSIGNAL)
+
+
+def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int]:
+    operation, flags, _, number, clone_flags = REQUEST.unpack_from(request)
+    try:
+        payload = request[REQUEST.size :]
+        if flags & IN_MEMFD:
+            payload = _read_all(descriptors[-1])
+        if operation == START:
+            return (number, *_start(payload, descriptors, clone_flags))
+        path = os.fsdecode(bytes(payload))
+        if operation == REMOVE:
+            remove.remove_run(path)
+        elif operation == ATTACH:
+            os.makedirs(path, 0o755, exist_ok=True)
+            linux.move_mount(descriptors[0], path)
+    except OSError as error:
+        return number, -(error.errno or errno.EIO), -1
+    return number, 0, -1
+
+
+def _read_all(memfd: int) -> memoryview:
+    size = os.fstat(memfd).st_size
+    return memoryview(os.pread(memfd, min(size, program.MAX_BYTES), 0))
+
+
+def _start(payload: memoryview, descriptors: list[int], clone_flags: int) -> tuple[int, int]:
+    linked = program.link(payload, linux.address_of, [descriptors[0], SUPERVISOR, *descriptors[1:]])
+    failed, error = child.run(linked, 0, linked.prologue)
+    if error:
+        return -error, failed
+    linux.CLONE_ARGS.pack_into(_CLONE_ARGS, 0, clone_flags | linux.CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    # A bare clone, without the interpreter's fork hooks: this process has one thread, the call held the interpreter's lock,
+    # and the child either executes or exits; the hooks would cost it a quarter of a millisecond in page faults.
+    pid = linux.syscall(linux.NR["clone3"], linux.address_of(_CLONE_ARGS), len(_CLONE_ARGS), 0, 0, 0, 0)
+    if pid == 0:
+        child.main(linked, descriptors[0])
+    if pid < 0:
+        return -linux.errno_cell().value, -1
+    return pid, -1

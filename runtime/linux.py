@@ -1,0 +1,273 @@
+"""The kernel, as seen from Python: numbers, structures, and one thin wrapper per system call that the standard library lacks.
+
+Rules: the only module that touches ctypes (a test holds this); no policy, no retries; a failure is an OSError that carries the path.
+It is loaded into the launcher, whose memory every container start copies page tables of: so it imports nothing but `os`,
+`struct` and `ctypes`, and defines plain integers where an enum would read nicer.
+
+Order: numbers of system calls, constants by subject, structures, the foreign functions, wrappers.
+Sources: man pages section 2 of the calls named, and the kernel's include/uapi.
+"""
+
+import ctypes
+import os
+import struct
+
+# --- numbers of the system calls (arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h)
+
+_NUMBERS = {  # name: (x86_64, every newer architecture)
+    "capset": (126, 91),
+    "chdir": (80, 49),
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "close_range": (436, 436),
+    "dup3": (292, 24),
+    "execve": (59, 221),
+    "exit_group": (231, 94),
+    "fchdir": (81, 50),
+    "fchownat": (260, 54),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fsopen": (430, 430),
+    "ioctl": (16, 29),
+    "kill": (62, 129),
+    "mkdirat": (258, 34),
+    "mknodat": (259, 33),
+    "mount": (165, 40),
+    "mount_setattr": (442, 442),
+    "move_mount": (429, 429),
+    "open_tree": (428, 428),
+    "openat": (257, 56),
+    "openat2": (437, 437),
+    "pivot_root": (155, 41),
+    "ppoll": (271, 73),
+    "prctl": (157, 167),
+    "prlimit64": (302, 261),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigtimedwait": (128, 137),
+    "setgroups": (116, 159),
+    "sethostname": (170, 161),
+    "setresgid": (119, 149),
+    "setresuid": (117, 147),
+    "setsid": (112, 157),
+    "socket": (41, 198),
+    "symlinkat": (266, 36),
+    "umask": (95, 166),
+    "unlinkat": (263, 35),
+    "umount2": (166, 39),
+    "unshare": (272, 97),
+    "wait4": (61, 260),
+    "write": (1, 64),
+}
+MACHINE = os.uname().machine
+NR = {name: old if MACHINE == "x86_64" else new for name, (old, new) in _NUMBERS.items()}
+
+# --- clone and namespaces: clone(2), clone3(2) -----------------------------------------------------------
+
+CLONE_VM = 0x100
+CLONE_PARENT = 0x8000
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWCGROUP = 0x0200_0000
+CLONE_NEWUTS = 0x0400_0000
+CLONE_NEWIPC = 0x0800_0000
+CLONE_NEWPID = 0x2000_0000
+CLONE_NEWNET = 0x4000_0000
+SIGCHLD = 17
+
+# --- mounts: mount(2), umount2(2), open_tree(2), move_mount(2) -------------------------------------------
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x4_0000
+MNT_DETACH = 2
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x4
+FSOPEN_CLOEXEC = 1
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+FSMOUNT_CLOEXEC = 1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NOEXEC = 0x8
+
+# --- files -----------------------------------------------------------------------------------------------
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+S_IFREG = 0o100000
+S_IFCHR = 0o020000
+RESOLVE_NO_MAGICLINKS = 0x2
+RESOLVE_IN_ROOT = 0x10
+CLOSE_RANGE_CLOEXEC = 4
+POLLIN = 1
+
+# --- processes: prctl(2), capabilities(7), getrlimit(2) --------------------------------------------------
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+SIGKILL = 9
+CAPABILITY_VERSION_3 = 0x20080522
+RLIMIT_NOFILE = 7
+RLIM_INFINITY = (1 << 64) - 1
+P_ALL = 0
+
+# --- terminals and interfaces: ioctl_tty(2), netdevice(7) ------------------------------------------------
+
+TIOCSCTTY = 0x540E
+TIOCGPTPEER = 0x5441
+TIOCSPTLCK = 0x40045431
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
+AF_INET = 2
+SOCK_DGRAM = 2
+SOCK_CLOEXEC = 0o2000000
+
+# --- structures ------------------------------------------------------------------------------------------
+
+CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args, to its third version (88 bytes)
+OPEN_HOW = struct.Struct("=3Q")  # struct open_how
+POLLFD = struct.Struct("=ihh")
+RLIMIT64 = struct.Struct("=2Q")
+IFREQ_FLAGS = struct.Struct("=16sh22x")
+GID = struct.Struct("=I")
+CAP_HEADER = struct.Struct("=Ii")
+CAP_DATA = struct.Struct("=6I")  # effective, permitted, inheritable: low words, then high words
+
+
+def cap_data(effective: int, permitted: int, inheritable: int = 0) -> bytes:
+    """`struct __user_cap_data_struct[2]` for capset(2), from bit masks."""
+    low = 0xFFFF_FFFF
+    return CAP_DATA.pack(
+        effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32
+    )
+
+
+# --- foreign functions -----------------------------------------------------------------------------------
+# PyDLL: the interpreter's lock stays held. Our processes that call through it have one thread or must not switch in between,
+# and a child made by a raw clone must not meet a lock that a thread of its parent held.
+
+_libc = ctypes.PyDLL(None)
+syscall = _libc.syscall
+syscall.restype = ctypes.c_long
+syscall.argtypes = [ctypes.c_long] * 7
+_libc.__errno_location.restype = ctypes.c_void_p
+
+
+def errno_cell() -> ctypes.c_int:
+    """This thread's errno as a live object: `.value` is what the last failed call left (errno(3))."""
+    return ctypes.c_int.from_address(_libc.__errno_location())
+
+
+def address_of(memory: bytearray) -> int:
+    """Where `memory` lies; valid while it is alive and not resized."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+def _call(name: str, path: str | bytes | None, *args: int) -> int:
+    result: int = syscall(NR[name], *args, *(0,) * (6 - len(args)))
+    if result < 0:
+        code = errno_cell().value
+        raise OSError(code, os.strerror(code), path)
+    return result
+
+
+def _pointer(text: str | bytes | None) -> tuple[int, object]:
+    """(address, owner) of a NUL-terminated path; the owner must outlive the call."""
+    if text is None:
+        return 0, None
+    memory = bytearray(os.fsencode(text) + b"\0")
+    return address_of(memory), memory
+
+
+# --- wrappers --------------------------------------------------------------------------------------------
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """mount(2)."""
+    pointers = [_pointer(text) for text in (source, target, kind, data)]
+    _call("mount", target, pointers[0][0], pointers[1][0], pointers[2][0], flags, pointers[3][0])
+
+
+def umount2(target: str, flags: int) -> None:
+    """umount2(2)."""
+    address, _owner = _pointer(target)
+    _call("umount2", target, address, flags)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2)."""
+    (new, _new_owner), (old, _old_owner) = _pointer(new_root), _pointer(put_old)
+    _call("pivot_root", new_root, new, old)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2) (os.unshare exists from Python 3.12 on)."""
+    _call("unshare", None, flags)
+
+
+def prctl(option: int, value: int = 0) -> int:
+    """prctl(2), for the options that take one number."""
+    return _call("prctl", None, option, value)
+
+
+def set_command_line(title: bytes) -> None:
+    """Overwrite what /proc/PID/cmdline shows: a container's init must not tell of the host's paths (proc_pid_cmdline(5))."""
+    start, end = _argument_area()
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, title, min(len(title), end - start - 1))
+
+
+def _argument_area() -> tuple[int, int]:
+    if not _arguments:
+        with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123 (pathlib is too big for the launcher)
+            fields = stat.read().rpartition(b")")[2].split()
+        _arguments.extend(
+            (int(fields[45]), int(fields[46]))
+        )  # arg_start, arg_end: fields 48 and 49 of proc_pid_stat(5)
+    return _arguments[0], _arguments[1]
+
+
+_arguments: list[int] = []
+
+
+def open_tree(dirfd: int, path: str, flags: int) -> int:
+    """open_tree(2): a descriptor of a mount, or with OPEN_TREE_CLONE of a detached copy of it."""
+    address, _owner = _pointer(path)
+    return _call("open_tree", path, dirfd, address, flags)
+
+
+def move_mount(from_fd: int, path: str) -> None:
+    """move_mount(2): attach the detached mount `from_fd` at `path`."""
+    empty, _empty_owner = _pointer("")
+    address, _owner = _pointer(path)
+    _call("move_mount", path, from_fd, empty, AT_FDCWD, address, MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2); `resolve` takes RESOLVE_* bits."""
+    how = bytearray(OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, resolve))
+    address, _owner = _pointer(path)
+    return _call("openat2", path, dirfd, address, address_of(how), OPEN_HOW.size)
+
+
+def detached_mount(kind: str, options: dict[str, str], attributes: int) -> int:
+    """fsopen(2), fsconfig(2), fsmount(2): a descriptor of a new mount that is attached nowhere."""
+    name, _name_owner = _pointer(kind)
+    context = _call("fsopen", kind, name, FSOPEN_CLOEXEC)
+    try:
+        for key, value in options.items():
+            (key_at, _key_owner), (value_at, _value_owner) = _pointer(key), _pointer(value)
+            _call("fsconfig", kind, context, FSCONFIG_SET_STRING, key_at, value_at, 0)
+        _call("fsconfig", kind, context, FSCONFIG_CMD_CREATE, 0, 0, 0)
+        return _call("fsmount", kind, context, FSMOUNT_CLOEXEC, attributes)
+    finally:
+        os.close(context)

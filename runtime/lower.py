@@ -1,0 +1,436 @@
+"""Plan to program: each step as the system calls that do it, every argument encoded.
+
+One function a step type, registered with `lower`; each writes calls into an `Assembler`. Nothing here touches the kernel, and
+nothing is left to decide in the child: paths, numbers and structures are final. The steps before `PivotRoot` see the launcher's
+mount namespace, in which images and state directories have the host's paths; those after it see the container's root alone, so
+no symbolic link of an image can lead out of it, and until `MountProc` there is no /proc whose magic links could.
+"""
+
+import errno
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import NamedTuple
+
+from runtime import linux, plan, program
+from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT, NR
+
+# The descriptors of a request, by position; the launcher adds the second itself.
+FD_FAILURE, FD_SUPERVISOR, FD_STDIN, FD_STDOUT, FD_STDERR, FD_DEVPTS = range(6)
+
+SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the container's tmpfs is mounted
+MISSING_ONLY = (errno.EEXIST,)
+
+
+class Descriptor(NamedTuple):
+    """The descriptor that came with the request at this position."""
+
+    position: int
+
+
+class Result(NamedTuple):
+    """What the call with this index returned."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Strings:
+    """A NULL-terminated array of pointers to strings: argv, envp."""
+
+    items: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A structure passed by pointer; a descriptor may have to be written into it, 32 bits wide, at an offset."""
+
+    data: bytes
+    descriptor: tuple[int, Descriptor] | None = None
+
+
+Argument = int | str | bytes | None | Descriptor | Result | Strings | Struct
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Encoded calls, and for each the step it belongs to (an index into the plan's steps)."""
+
+    image: bytes
+    steps: tuple[int, ...]
+
+
+class Assembler:
+    """Collects calls and lays their arguments out; `finish()` gives the program."""
+
+    def __init__(self) -> None:
+        self._words: list[int] = []
+        self._data = bytearray()
+        self._strings: dict[bytes, int] = {}
+        self._pointers: list[int] = []
+        self._data_pointers: list[tuple[int, int]] = []  # (where in the data, what it points to in the data)
+        self._descriptors: list[tuple[int, int]] = []
+        self._struct_descriptors: list[tuple[int, int]] = []
+        self._results: list[tuple[int, int]] = []
+        self._rules: list[bytes] = []
+        self._steps: list[int] = []
+        self.step = 0
+
+    def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = (), zero: bool = False) -> Result:
+        """Append a call. Errors in `forgive` count as success; with `zero` any result but 0 is a failure."""
+        index = len(self._steps)
+        self._steps.append(self.step)
+        self._words.append(program.FORK_INIT if name == "fork init" else NR[name])
+        for argument in arguments:
+            self._words.append(argument if type(argument) is int else self._word(argument, len(self._words) * 8))
+        self._words.extend(_PADDING[len(arguments)])
+        if forgive or zero:
+            self._rules.append(program.RULE.pack(index, *_four(forgive), program.RULE_ZERO if zero else 0))
+        return Result(index)
+
+    def _word(self, argument: Argument, place: int) -> int:
+        """What stands at `place` before linking: for a pointer its offset in the data."""
+        kind = type(argument)
+        if kind is str or kind is bytes:
+            return self._pointer(place, self._string(os.fsencode(argument)))
+        if argument is None:
+            return 0
+        if kind is Struct:
+            return self._pointer(place, self._structure(argument))
+        if kind is Strings:
+            return self._pointer(place, self._array(argument.items))
+        table = self._results if kind is Result else self._descriptors
+        table.append((place, argument[0]) if kind is Descriptor else (argument[0], place))
+        return 0
+
+    def _pointer(self, place: int, target: int) -> int:
+        self._pointers.append(place)
+        return target
+
+    def _string(self, text: bytes) -> int:
+        if text not in self._strings:
+            self._strings[text] = len(self._data)
+            self._data += text + b"\0"
+        return self._strings[text]
+
+    def _align(self) -> int:
+        self._data += bytes(-len(self._data) % 8)
+        return len(self._data)
+
+    def _array(self, items: tuple[bytes, ...]) -> int:
+        targets = [self._string(item) for item in items]
+        start = self._align()
+        for target in targets:
+            self._data_pointers.append((len(self._data), target))
+            self._data += bytes(8)
+        self._data += bytes(8)
+        return start
+
+    def _structure(self, structure: Struct) -> int:
+        start = self._align()
+        self._data += structure.data
+        if structure.descriptor is not None:
+            offset, (position,) = structure.descriptor
+            self._struct_descriptors.append((start + offset, position))
+        return start
+
+    def finish(self, prologue_steps: int) -> Program:
+        """Encode. The calls of the first `prologue_steps` steps are the prologue."""
+        self._align()
+        base = len(self._words) * 8
+        for place in self._pointers:
+            self._words[place >> 3] += base
+        for at, target in self._data_pointers:
+            program.WORD.pack_into(self._data, at, base + target)
+        pointers = [*self._pointers, *(base + at for at, _ in self._data_pointers)]
+        descriptors = [*self._descriptors, *((base + at | program.NARROW, fd) for at, fd in self._struct_descriptors)]
+        header = program.HEADER.pack(
+            program.MAGIC,
+            len(self._steps),
+            sum(step < prologue_steps for step in self._steps),
+            len(self._data),
+            len(pointers),
+            len(descriptors),
+            len(self._results),
+            len(self._rules),
+        )
+        pairs = [number for pair in (*descriptors, *self._results) for number in pair]
+        tables = struct.pack(f"={len(pointers)}I{len(pairs)}I", *pointers, *pairs)
+        words = struct.pack(f"={len(self._words)}q", *self._words)
+        return Program(b"".join((header, words, self._data, tables, *self._rules)), tuple(self._steps))
+
+
+_PADDING = [(0,) * (6 - used) for used in range(7)]
+
+
+def _four(errnos: Sequence[int]) -> tuple[int, int, int, int]:
+    first, second, third, fourth = (*errnos, 0, 0, 0, 0)[:4]
+    return first, second, third, fourth
+
+
+def lower_plan(wanted: plan.Plan) -> Program:
+    """The program of a plan."""
+    asm = Assembler()
+    for index, step in enumerate(wanted.steps):
+        asm.step = index
+        lower(step, asm)
+    return asm.finish(wanted.prologue)
+
+
+@singledispatch
+def lower(step: plan.Step, asm: Assembler) -> None:
+    """Write the calls that do `step`."""
+    raise TypeError(f"no lowering for {step!r} into {asm!r}")
+
+
+# --- the root file system --------------------------------------------------------------------------------------------
+
+
+@lower.register
+def _(step: plan.MakeDirectories, asm: Assembler) -> None:
+    forgive = MISSING_ONLY if step.exist_ok else ()
+    asm.call("mkdirat", AT_FDCWD, step.directory, 0o700, forgive=forgive)
+    _make_layers(asm, step.directory + "/", (step.root_mode, step.root_uid, step.root_gid), forgive)
+
+
+@lower.register
+def _(step: plan.MountMemory, asm: Assembler) -> None:
+    asm.call("mount", "tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=700,size={step.size_bytes}")
+    asm.call("chdir", SCRATCH)
+    _make_layers(asm, "", (step.root_mode, step.root_uid, step.root_gid), ())
+
+
+def _make_layers(asm: Assembler, where: str, root: tuple[int, int, int], forgive: Sequence[int]) -> None:
+    """The upper directory lends its mode and owner to the container's root directory."""
+    mode, uid, gid = root
+    asm.call("mkdirat", AT_FDCWD, f"{where}upper", mode, forgive=forgive)
+    if (uid, gid) != (0, 0):
+        asm.call("fchownat", AT_FDCWD, f"{where}upper", uid, gid, 0)
+    for name in ("work", "merged"):
+        asm.call("mkdirat", AT_FDCWD, f"{where}{name}", 0o700, forgive=forgive)
+
+
+@lower.register
+def _(step: plan.MountOverlay, asm: Assembler) -> None:
+    if step.directory is not None:
+        asm.call("chdir", step.directory)
+    layers = ":".join(_option(lower) for lower in step.lowers)
+    options = f"lowerdir={layers},upperdir=upper,workdir=work" + (",volatile" if step.volatile else "")
+    asm.call("mount", step.label, "merged", "overlay", 0, options)
+    asm.call("chdir", "merged")
+
+
+def _option(path: str) -> str:
+    """Escape what overlayfs reads as a separator (ovl_parse_param and ovl_split_lowerdirs)."""
+    return "".join("\\" + letter if letter in "\\:," else letter for letter in path)
+
+
+@lower.register
+def _(step: plan.PivotRoot, asm: Assembler) -> None:
+    # The old root is stacked on the new one and lazily detached: no put_old directory needed (pivot_root(2), NOTES).
+    del step
+    asm.call("pivot_root", ".", ".")
+    asm.call("umount2", ".", linux.MNT_DETACH)
+    asm.call("chdir", "/")
+
+
+_NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_LINKS = {
+    "ptmx": "pts/ptmx",
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+_NO_PROGRAMS = MS_NOSUID | MS_NODEV | MS_NOEXEC
+
+
+@lower.register
+def _(step: plan.MountDev, asm: Assembler) -> None:
+    _make_directory(asm, "/dev")
+    asm.call("mount", "tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=755,size=65536k")
+    for name, (major, minor) in _NODES.items():
+        asm.call("mknodat", AT_FDCWD, f"/dev/{name}", linux.S_IFCHR | 0o666, os.makedev(major, minor))
+    for name, target in _LINKS.items():
+        asm.call("symlinkat", target, AT_FDCWD, f"/dev/{name}")
+    for name in ("pts", "shm", "mqueue"):
+        asm.call("mkdirat", AT_FDCWD, f"/dev/{name}", 0o755)
+    if step.terminal:
+        asm.call("move_mount", Descriptor(FD_DEVPTS), "", AT_FDCWD, "/dev/pts", linux.MOVE_MOUNT_F_EMPTY_PATH)
+    else:
+        asm.call("mount", "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, DEVPTS_OPTIONS)
+    asm.call("mount", "shm", "/dev/shm", "tmpfs", _NO_PROGRAMS, f"mode=1777,size={step.shm_bytes}")
+    asm.call("mount", "mqueue", "/dev/mqueue", "mqueue", _NO_PROGRAMS, None)
+    for file in step.files:
+        _show_file(asm, file)
+
+
+DEVPTS_OPTIONS = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+
+
+def _show_file(asm: Assembler, file: plan.EtcFile) -> None:
+    """Write it into the tmpfs of /dev, bind it into place, and take its name there away."""
+    temporary = "/dev/." + os.path.basename(file.path)
+    descriptor = asm.call("openat", AT_FDCWD, temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    asm.call("write", descriptor, Struct(file.contents), len(file.contents))
+    _make_directory(asm, os.path.dirname(file.path))
+    asm.call("mknodat", AT_FDCWD, file.path, linux.S_IFREG | 0o644, 0, forgive=MISSING_ONLY)
+    asm.call("mount", temporary, file.path, None, MS_BIND)
+    asm.call("unlinkat", AT_FDCWD, temporary, 0)
+
+
+def _make_directory(asm: Assembler, path: str) -> None:
+    asm.call("mkdirat", AT_FDCWD, path, 0o755, forgive=MISSING_ONLY)
+
+
+@lower.register
+def _(step: plan.MountSys, asm: Assembler) -> None:
+    _make_directory(asm, "/sys")
+    asm.call("mount", "sysfs", "/sys", "sysfs", _NO_PROGRAMS | (MS_RDONLY if step.read_only else 0), None)
+
+
+@lower.register
+def _(step: plan.MountProc, asm: Assembler) -> None:
+    del step
+    _make_directory(asm, "/proc")
+    asm.call("mount", "proc", "/proc", "proc", _NO_PROGRAMS, None)
+
+
+@lower.register
+def _(step: plan.MaskPath, asm: Assembler) -> None:
+    gone = (errno.ENOENT,)
+    if step.directory:
+        asm.call("mount", "tmpfs", step.path, "tmpfs", _NO_PROGRAMS | MS_RDONLY, "size=4k,nr_inodes=1", forgive=gone)
+    else:
+        asm.call("mount", "/dev/null", step.path, None, MS_BIND, forgive=gone)
+
+
+@lower.register
+def _(step: plan.ReadOnlyPath, asm: Assembler) -> None:
+    # ENOENT: this kernel has no such path. EINVAL follows from it: what was not bound can't be remounted.
+    asm.call("mount", step.path, step.path, None, MS_BIND | linux.MS_REC, forgive=(errno.ENOENT,))
+    flags = MS_REMOUNT | MS_BIND | MS_RDONLY | _NO_PROGRAMS
+    asm.call("mount", None, step.path, None, flags, forgive=(errno.ENOENT,))
+
+
+# --- host name, network, limits --------------------------------------------------------------------------------------
+
+
+@lower.register
+def _(step: plan.SetHostname, asm: Assembler) -> None:
+    asm.call("sethostname", step.hostname, len(os.fsencode(step.hostname)))
+
+
+@lower.register
+def _(step: plan.LoopbackUp, asm: Assembler) -> None:
+    del step
+    descriptor = asm.call("socket", linux.AF_INET, linux.SOCK_DGRAM | linux.SOCK_CLOEXEC, 0)
+    asm.call("ioctl", descriptor, linux.SIOCSIFFLAGS, Struct(linux.IFREQ_FLAGS.pack(b"lo", linux.IFF_UP)))
+
+
+@lower.register
+def _(step: plan.SetRlimit, asm: Assembler) -> None:
+    soft, hard = (linux.RLIM_INFINITY if value < 0 else value for value in (step.soft, step.hard))
+    asm.call("prlimit64", 0, step.resource, Struct(linux.RLIMIT64.pack(soft, hard)), None)
+
+
+# --- privileges --------------------------------------------------------------------------------------------------------
+
+
+@lower.register
+def _(step: plan.DropBounding, asm: Assembler) -> None:
+    for number in range(step.count):
+        if not step.kept >> number & 1:
+            asm.call("prctl", linux.PR_CAPBSET_DROP, number)
+
+
+@lower.register
+def _(step: plan.NoNewPrivileges, asm: Assembler) -> None:
+    del step
+    asm.call("prctl", linux.PR_SET_NO_NEW_PRIVS, 1)
+
+
+@lower.register
+def _(step: plan.SetUser, asm: Assembler) -> None:
+    groups = b"".join(linux.GID.pack(group) for group in step.groups)
+    asm.call("setgroups", len(step.groups), Struct(groups))
+    asm.call("setresgid", step.gid, step.gid, step.gid)
+    asm.call("setresuid", step.uid, step.uid, step.uid)
+
+
+@lower.register
+def _(step: plan.SetCapabilities, asm: Assembler) -> None:
+    asm.call("capset", *_capset(step.capabilities))
+
+
+def _capset(capabilities: int) -> tuple[Struct, Struct]:
+    header = linux.CAP_HEADER.pack(linux.CAPABILITY_VERSION_3, 0)
+    return Struct(header), Struct(linux.cap_data(capabilities, capabilities))
+
+
+@lower.register
+def _(step: plan.ForkInit, asm: Assembler) -> None:
+    asm.call("fork init", *_capset(step.capabilities))
+
+
+# --- the process itself ------------------------------------------------------------------------------------------------
+
+
+@lower.register
+def _(step: plan.NewSession, asm: Assembler) -> None:
+    asm.call("setsid")
+    if step.terminal:
+        asm.call("ioctl", 0, linux.TIOCSCTTY, 0)
+
+
+@lower.register
+def _(step: plan.TakeStdio, asm: Assembler) -> None:
+    del step
+    for number, position in enumerate((FD_STDIN, FD_STDOUT, FD_STDERR)):
+        asm.call("dup3", Descriptor(position), number, 0)
+
+
+@lower.register
+def _(step: plan.MakeWorkdir, asm: Assembler) -> None:
+    parts = step.path.strip("/").split("/")
+    for depth in range(1, len(parts) + 1):
+        _make_directory(asm, "/" + "/".join(parts[:depth]))
+
+
+@lower.register
+def _(step: plan.EnterWorkdir, asm: Assembler) -> None:
+    # No magic link of /proc may lead to a descriptor of the host's (CVE-2024-21626).
+    how = linux.OPEN_HOW.pack(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, linux.RESOLVE_NO_MAGICLINKS)
+    descriptor = asm.call("openat2", AT_FDCWD, step.path, Struct(how), linux.OPEN_HOW.size)
+    asm.call("fchdir", descriptor)
+
+
+@lower.register
+def _(step: plan.SetUmask, asm: Assembler) -> None:
+    asm.call("umask", step.umask)
+
+
+@lower.register
+def _(step: plan.DieWithSupervisor, asm: Assembler) -> None:
+    del step
+    asm.call("prctl", linux.PR_SET_PDEATHSIG, linux.SIGKILL)
+    alive = Struct(linux.POLLFD.pack(0, linux.POLLIN, 0), (0, Descriptor(FD_SUPERVISOR)))
+    asm.call("ppoll", alive, 1, Struct(bytes(16)), None, 0, zero=True)
+
+
+@lower.register
+def _(step: plan.CloseDescriptors, asm: Assembler) -> None:
+    # Marked, not closed: the failure pipe's end of file is what tells the supervisor that exec happened.
+    del step
+    asm.call("close_range", 3, 0xFFFF_FFFF, linux.CLOSE_RANGE_CLOEXEC)
+
+
+@lower.register
+def _(step: plan.Exec, asm: Assembler) -> None:
+    argv = Strings(tuple(os.fsencode(word) for word in step.argv))
+    env = Strings(tuple(os.fsencode(f"{name}={value}") for name, value in step.env))
+    elsewhere = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+    for candidate in step.candidates:
+        asm.call("execve", candidate, argv, env, forgive=elsewhere)

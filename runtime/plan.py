@@ -1,0 +1,283 @@
+"""The plan of one run: steps as data, in the order in which they happen.
+
+A step is one thing done between clone and exec (the first, making the directories, before clone). It knows how to say what it
+does (`describe()`), and nothing of how: that is `lower.py`. A plan is frozen and complete; nothing is looked up after it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.config import Network
+
+
+class Step(Protocol):
+    """One thing the child does; see `describe()`."""
+
+    def describe(self) -> str:
+        """One line for a user: verb, object, place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectories:
+    """Before clone, by the launcher: a place for the overlay that only root can enter."""
+
+    directory: str
+    root_mode: int
+    root_uid: int
+    root_gid: int
+    exist_ok: bool  # a kept upper is there already
+
+    def describe(self) -> str:
+        return f"make upper, work and merged in {self.directory}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """setsid(2); with a terminal on standard input, that becomes the controlling one."""
+
+    terminal: bool
+
+    def describe(self) -> str:
+        return "start a session" + (" with the terminal" if self.terminal else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TakeStdio:
+    """The descriptors that came with the request become 0, 1 and 2."""
+
+    def describe(self) -> str:
+        return "take standard input, output and error"
+
+
+@dataclass(frozen=True, slots=True)
+class MountMemory:
+    """A tmpfs of the container's own for upper and work."""
+
+    size_bytes: int
+    root_mode: int
+    root_uid: int
+    root_gid: int
+
+    def describe(self) -> str:
+        return f"mount a tmpfs of {self.size_bytes} bytes for the upper layer"
+
+
+@dataclass(frozen=True, slots=True)
+class MountOverlay:
+    """The image below, the container's own upper above; see Documentation/filesystems/overlayfs.rst."""
+
+    label: str
+    lowers: tuple[str, ...]
+    directory: str | None  # None: in the tmpfs that is the working directory
+    volatile: bool
+
+    def describe(self) -> str:
+        where = self.directory or "memory"
+        return f"mount overlay of {':'.join(self.lowers)} with its upper in {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class PivotRoot:
+    """The overlay becomes the root, the old root is let go: from here on no path leads out."""
+
+    def describe(self) -> str:
+        return "pivot root into the overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class EtcFile:
+    """A small file shown read-write at `path`, held in memory."""
+
+    path: str
+    contents: bytes
+
+    def describe(self) -> str:
+        return f"show {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class MountDev:
+    """/dev with the nodes of the OCI runtime specification, pts, shm and mqueue, and the files shown in /etc.
+
+    The files live in the same tmpfs, outside what the container sees of it.
+    """
+
+    files: tuple[EtcFile, ...]
+    terminal: bool
+    shm_bytes: int
+
+    def describe(self) -> str:
+        shown = "".join(f", show {file.path}" for file in self.files)
+        return f"mount /dev{shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class MountSys:
+    read_only: bool
+
+    def describe(self) -> str:
+        return "mount /sys" + (" read-only" if self.read_only else "")
+
+
+@dataclass(frozen=True, slots=True)
+class MountProc:
+    def describe(self) -> str:
+        return "mount /proc"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPath:
+    """Hide a file behind /dev/null, a directory behind an empty read-only one."""
+
+    path: str
+    directory: bool
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnlyPath:
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+
+@dataclass(frozen=True, slots=True)
+class SetHostname:
+    hostname: str
+
+    def describe(self) -> str:
+        return f"set the host name {self.hostname}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackUp:
+    def describe(self) -> str:
+        return "bring the loopback interface up"
+
+
+@dataclass(frozen=True, slots=True)
+class SetRlimit:
+    resource: int
+    name: str
+    soft: int
+    hard: int
+
+    def describe(self) -> str:
+        return f"limit {self.name} to {self.soft}:{self.hard}"
+
+
+@dataclass(frozen=True, slots=True)
+class DropBounding:
+    """Take capabilities out of the bounding set: no program run later can gain them."""
+
+    kept: int
+    count: int  # how many capabilities this kernel has
+
+    def describe(self) -> str:
+        return "drop capabilities from the bounding set"
+
+
+@dataclass(frozen=True, slots=True)
+class NoNewPrivileges:
+    def describe(self) -> str:
+        return "set no_new_privs"
+
+
+@dataclass(frozen=True, slots=True)
+class ForkInit:
+    """Fork: process 1 stays behind to reap zombies and forward signals, process 2 goes on to the command."""
+
+    capabilities: int
+
+    def describe(self) -> str:
+        return "fork the init"
+
+
+@dataclass(frozen=True, slots=True)
+class SetUser:
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+    def describe(self) -> str:
+        return f"become user {self.uid}:{self.gid}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetCapabilities:
+    """Effective and permitted as given; inheritable and ambient empty."""
+
+    capabilities: int
+
+    def describe(self) -> str:
+        return "set capabilities"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeWorkdir:
+    """As Docker does: a working directory that the image lacks is made, as root."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make the working directory {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnterWorkdir:
+    path: str
+
+    def describe(self) -> str:
+        return f"enter the working directory {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetUmask:
+    umask: int
+
+    def describe(self) -> str:
+        return f"set the umask {self.umask:#o}"
+
+
+@dataclass(frozen=True, slots=True)
+class DieWithSupervisor:
+    """PR_SET_PDEATHSIG, then a look whether the supervisor is still there: it may have died before."""
+
+    def describe(self) -> str:
+        return "tie its life to the supervisor's"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDescriptors:
+    def describe(self) -> str:
+        return "close every descriptor but 0, 1 and 2"
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """execve(2) of each candidate in turn, as execvp does with the container's own PATH."""
+
+    candidates: tuple[str, ...]
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+
+    def describe(self) -> str:
+        return f"execute {self.argv[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything one run needs. `steps[:prologue]` happen in the launcher, before clone."""
+
+    id: str
+    directory: str | None  # to be removed after the run; None where nothing is on disk
+    keep: bool  # the directory stays
+    network: Network
+    terminal: bool
+    prologue: int
+    steps: tuple[Step, ...]
+    owner: tuple[int, int]  # user and group whom the standard streams belong to

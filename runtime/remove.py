@@ -1,0 +1,74 @@
+"""Remove what a run left on disk, whatever a container made of it.
+
+Most runs leave empty directories, which go with a few rmdir. The rest is walked by descriptor (a symbolic link is never
+followed), without recursion, and with a bounded number of descriptors however deep the tree is.
+"""
+
+import errno
+import os
+
+DEPTH_MAX = 64  # descriptors held at once; deeper directories are moved up first
+_EMPTY_RUN = ("upper", "merged", "work/work/incompat/volatile", "work/work/incompat", "work/work", "work", ".")
+
+
+def remove_run(path: str) -> None:
+    """Remove a container's directory and all in it; no error if it is not there."""
+    for name in _EMPTY_RUN:
+        try:
+            os.rmdir(path if name == "." else f"{path}/{name}")
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                continue
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            remove_tree(path)
+            return
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory tree. OSError names what could not be removed."""
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _empty(top: int) -> None:
+    moved = 0
+    stack = [(os.dup(top), "")]
+    try:
+        while stack:
+            directory, name = stack[-1]
+            below = _unlink_files(directory)
+            if below is None:
+                os.close(directory)
+                stack.pop()
+                if stack:
+                    os.rmdir(name, dir_fd=stack[-1][0])
+            elif len(stack) < DEPTH_MAX:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                stack.append((os.open(below, flags, dir_fd=directory), below))
+            else:
+                os.rename(below, f".deep-{moved}", src_dir_fd=directory, dst_dir_fd=top)
+                moved += 1
+    finally:
+        for directory, _ in stack:
+            os.close(directory)
+
+
+def _unlink_files(directory: int) -> str | None:
+    """Unlink what is no directory or an empty one; returns the first directory that is not empty."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=directory)
+                continue
+            try:
+                os.rmdir(entry.name, dir_fd=directory)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                return entry.name
+    return None

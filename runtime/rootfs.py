@@ -1,0 +1,77 @@
+"""Which steps make a container's root file system, and in what order.
+
+The overlay first, then the pivot into it, then everything that is mounted inside. What is masked and read-only is what the OCI
+runtime specification's users agree on (runc's default specification; moby/oci/defaults.go), as far as this kernel has it.
+"""
+
+import os
+import stat
+from functools import cache
+
+from runtime import plan
+from runtime.config import ContainerConfig
+
+SHM_BYTES = 64 << 20
+
+MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def prologue(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
+    """What happens on disk before clone."""
+    if config.memory_bytes is not None:
+        return []
+    owner = (stat.S_IMODE(root.st_mode), root.st_uid, root.st_gid)
+    return [plan.MakeDirectories(config.directory, *owner, exist_ok=config.keep)]
+
+
+def steps(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
+    """From the launcher's root to the container's; `root` is the image's root directory, whose mode and owner are kept."""
+    made: list[plan.Step] = []
+    if config.memory_bytes is not None:
+        owner = (stat.S_IMODE(root.st_mode), root.st_uid, root.st_gid)
+        made.append(plan.MountMemory(config.memory_bytes, *owner))
+    directory = config.directory if config.memory_bytes is None else None
+    made += [
+        plan.MountOverlay(config.label, config.lowers, directory, volatile=not config.keep),
+        plan.PivotRoot(),
+        plan.MountDev(_files(config), config.terminal, SHM_BYTES),
+        plan.MountSys(read_only=not config.privileged),
+        plan.MountProc(),
+    ]
+    return made if config.privileged else made + _protection()
+
+
+def _protection() -> list[plan.Step]:
+    masks = [plan.MaskPath(path, directory) for path, directory in _present(MASKED)]
+    return [*masks, *(plan.ReadOnlyPath(path) for path, _ in _present(READ_ONLY))]
+
+
+@cache
+def _present(paths: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
+    """(path, is a directory) of those that this kernel has: a container's /proc and /sys have the same."""
+    return tuple((path, os.path.isdir(path)) for path in paths if os.path.exists(path))
+
+
+def _files(config: ContainerConfig) -> tuple[plan.EtcFile, ...]:
+    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{config.hostname}\n"
+    files = [
+        plan.EtcFile("/etc/hosts", os.fsencode(hosts)),
+        plan.EtcFile("/etc/hostname", os.fsencode(config.hostname + "\n")),
+    ]
+    if config.resolv_conf is not None:
+        files.append(plan.EtcFile("/etc/resolv.conf", config.resolv_conf))
+    return tuple(files)

@@ -1,0 +1,74 @@
+"""Privileges: which capabilities a container keeps, and which namespaces it gets.
+
+capabilities(7): the bounding set limits what any program run later can gain, so it is cut first; effective and permitted are
+set last, after the user. Inheritable and ambient are empty: a program run by another user than root has none at all.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from runtime import linux, plan
+from runtime.capabilities import CAPABILITIES
+from runtime.config import ContainerConfig, Network
+
+# moby/profiles: the capabilities that Docker leaves to a container by default.
+DEFAULT_CAPABILITIES = (
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+ALL = "ALL"
+NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWCGROUP
+
+
+def capability_mask(add: Iterable[str], drop: Iterable[str], *, privileged: bool) -> int:
+    """The bit mask left by Docker's rule: the default set, less `drop`, plus `add`; ALL is every capability."""
+    every = _mask(CAPABILITIES[: capability_count()])
+    if privileged:
+        return every
+    added, dropped = set(add), set(drop)
+    base = every if ALL in added else 0 if ALL in dropped else _mask(DEFAULT_CAPABILITIES)
+    return (base & ~_mask(dropped - {ALL}) | _mask(added - {ALL})) & every
+
+
+def _mask(names: Iterable[str]) -> int:
+    return sum(1 << CAPABILITIES.index(name) for name in set(names))
+
+
+@cache
+def capability_count() -> int:
+    """How many capabilities this kernel knows (/proc/sys/kernel/cap_last_cap)."""
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii")) + 1
+
+
+def clone_flags(network: Network) -> int:
+    """CLONE_NEW* for clone3(2)."""
+    return NAMESPACES | (linux.CLONE_NEWNET if network is Network.NONE else 0)
+
+
+def bounding(config: ContainerConfig) -> list[plan.Step]:
+    """What is given up for good, while still root."""
+    if config.privileged:
+        return [plan.DropBounding(config.capabilities, capability_count())]
+    return [plan.DropBounding(config.capabilities, capability_count()), plan.NoNewPrivileges()]
+
+
+def identity(config: ContainerConfig) -> list[plan.Step]:
+    """Become the user, then set what is left of the privileges: none for anybody but root."""
+    user = config.user
+    return [
+        plan.SetUser(user.uid, user.gid, user.groups),
+        plan.SetCapabilities(config.capabilities if user.uid == 0 else 0),
+    ]

@@ -1,0 +1,195 @@
+"""The supervisor's half of the launcher's protocol: start a launcher, send it requests, read its replies, name what failed.
+
+Nothing here waits: the socket is non-blocking, and whoever owns the loop waits for it to become readable. A request is answered
+by exactly one reply with its number, unless the launcher dies: then `receive` raises `LauncherLost`, once.
+"""
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from runtime import advice, launcher, linux, lower
+from runtime.errors import LaunchError, LauncherLost
+from runtime.plan import Exec, Plan
+from runtime.program import FAILURE, MAX_BYTES
+from runtime.security import clone_flags
+
+REQUESTS_MAX = 8  # in flight to one launcher: they fit its socket's buffer
+_BOOT = "import sys; sys.path.append({root!r}); from runtime.launcher import main; main({state!r}, {soft}, {hard})"
+
+
+class Reply(NamedTuple):
+    """What a launcher answers: a pid, 0 or -errno, and which call of the program it was."""
+
+    number: int
+    result: int
+    call: int
+
+
+class Launcher:
+    """One launcher process, seen from the supervisor. Its exit status is reaped by whoever reaps everything."""
+
+    def __init__(self, state: str) -> None:
+        """Start it. Call from the main thread: its children die when the thread that started it does (PR_SET_PDEATHSIG)."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self._socket = ours
+        with theirs:
+            self.pid = _start(theirs.fileno(), state)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Ask it to end, by end of file."""
+        self._socket.close()
+
+    def start(self, number: int, plan: Plan, image: bytes, descriptors: Sequence[int]) -> None:
+        """Clone a container; `descriptors` are the failure pipe and standard streams. The reply has its pid."""
+        self._send(launcher.START, number, image, descriptors, clone_flags(plan.network))
+
+    def remove(self, number: int, path: str) -> None:
+        """Remove a container's directory."""
+        self._send(launcher.REMOVE, number, os.fsencode(path), ())
+
+    def attach(self, number: int, path: str) -> None:
+        """Show the directory `path` of our mount namespace at the same path in the launcher's."""
+        tree = linux.open_tree(linux.AT_FDCWD, path, linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
+        try:
+            self._send(launcher.ATTACH, number, os.fsencode(path), (tree,))
+        finally:
+            os.close(tree)
+
+    def _send(self, operation: int, number: int, payload: bytes, descriptors: Sequence[int], flags: int = 0) -> None:
+        if len(payload) > launcher.INLINE_MAX:
+            self._send_big(operation, number, payload, descriptors, flags)
+            return
+        self._send_message(launcher.REQUEST.pack(operation, 0, 0, number, flags) + payload, descriptors)
+
+    def _send_big(self, operation: int, number: int, payload: bytes, descriptors: Sequence[int], flags: int) -> None:
+        if len(payload) > MAX_BYTES:
+            raise LaunchError(f"arguments and environment are too long: {len(payload)} bytes, {MAX_BYTES} at most")
+        memfd = os.memfd_create("program")
+        try:
+            os.write(memfd, payload)
+            header = launcher.REQUEST.pack(operation, launcher.IN_MEMFD, 0, number, flags)
+            self._send_message(header, (*descriptors, memfd))
+        finally:
+            os.close(memfd)
+
+    def _send_message(self, message: bytes, descriptors: Sequence[int]) -> None:
+        try:
+            socket.send_fds(self._socket, [message], list(descriptors))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise LauncherLost(f"launcher {self.pid} is gone") from error
+
+    def receive(self) -> list[Reply]:
+        """Every reply that is there. LauncherLost at end of file."""
+        replies = []
+        while True:
+            try:
+                data = self._socket.recv(launcher.REPLY.size)
+            except BlockingIOError:
+                return replies
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                if replies:
+                    return replies  # the end of file is still there next time
+                raise LauncherLost(f"launcher {self.pid} ended unexpectedly")
+            replies.append(Reply(*launcher.REPLY.unpack(data)))
+
+
+def _start(control: int, state: str) -> int:
+    """posix_spawn(3) of a bare interpreter: no fork of this process, whatever its size."""
+    soft, hard = ORIGINAL_DESCRIPTORS
+    root = str(Path(__file__).resolve().parent.parent)
+    code = _BOOT.format(root=root, state=state, soft=soft, hard=hard)
+    ours = os.pidfd_open(os.getpid())
+    # Out of the way of the numbers they get there: dup2 onto itself would leave close-on-exec set.
+    held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, launcher.SUPERVISOR + 1) for fd in (control, ours)]
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-B", "-c", code],
+            {"LC_ALL": "C.UTF-8"},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, held[0], launcher.CONTROL),
+                (os.POSIX_SPAWN_DUP2, held[1], launcher.SUPERVISOR),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+        )
+    finally:
+        for fd in (ours, *held):
+            os.close(fd)
+
+
+ORIGINAL_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def raise_descriptor_limit() -> None:
+    """Use as many descriptors as we may; containers keep the limit that pysup was started with."""
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ORIGINAL_DESCRIPTORS[1], ORIGINAL_DESCRIPTORS[1]))
+
+
+# --- what came of a start -----------------------------------------------------------------------------------------------
+
+
+def read_failure(pipe: int) -> tuple[int, int] | None:
+    """(call, errno) that the child reported, or None: end of file, execve happened. BlockingIOError: not known yet."""
+    report = os.read(pipe, FAILURE.size)
+    return FAILURE.unpack(report) if report else None
+
+
+def launch_error(plan: Plan, call: int, code: int) -> LaunchError:
+    """The error of call `call` of the plan's program, -1 being clone, as one line: container, step, what to do."""
+    step = plan.steps[lower.lower_plan(plan).steps[call]] if call >= 0 else None
+    what = step.describe() if step else "clone into new namespaces"
+    status = 125
+    if isinstance(step, Exec):
+        status = 127 if code in (errno.ENOENT, errno.ENOTDIR) else 126
+    return LaunchError(f"{plan.id}: {what}: {advice.advise(step, code)}", status)
+
+
+# --- descriptors ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """A pseudoterminal in a devpts instance of its own, which the container will mount: pts(4), devpts(5)."""
+
+    mount: int
+    master: int
+    peer: int
+
+
+def open_terminal(owner: tuple[int, int]) -> Terminal:
+    """Make one. The caller closes `mount` and `peer` once the container has them."""
+    options = dict(option.split("=") for option in lower.DEVPTS_OPTIONS.split(",") if "=" in option)
+    mount = linux.detached_mount("devpts", options, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
+    master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=mount)
+    fcntl.ioctl(master, linux.TIOCSPTLCK, bytes(4))
+    peer = fcntl.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    os.fchown(peer, owner[0], -1)
+    return Terminal(mount, master, peer)
+
+
+def output_pipe(owner: tuple[int, int]) -> tuple[int, int]:
+    """(our end, non-blocking; the container's end, which its user may open again by /dev/stdout)."""
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(ours, False)
+    if owner != (0, 0):
+        os.fchown(theirs, *owner)
+    return ours, theirs
