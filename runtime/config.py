@@ -21,9 +21,8 @@ class ContainerConfig:
     """One container. Paths are the host's; `workdir` and argv belong to the image."""
 
     id: str
-    label: str  # stack/id: the overlay's source in the container's mount table, by which a sweep knows its strays
     lowers: tuple[str, ...]  # the image's layers, uppermost first
-    directory: str  # of this container's own: upper, work and merged are made in it
+    directory: str  # of this container's own, for upper, work and merged; also the overlay's name in mount tables
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
     workdir: str = "/"

@@ -8,14 +8,13 @@ no symbolic link of an image can lead out of it, and until `MountProc` there is 
 
 import errno
 import os
-import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import singledispatch
-from typing import NamedTuple
+from functools import lru_cache, singledispatch
+from itertools import groupby
 
-from runtime import linux, plan, program
-from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT, NR
+from runtime import linux, plan
+from runtime.assemble import Assembler, Descriptor, Program, Strings, Struct
+from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 
 # The descriptors of a request, by position; the launcher adds the second itself.
 FD_FAILURE, FD_SUPERVISOR, FD_STDIN, FD_STDOUT, FD_STDERR, FD_DEVPTS = range(6)
@@ -24,159 +23,31 @@ SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the co
 MISSING_ONLY = (errno.EEXIST,)
 
 
-class Descriptor(NamedTuple):
-    """The descriptor that came with the request at this position."""
-
-    position: int
-
-
-class Result(NamedTuple):
-    """What the call with this index returned."""
-
-    call: int
-
-
-@dataclass(frozen=True, slots=True)
-class Strings:
-    """A NULL-terminated array of pointers to strings: argv, envp."""
-
-    items: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Struct:
-    """A structure passed by pointer; a descriptor may have to be written into it, 32 bits wide, at an offset."""
-
-    data: bytes
-    descriptor: tuple[int, Descriptor] | None = None
-
-
-Argument = int | str | bytes | None | Descriptor | Result | Strings | Struct
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Encoded calls, and for each the step it belongs to (an index into the plan's steps)."""
-
-    image: bytes
-    steps: tuple[int, ...]
-
-
-class Assembler:
-    """Collects calls and lays their arguments out; `finish()` gives the program."""
-
-    def __init__(self) -> None:
-        self._words: list[int] = []
-        self._data = bytearray()
-        self._strings: dict[bytes, int] = {}
-        self._pointers: list[int] = []
-        self._data_pointers: list[tuple[int, int]] = []  # (where in the data, what it points to in the data)
-        self._descriptors: list[tuple[int, int]] = []
-        self._struct_descriptors: list[tuple[int, int]] = []
-        self._results: list[tuple[int, int]] = []
-        self._rules: list[bytes] = []
-        self._steps: list[int] = []
-        self.step = 0
-
-    def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = (), zero: bool = False) -> Result:
-        """Append a call. Errors in `forgive` count as success; with `zero` any result but 0 is a failure."""
-        index = len(self._steps)
-        self._steps.append(self.step)
-        self._words.append(program.FORK_INIT if name == "fork init" else NR[name])
-        for argument in arguments:
-            self._words.append(argument if type(argument) is int else self._word(argument, len(self._words) * 8))
-        self._words.extend(_PADDING[len(arguments)])
-        if forgive or zero:
-            self._rules.append(program.RULE.pack(index, *_four(forgive), program.RULE_ZERO if zero else 0))
-        return Result(index)
-
-    def _word(self, argument: Argument, place: int) -> int:
-        """What stands at `place` before linking: for a pointer its offset in the data."""
-        kind = type(argument)
-        if kind is str or kind is bytes:
-            return self._pointer(place, self._string(os.fsencode(argument)))
-        if argument is None:
-            return 0
-        if kind is Struct:
-            return self._pointer(place, self._structure(argument))
-        if kind is Strings:
-            return self._pointer(place, self._array(argument.items))
-        table = self._results if kind is Result else self._descriptors
-        table.append((place, argument[0]) if kind is Descriptor else (argument[0], place))
-        return 0
-
-    def _pointer(self, place: int, target: int) -> int:
-        self._pointers.append(place)
-        return target
-
-    def _string(self, text: bytes) -> int:
-        if text not in self._strings:
-            self._strings[text] = len(self._data)
-            self._data += text + b"\0"
-        return self._strings[text]
-
-    def _align(self) -> int:
-        self._data += bytes(-len(self._data) % 8)
-        return len(self._data)
-
-    def _array(self, items: tuple[bytes, ...]) -> int:
-        targets = [self._string(item) for item in items]
-        start = self._align()
-        for target in targets:
-            self._data_pointers.append((len(self._data), target))
-            self._data += bytes(8)
-        self._data += bytes(8)
-        return start
-
-    def _structure(self, structure: Struct) -> int:
-        start = self._align()
-        self._data += structure.data
-        if structure.descriptor is not None:
-            offset, (position,) = structure.descriptor
-            self._struct_descriptors.append((start + offset, position))
-        return start
-
-    def finish(self, prologue_steps: int) -> Program:
-        """Encode. The calls of the first `prologue_steps` steps are the prologue."""
-        self._align()
-        base = len(self._words) * 8
-        for place in self._pointers:
-            self._words[place >> 3] += base
-        for at, target in self._data_pointers:
-            program.WORD.pack_into(self._data, at, base + target)
-        pointers = [*self._pointers, *(base + at for at, _ in self._data_pointers)]
-        descriptors = [*self._descriptors, *((base + at | program.NARROW, fd) for at, fd in self._struct_descriptors)]
-        header = program.HEADER.pack(
-            program.MAGIC,
-            len(self._steps),
-            sum(step < prologue_steps for step in self._steps),
-            len(self._data),
-            len(pointers),
-            len(descriptors),
-            len(self._results),
-            len(self._rules),
-        )
-        pairs = [number for pair in (*descriptors, *self._results) for number in pair]
-        tables = struct.pack(f"={len(pointers)}I{len(pairs)}I", *pointers, *pairs)
-        words = struct.pack(f"={len(self._words)}q", *self._words)
-        return Program(b"".join((header, words, self._data, tables, *self._rules)), tuple(self._steps))
-
-
-_PADDING = [(0,) * (6 - used) for used in range(7)]
-
-
-def _four(errnos: Sequence[int]) -> tuple[int, int, int, int]:
-    first, second, third, fourth = (*errnos, 0, 0, 0, 0)[:4]
-    return first, second, third, fourth
+# Steps that differ from container to container. Runs of all others are assembled once and kept: what thousands of replicas
+# share is most of their programs.
+_PARTICULAR = (plan.MakeDirectories, plan.MountOverlay, plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec)
+_COMMON_KEPT = 256
 
 
 def lower_plan(wanted: plan.Plan) -> Program:
     """The program of a plan."""
     asm = Assembler()
-    for index, step in enumerate(wanted.steps):
+    for particular, group in groupby(wanted.steps, key=lambda step: type(step) in _PARTICULAR):
+        steps = tuple(group)
+        asm.include(_assemble(steps) if particular else _common(steps))
+        asm.step += len(steps)
+    return asm.finish(wanted.prologue)
+
+
+def _assemble(steps: tuple[plan.Step, ...]) -> Assembler:
+    asm = Assembler()
+    for index, step in enumerate(steps):
         asm.step = index
         lower(step, asm)
-    return asm.finish(wanted.prologue)
+    return asm
+
+
+_common = lru_cache(maxsize=_COMMON_KEPT)(_assemble)
 
 
 @singledispatch
@@ -214,11 +85,11 @@ def _make_layers(asm: Assembler, where: str, root: tuple[int, int, int], forgive
 
 @lower.register
 def _(step: plan.MountOverlay, asm: Assembler) -> None:
-    if step.directory is not None:
+    if not step.in_memory:
         asm.call("chdir", step.directory)
     layers = ":".join(_option(lower) for lower in step.lowers)
     options = f"lowerdir={layers},upperdir=upper,workdir=work" + (",volatile" if step.volatile else "")
-    asm.call("mount", step.label, "merged", "overlay", 0, options)
+    asm.call("mount", step.directory, "merged", "overlay", 0, options)
     asm.call("chdir", "merged")
 
 
@@ -263,11 +134,15 @@ def _(step: plan.MountDev, asm: Assembler) -> None:
         asm.call("mount", "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, DEVPTS_OPTIONS)
     asm.call("mount", "shm", "/dev/shm", "tmpfs", _NO_PROGRAMS, f"mode=1777,size={step.shm_bytes}")
     asm.call("mount", "mqueue", "/dev/mqueue", "mqueue", _NO_PROGRAMS, None)
-    for file in step.files:
-        _show_file(asm, file)
 
 
 DEVPTS_OPTIONS = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+
+
+@lower.register
+def _(step: plan.ShowFiles, asm: Assembler) -> None:
+    for file in step.files:
+        _show_file(asm, file)
 
 
 def _show_file(asm: Assembler, file: plan.EtcFile) -> None:

@@ -65,15 +65,18 @@ class MountMemory:
 
 @dataclass(frozen=True, slots=True)
 class MountOverlay:
-    """The image below, the container's own upper above; see Documentation/filesystems/overlayfs.rst."""
+    """The image below, the container's own upper above; see Documentation/filesystems/overlayfs.rst.
 
-    label: str
+    Its source, which mount tables show, is the container's directory: a sweep knows its strays by it.
+    """
+
     lowers: tuple[str, ...]
-    directory: str | None  # None: in the tmpfs that is the working directory
+    directory: str
+    in_memory: bool  # upper and work are in the tmpfs that is the working directory
     volatile: bool
 
     def describe(self) -> str:
-        where = self.directory or "memory"
+        where = "memory" if self.in_memory else self.directory
         return f"mount overlay of {':'.join(self.lowers)} with its upper in {where}"
 
 
@@ -86,30 +89,32 @@ class PivotRoot:
 
 
 @dataclass(frozen=True, slots=True)
-class EtcFile:
-    """A small file shown read-write at `path`, held in memory."""
-
-    path: str
-    contents: bytes
-
-    def describe(self) -> str:
-        return f"show {self.path}"
-
-
-@dataclass(frozen=True, slots=True)
 class MountDev:
-    """/dev with the nodes of the OCI runtime specification, pts, shm and mqueue, and the files shown in /etc.
+    """/dev with the nodes of the OCI runtime specification, pts, shm and mqueue."""
 
-    The files live in the same tmpfs, outside what the container sees of it.
-    """
-
-    files: tuple[EtcFile, ...]
     terminal: bool
     shm_bytes: int
 
     def describe(self) -> str:
-        shown = "".join(f", show {file.path}" for file in self.files)
-        return f"mount /dev{shown}"
+        return "mount /dev"
+
+
+@dataclass(frozen=True, slots=True)
+class EtcFile:
+    """A small file of the container's own, in memory."""
+
+    path: str
+    contents: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ShowFiles:
+    """Bind small files over those of the image. They live in the tmpfs of /dev, where their names are taken away again."""
+
+    files: tuple[EtcFile, ...]
+
+    def describe(self) -> str:
+        return f"show {', '.join(file.path for file in self.files)}"
 
 
 @dataclass(frozen=True, slots=True)

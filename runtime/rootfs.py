@@ -44,23 +44,25 @@ def steps(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
     if config.memory_bytes is not None:
         owner = (stat.S_IMODE(root.st_mode), root.st_uid, root.st_gid)
         made.append(plan.MountMemory(config.memory_bytes, *owner))
-    directory = config.directory if config.memory_bytes is None else None
     made += [
-        plan.MountOverlay(config.label, config.lowers, directory, volatile=not config.keep),
+        plan.MountOverlay(
+            config.lowers, config.directory, in_memory=config.memory_bytes is not None, volatile=not config.keep
+        ),
         plan.PivotRoot(),
-        plan.MountDev(_files(config), config.terminal, SHM_BYTES),
+        plan.MountDev(config.terminal, SHM_BYTES),
+        plan.ShowFiles(_files(config)),
         plan.MountSys(read_only=not config.privileged),
         plan.MountProc(),
     ]
-    return made if config.privileged else made + _protection()
-
-
-def _protection() -> list[plan.Step]:
-    masks = [plan.MaskPath(path, directory) for path, directory in _present(MASKED)]
-    return [*masks, *(plan.ReadOnlyPath(path) for path, _ in _present(READ_ONLY))]
+    return made if config.privileged else [*made, *_protection()]
 
 
 @cache
+def _protection() -> tuple[plan.Step, ...]:
+    masks = (plan.MaskPath(path, directory) for path, directory in _present(MASKED))
+    return (*masks, *(plan.ReadOnlyPath(path) for path, _ in _present(READ_ONLY)))
+
+
 def _present(paths: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
     """(path, is a directory) of those that this kernel has: a container's /proc and /sys have the same."""
     return tuple((path, os.path.isdir(path)) for path in paths if os.path.exists(path))

@@ -13,7 +13,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,6 +146,11 @@ def raise_descriptor_limit() -> None:
 # --- what came of a start -----------------------------------------------------------------------------------------------
 
 
+def advise(error: OSError) -> str:
+    """What an error of our own system calls means, and what to do."""
+    return advice.advise(None, error.errno or errno.EIO)
+
+
 def read_failure(pipe: int) -> tuple[int, int] | None:
     """(call, errno) that the child reported, or None: end of file, execve happened. BlockingIOError: not known yet."""
     report = os.read(pipe, FAILURE.size)
@@ -161,35 +165,3 @@ def launch_error(plan: Plan, call: int, code: int) -> LaunchError:
     if isinstance(step, Exec):
         status = 127 if code in (errno.ENOENT, errno.ENOTDIR) else 126
     return LaunchError(f"{plan.id}: {what}: {advice.advise(step, code)}", status)
-
-
-# --- descriptors ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """A pseudoterminal in a devpts instance of its own, which the container will mount: pts(4), devpts(5)."""
-
-    mount: int
-    master: int
-    peer: int
-
-
-def open_terminal(owner: tuple[int, int]) -> Terminal:
-    """Make one. The caller closes `mount` and `peer` once the container has them."""
-    options = dict(option.split("=") for option in lower.DEVPTS_OPTIONS.split(",") if "=" in option)
-    mount = linux.detached_mount("devpts", options, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
-    master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=mount)
-    fcntl.ioctl(master, linux.TIOCSPTLCK, bytes(4))
-    peer = fcntl.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    os.fchown(peer, owner[0], -1)
-    return Terminal(mount, master, peer)
-
-
-def output_pipe(owner: tuple[int, int]) -> tuple[int, int]:
-    """(our end, non-blocking; the container's end, which its user may open again by /dev/stdout)."""
-    ours, theirs = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(ours, False)
-    if owner != (0, 0):
-        os.fchown(theirs, *owner)
-    return ours, theirs

@@ -142,7 +142,7 @@ def _contents(root: Path, name: str) -> bytes:
         return b""
     except OSError as error:
         raise UserError(f"{root / name} can't be read: {error.strerror}; mend the image") from error
-    with open(fd, "rb", closefd=True) as file:  # noqa: PTH123: a descriptor, not a path
+    with open(fd, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise UserError(f"{root / name} is not a regular file: mend the image")
         contents = file.read(FILE_MAX_BYTES + 1)

@@ -1,0 +1,177 @@
+"""The assembler: calls with arguments of every kind, laid out as the relocatable block that program.py describes.
+
+A string is stored once. Pointers are offsets into the data until `finish()` puts the data behind the calls. What one assembler
+holds can be included in another's, so that parts common to many programs are assembled once.
+"""
+
+import os
+import struct
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from runtime import program
+from runtime.linux import NR
+
+
+class Descriptor(NamedTuple):
+    """The descriptor that came with the request at this position."""
+
+    position: int
+
+
+class Result(NamedTuple):
+    """What the call with this index returned."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Strings:
+    """A NULL-terminated array of pointers to strings: argv, envp."""
+
+    items: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A structure passed by pointer; a descriptor may have to be written into it, 32 bits wide, at an offset."""
+
+    data: bytes
+    descriptor: tuple[int, Descriptor] | None = None
+
+
+Argument = int | str | bytes | None | Descriptor | Result | Strings | Struct
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Encoded calls, and for each the step it belongs to (an index into the plan's steps)."""
+
+    image: bytes
+    steps: tuple[int, ...]
+
+
+class Assembler:
+    """Collects calls and lays their arguments out; `finish()` gives the program."""
+
+    def __init__(self) -> None:
+        self._words: list[int] = []
+        self._data = bytearray()
+        self._strings: dict[bytes, int] = {}
+        self._pointers: list[int] = []
+        self._data_pointers: list[tuple[int, int]] = []  # (where in the data, what it points to in the data)
+        self._descriptors: list[tuple[int, int]] = []
+        self._struct_descriptors: list[tuple[int, int]] = []
+        self._results: list[tuple[int, int]] = []
+        self._rules: list[tuple[int, ...]] = []
+        self._steps: list[int] = []
+        self.step = 0
+
+    def include(self, other: "Assembler") -> None:
+        """Append what another one holds; its steps count from the present one."""
+        calls, words, data = len(self._steps), len(self._words) * 8, self._align()
+        self._steps += [self.step + step for step in other._steps]
+        self._words += other._words
+        self._data += other._data
+        for place in other._pointers:
+            self._words[(words + place) >> 3] += data
+            self._pointers.append(words + place)
+        self._data_pointers += [(data + at, data + target) for at, target in other._data_pointers]
+        self._descriptors += [(words + place, which) for place, which in other._descriptors]
+        self._struct_descriptors += [(data + at, which) for at, which in other._struct_descriptors]
+        self._results += [(calls + call, words + place) for call, place in other._results]
+        self._rules += [(calls + call, *rule) for call, *rule in other._rules]
+
+    def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = (), zero: bool = False) -> Result:
+        """Append a call. Errors in `forgive` count as success; with `zero` any result but 0 is a failure."""
+        index = len(self._steps)
+        self._steps.append(self.step)
+        self._words.append(program.FORK_INIT if name == "fork init" else NR[name])
+        for argument in arguments:
+            self._words.append(argument if type(argument) is int else self._word(argument, len(self._words) * 8))
+        self._words.extend(_PADDING[len(arguments)])
+        if forgive or zero:
+            self._rules.append((index, *_four(forgive), program.RULE_ZERO if zero else 0))
+        return Result(index)
+
+    def _word(self, argument: Argument, place: int) -> int:
+        """What stands at `place` before linking: for a pointer its offset in the data."""
+        kind = type(argument)
+        if kind is str or kind is bytes:
+            return self._pointer(place, self._string(os.fsencode(argument)))
+        if argument is None:
+            return 0
+        if kind is Struct:
+            return self._pointer(place, self._structure(argument))
+        if kind is Strings:
+            return self._pointer(place, self._array(argument.items))
+        table = self._results if kind is Result else self._descriptors
+        table.append((place, argument[0]) if kind is Descriptor else (argument[0], place))
+        return 0
+
+    def _pointer(self, place: int, target: int) -> int:
+        self._pointers.append(place)
+        return target
+
+    def _string(self, text: bytes) -> int:
+        if text not in self._strings:
+            self._strings[text] = len(self._data)
+            self._data += text + b"\0"
+        return self._strings[text]
+
+    def _align(self) -> int:
+        self._data += bytes(-len(self._data) % 8)
+        return len(self._data)
+
+    def _array(self, items: tuple[bytes, ...]) -> int:
+        targets = [self._string(item) for item in items]
+        start = self._align()
+        for target in targets:
+            self._data_pointers.append((len(self._data), target))
+            self._data += bytes(8)
+        self._data += bytes(8)
+        return start
+
+    def _structure(self, structure: Struct) -> int:
+        start = self._align()
+        self._data += structure.data
+        if structure.descriptor is not None:
+            offset, (position,) = structure.descriptor
+            self._struct_descriptors.append((start + offset, position))
+        return start
+
+    def finish(self, prologue_steps: int) -> Program:
+        """Encode. The calls of the first `prologue_steps` steps are the prologue."""
+        self._align()
+        base = len(self._words) * 8
+        for place in self._pointers:
+            self._words[place >> 3] += base
+        for at, target in self._data_pointers:
+            program.WORD.pack_into(self._data, at, base + target)
+        pointers = [*self._pointers, *(base + at for at, _ in self._data_pointers)]
+        descriptors = [*self._descriptors, *((base + at | program.NARROW, fd) for at, fd in self._struct_descriptors)]
+        header = program.HEADER.pack(
+            program.MAGIC,
+            len(self._steps),
+            bisect_left(self._steps, prologue_steps),
+            len(self._data),
+            len(pointers),
+            len(descriptors),
+            len(self._results),
+            len(self._rules),
+        )
+        pairs = [number for pair in (*descriptors, *self._results) for number in pair]
+        tables = struct.pack(f"={len(pointers)}I{len(pairs)}I", *pointers, *pairs)
+        words = struct.pack(f"={len(self._words)}q", *self._words)
+        rules = b"".join(program.RULE.pack(*rule) for rule in self._rules)
+        return Program(b"".join((header, words, self._data, tables, rules)), tuple(self._steps))
+
+
+_PADDING = [(0,) * (6 - used) for used in range(7)]
+
+
+def _four(errnos: Sequence[int]) -> tuple[int, int, int, int]:
+    first, second, third, fourth = (*errnos, 0, 0, 0, 0)[:4]
+    return first, second, third, fourth

@@ -1,0 +1,84 @@
+"""The standard streams of a run: pipes that we read, descriptors handed through, or a terminal.
+
+Each maker returns `Streams`: what the launcher is to pass on, and what stays with us. `close_theirs` once the run has started,
+or when it could not be.
+"""
+
+import fcntl
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime import linux, lower
+
+
+@dataclass(slots=True)
+class Streams:
+    """`theirs` are standard input, output, error, and for a terminal the mount of its devpts; `owned` those we must close."""
+
+    theirs: tuple[int, ...]
+    owned: tuple[int, ...]
+    stdout: int | None = None  # our reading ends
+    stderr: int | None = None
+    terminal: int | None = None  # the master
+
+    def close_theirs(self) -> None:
+        """Close what the run has got, so that its end is seen as end of file."""
+        for descriptor in self.owned:
+            os.close(descriptor)
+        self.owned = ()
+
+    def close(self) -> None:
+        """Close everything: no run came of it."""
+        self.close_theirs()
+        for descriptor in (self.stdout, self.stderr, self.terminal):
+            if descriptor is not None:
+                os.close(descriptor)
+        self.stdout = self.stderr = self.terminal = None
+
+
+def pipes(stdin: int, owner: tuple[int, int]) -> Streams:
+    """Standard output and error as pipes, non-blocking at our end. `stdin` stays the caller's."""
+    stdout, their_stdout = _output_pipe(owner)
+    try:
+        stderr, their_stderr = _output_pipe(owner)
+    except OSError:
+        os.close(stdout)
+        os.close(their_stdout)
+        raise
+    return Streams((stdin, their_stdout, their_stderr), (their_stdout, their_stderr), stdout, stderr)
+
+
+def _output_pipe(owner: tuple[int, int]) -> tuple[int, int]:
+    """(our end, the container's end, which its user may open again by /dev/stdout)."""
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(ours, False)
+    if owner != (0, 0):
+        os.fchown(theirs, *owner)
+    return ours, theirs
+
+
+def inherited() -> Streams:
+    """The caller's own standard streams, as they are."""
+    return Streams((0, 1, 2), ())
+
+
+def terminal(owner: tuple[int, int]) -> Streams:
+    """A pseudoterminal in a devpts instance of its own, which the container mounts as /dev/pts: pts(4), devpts(5)."""
+    options = dict(option.split("=") for option in lower.DEVPTS_OPTIONS.split(",") if "=" in option)
+    mount = linux.detached_mount("devpts", options, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
+    opened = [mount]
+    try:
+        master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=mount)
+        opened.append(master)
+        fcntl.ioctl(master, linux.TIOCSPTLCK, bytes(4))
+        peer = fcntl.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        opened.append(peer)
+        os.fchown(peer, owner[0], -1)
+        os.set_blocking(master, False)
+    except OSError:
+        for descriptor in opened:
+            with suppress(OSError):
+                os.close(descriptor)
+        raise
+    return Streams((peer, peer, peer, mount), (mount, peer), terminal=master)

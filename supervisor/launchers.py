@@ -1,0 +1,219 @@
+"""The launchers, as many as cores: who gets which request, and what happens when one dies.
+
+A request goes to the launcher with the fewest in flight. When a launcher dies, children it cloned may exist whose pid never
+reached us: they are found among our own children (nobody else can reap them, so their pids are safe), killed and reaped, and
+only then are its unanswered requests failed with `LauncherLost`, so that a retry never meets a stray at work.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+from runtime.errors import LauncherLost, LaunchError
+from runtime.plan import Plan
+from runtime.spawn import REQUESTS_MAX, Launcher, Reply
+from supervisor.reaper import Exit, Reaper
+
+REVIVALS_MAX = 5  # launchers that die one after the other without answering anything: then something is wrong for good
+
+ANSWER_S = 120.0  # the longest a launcher may take to answer
+FAREWELL_S = 5.0  # the longest it may take to end after its socket was closed
+
+
+class Pending:
+    """A request under way."""
+
+    __slots__ = ("answered", "exit", "is_start", "reply")
+
+    def __init__(self, *, is_start: bool) -> None:
+        self.is_start = is_start
+        self.answered = anyio.Event()
+        self.reply: Reply | None = None
+        self.exit: Exit | None = None
+
+
+class Seat:
+    """A place for a launcher, and what the present one has not answered yet."""
+
+    def __init__(self, launcher: Launcher, ended: Exit) -> None:
+        self.launcher = launcher
+        self.ended = ended
+        self.pending: dict[int, Pending] = {}
+
+
+class LauncherPool:
+    """Requests to any of the launchers. `run()` must be running."""
+
+    def __init__(self, state: Path, reaper: Reaper, size: int | None = None) -> None:
+        self._state = str(state)
+        self._reaper = reaper
+        self._size = size or len(os.sched_getaffinity(0))
+        self._seats: list[Seat] = []
+        self._attached: list[str] = []
+        self._numbers = count(1)
+        self._room = anyio.Semaphore(self._size * REQUESTS_MAX // 2)
+        self._broken = 0
+        self._mended = anyio.Event()
+        self._mended.set()
+        self._strays = anyio.Lock()
+        self._deaths = 0
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Keep the launchers; at cancellation they are told to end, and reaped."""
+        seats = [self._seat() for _ in range(self._size)]
+        try:
+            async with anyio.create_task_group() as tasks:
+                for seat in seats:
+                    tasks.start_soon(self._listen, seat)
+                self._seats = seats
+                task_status.started()
+        finally:
+            for seat in seats:
+                seat.launcher.close()
+            with anyio.move_on_after(FAREWELL_S, shield=True):
+                for seat in seats:
+                    await seat.ended.wait()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the launchers that serve now."""
+        return [seat.launcher.pid for seat in self._seats]
+
+    def attach(self, path: str) -> None:
+        """Show a directory of the host to the launchers, those to come included. Before `run()` starts."""
+        if path not in self._attached:
+            self._attached.append(path)
+
+    def _seat(self) -> Seat:
+        launcher = Launcher(self._state)
+        seat = Seat(launcher, self._reaper.claim(launcher.pid))
+        self._furnish(seat)
+        return seat
+
+    def _furnish(self, seat: Seat) -> None:
+        for path in (self._state, *self._attached):
+            number = next(self._numbers)
+            seat.pending[number] = Pending(is_start=False)
+            seat.launcher.attach(number, path)
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    async def start(self, plan: Plan, image: bytes, descriptors: Sequence[int]) -> tuple[int, Exit]:
+        """Clone a container: its pid and its end. `ReplyError` if it could not be; LauncherLost may be tried again."""
+        pending = await self._request(lambda seat, number: seat.launcher.start(number, plan, image, descriptors), start=True)
+        reply, ended = pending.reply, pending.exit
+        if reply is None:
+            raise LauncherLost(f"{plan.id}: the launcher died while it started the container")
+        if ended is None:
+            raise ReplyError(reply)
+        return reply.result, ended
+
+    async def remove(self, path: str) -> None:
+        """Remove a container's directory. OSError if it can't be."""
+        pending = await self._request(lambda seat, number: seat.launcher.remove(number, path))
+        if pending.reply is None:
+            raise LauncherLost(f"the launcher died while it removed {path}")
+        if pending.reply.result < 0:
+            raise OSError(-pending.reply.result, os.strerror(-pending.reply.result), path)
+
+    async def _request(self, send: Callable[[Seat, int], None], *, start: bool = False) -> Pending:
+        async with self._room:
+            pending = Pending(is_start=start)
+            seat = await self._submit(send, pending)
+            # Shielded: a clone can't be called back, and who else would own its child?
+            with anyio.move_on_after(ANSWER_S, shield=True) as patience:
+                await pending.answered.wait()
+            if patience.cancelled_caught:
+                raise LaunchError(f"launcher {seat.launcher.pid} has not answered for {ANSWER_S} s: is a file system stuck?")
+            return pending
+
+    async def _submit(self, send: Callable[[Seat, int], None], pending: Pending) -> Seat:
+        while True:
+            await self._mended.wait()
+            seat = min(self._seats, key=lambda seat: len(seat.pending))
+            number = next(self._numbers)
+            seat.pending[number] = pending
+            try:
+                send(seat, number)
+            except BlockingIOError:
+                del seat.pending[number]
+                await anyio.wait_writable(seat.launcher)
+                continue
+            except LauncherLost:
+                pass  # its end of file is about to be read, which answers the request
+            except BaseException:
+                del seat.pending[number]
+                raise
+            return seat
+
+    # --- replies and deaths ------------------------------------------------------------------------------------------
+
+    async def _listen(self, seat: Seat) -> None:
+        while True:
+            await anyio.wait_readable(seat.launcher)
+            try:
+                for reply in seat.launcher.receive():
+                    self._settle(seat, reply)
+            except LauncherLost:
+                await self._revive(seat)
+
+    def _settle(self, seat: Seat, reply: Reply) -> None:
+        self._deaths = 0
+        pending = seat.pending.pop(reply.number)
+        pending.reply = reply
+        if pending.is_start and reply.result > 0:
+            pending.exit = self._reaper.claim(reply.result)
+        pending.answered.set()
+
+    async def _revive(self, seat: Seat) -> None:
+        self._deaths += 1
+        if self._deaths > REVIVALS_MAX:
+            raise LaunchError(f"launchers die as soon as they are started ({self._deaths} times): see their messages above")
+        self._broken += 1
+        if self._broken == 1:
+            self._mended = anyio.Event()
+        lost, seat.pending = seat.pending, {}
+        await self._others_answered(seat)
+        async with self._strays:
+            await self._kill_strays()
+        seat.launcher.close()
+        seat.launcher = Launcher(self._state)
+        seat.ended = self._reaper.claim(seat.launcher.pid)
+        self._furnish(seat)
+        for pending in lost.values():
+            pending.answered.set()
+        self._broken -= 1
+        if not self._broken:
+            self._mended.set()
+
+    async def _others_answered(self, seat: Seat) -> None:
+        """A start that another launcher is about to answer must not be taken for a stray."""
+        starts = [p for other in self._seats if other is not seat for p in other.pending.values() if p.is_start]
+        for pending in starts:
+            await pending.answered.wait()
+
+    async def _kill_strays(self) -> None:
+        self._reaper.drain()
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+        strays = [int(pid) for pid in children if not self._reaper.knows(int(pid))]
+        for pid in strays:
+            descriptor = os.pidfd_open(pid)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+        for pid in strays:
+            await self._reaper.claim(pid).wait()
+
+
+class ReplyError(LaunchError):
+    """A launcher's reply that says no; the caller knows the plan and can name the step."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"call {reply.call} failed with errno {-reply.result}")
+        self.reply = reply

@@ -1,0 +1,154 @@
+"""What outlives a supervisor on disk: the lock of a stack, the directories of its runs, and what a crash left of them.
+
+    STATE/stacks/NAME/lock      held (flock) by the one supervisor of the stack; holds its pid, and is empty after a clean end
+    STATE/stacks/NAME/runs/ID   upper, work and merged of a run; gone when the run is
+    STATE/stacks/NAME/kept/ID   the same with `keep: true`: stays, and the next run goes on with it
+    STATE/single/ID/...         the same for `pysup run ID`
+
+A supervisor that was killed leaves its pid in the lock; the next one then looks for containers that outlived it (one that
+cleared its parent-death signal), by the directory that their overlay is named after, kills them, and removes the directories.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.remove import remove_run
+from supervisor.errors import StackError
+
+DEFAULT_STATE = Path("/var/lib/pysup")
+STRAYS_GONE_S = 10.0  # the longest a killed stray may take to end
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The directory of one stack, locked."""
+
+    path: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def kept(self) -> Path:
+        return self.path / "kept"
+
+    def of(self, container: str, *, keep: bool) -> Path:
+        """Where a container's upper, work and merged are."""
+        return (self.kept if keep else self.runs) / container
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a killed supervisor had left."""
+
+    containers: int
+    directories: int
+
+
+@contextmanager
+def locked(state: Path, kind: str, name: str) -> Iterator[tuple[Home, Swept | None]]:
+    """Hold the stack's lock; yields its home, and what was swept if the last supervisor did not end cleanly.
+
+    StackError if another supervisor holds it, or the state directory can't be used.
+    """
+    home = Home((state / kind / name).absolute())
+    lock = _open_lock(home, state)
+    try:
+        _take(lock, home, name)
+        previous = os.pread(lock, 32, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+        yield home, sweep(home) if previous else None
+        with suppress(OSError):  # something kept us from a clean end: the next start sweeps
+            home.runs.rmdir()
+            os.ftruncate(lock, 0)
+    finally:
+        os.close(lock)
+
+
+def _open_lock(home: Home, state: Path) -> int:
+    try:
+        # Only root may enter: an upper holds set-user-ID programs and secrets of the containers.
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.path.parent.mkdir(mode=0o700, exist_ok=True)
+        home.path.parent.chmod(0o700)
+        for path in (home.path, home.runs, home.kept):
+            path.mkdir(mode=0o700, exist_ok=True)
+        return os.open(home.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StackError(f"state directory {error.filename}: {error.strerror}; give another with --state DIR") from error
+
+
+def _take(lock: int, home: Home, name: str) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(lock, 32, 0).decode().strip() or "unknown"
+        raise StackError(f"{name} is already running under pid {pid} (lock {home.path}/lock): stop that first") from None
+
+
+def sweep(home: Home) -> Swept:
+    """Kill what outlived a killed supervisor, and remove the directories of its runs."""
+    strays = _kill_strays(str(home.path))
+    left = sorted(home.runs.iterdir())
+    for path in left:
+        try:
+            remove_run(str(path))
+        except OSError as error:
+            raise StackError(f"can't remove {path}, left by a killed supervisor: {error.strerror}") from error
+    return Swept(strays, len(left))
+
+
+def _kill_strays(home: str) -> int:
+    descriptors = [fd for pid in _members(home) if (fd := _open_if_member(pid, home)) is not None]
+    try:
+        for descriptor in descriptors:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        _wait_all(descriptors, home)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return len(descriptors)
+
+
+def _wait_all(descriptors: list[int], home: str) -> None:
+    deadline = time.monotonic() + STRAYS_GONE_S
+    for descriptor in descriptors:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise StackError(f"containers of a killed supervisor are still there (overlay {home}/…): they do not end on SIGKILL")
+
+
+def _members(home: str) -> list[int]:
+    """Processes whose root is an overlay of this stack's."""
+    pids = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
+    return [pid for pid in pids if _is_member(pid, home)]
+
+
+def _is_member(pid: int, home: str) -> bool:
+    try:
+        mounts = Path(f"/proc/{pid}/mountinfo").read_bytes()
+    except OSError:
+        return False
+    return b" - overlay " + os.fsencode(home) + b"/" in mounts
+
+
+def _open_if_member(pid: int, home: str) -> int | None:
+    """A pidfd, checked after it was opened: the pid may have become another's in between."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    if _is_member(pid, home):
+        return descriptor
+    os.close(descriptor)
+    return None
