@@ -21,8 +21,8 @@ _errno = linux.errno_cell()
 def run(linked: program.Linked, first: int, last: int) -> tuple[int, int]:
     """Make the calls [first, last); returns (index, errno) of the one that failed, (last, 0) when none did.
 
-    When a run of forgiven errors ends the program (no candidate could be executed) the last is reported, or the one that
-    says more than "not there", as execvp(3) does with EACCES.
+    The end of the program is a failure too: no candidate could be executed. Reported is the last error, or the one that says
+    more than "not there", as execvp(3) does with EACCES.
     """
     syscall, unpack, memory, rules, results = (
         linux.syscall,
@@ -51,7 +51,7 @@ def run(linked: program.Linked, first: int, last: int) -> tuple[int, int]:
             forgiven = 0
         for place in results.get(index, ()):
             program.store(memory, place, result)
-    return (last - 1, forgiven) if forgiven else (last, 0)
+    return (last - 1, forgiven) if last == linked.calls else (last, 0)
 
 
 def main(linked: program.Linked, failure: int) -> None:

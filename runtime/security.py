@@ -34,8 +34,8 @@ NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWUTS | linux
 
 
 def capability_mask(add: Iterable[str], drop: Iterable[str], *, privileged: bool) -> int:
-    """The bit mask left by Docker's rule: the default set, less `drop`, plus `add`; ALL is every capability."""
-    every = _mask(CAPABILITIES[: capability_count()])
+    """The bit mask left by Docker's rule: the default set, less `drop`, plus `add`; ALL is every capability that we have."""
+    every = available()
     if privileged:
         return every
     added, dropped = set(add), set(drop)
@@ -45,6 +45,13 @@ def capability_mask(add: Iterable[str], drop: Iterable[str], *, privileged: bool
 
 def _mask(names: Iterable[str]) -> int:
     return sum(1 << CAPABILITIES.index(name) for name in set(names))
+
+
+@cache
+def available() -> int:
+    """What this process may pass on: its permitted capabilities, CapPrm of proc_pid_status(5)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("CapPrm:")[2].split()[0], 16)
 
 
 @cache

@@ -142,12 +142,19 @@ def _contents(root: Path, name: str) -> bytes:
         return b""
     except OSError as error:
         raise UserError(f"{root / name} can't be read: {error.strerror}; mend the image") from error
-    with open(fd, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise UserError(f"{root / name} is not a regular file: mend the image")
-        contents = file.read(FILE_MAX_BYTES + 1)
+    try:
+        return _read(fd, root / name)
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int, file: Path) -> bytes:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise UserError(f"{file} is not a regular file: mend the image")
+    with os.fdopen(fd, "rb", closefd=False) as stream:
+        contents = stream.read(FILE_MAX_BYTES + 1)
     if len(contents) > FILE_MAX_BYTES:
-        raise UserError(f"{root / name} is larger than {FILE_MAX_BYTES} bytes: mend the image")
+        raise UserError(f"{file} is larger than {FILE_MAX_BYTES} bytes: mend the image")
     return contents
 
 

@@ -22,8 +22,8 @@ from runtime.errors import ImageError
 
 CACHE = "/etc/ld.so.cache"
 
-_STRING_MAX_BYTES = 4096  # PATH_MAX; search paths longer than that are cut by nothing real
-_DYNAMIC_MAX_BYTES = 1 << 20
+_STRING_MAX_BYTES = 1 << 14  # a search path may be longer than a path
+_DYNAMIC_MAX_BYTES = 1 << 16  # some thousand entries; real files have dozens
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
 _DEFAULT_DIRECTORIES = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")  # the last is musl's

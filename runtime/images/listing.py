@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runtime.images.find import Image, names
+from runtime.images.lookup import Image, names
 
 FILES_MAX = 1_000_000  # counted in one image
 PROBLEMS_MAX = 5  # named for one image

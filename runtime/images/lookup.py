@@ -103,7 +103,7 @@ def _usable(name: str, place: Path, directory: Path) -> Path:
 def _kind(place: Path, depth: int) -> _Kind:
     """An image has files or one of the usual directories at its top; a folder has images, and neither of those.
 
-    What is neither (`app/bin/app`) counts as an image. Symlinks (`latest`) and hidden files count for nothing.
+    What is neither (`app/server`) counts as an image. Symlinks (`latest`) and hidden files count for nothing.
     """
     with os.scandir(place) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")]

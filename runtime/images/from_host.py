@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import ImageError
-from runtime.images.find import Image, check_name, is_image
+from runtime.images.lookup import Image, check_name, is_image
 from runtime.images.mirror import Mirror
 from runtime.images.programs import PYTHON, Programs, find_program, is_python, locate
 from runtime.images.skeleton import HOST_TOOLS, REQUIRED_TOOL, add_layout, add_surroundings

@@ -1,0 +1,48 @@
+# Everything a newcomer needs: `make demo` and `make test`. Needs Linux, root, and Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_IMAGE := images/base
+
+.PHONY: demo test lint bench clean
+.DEFAULT_GOAL := test
+
+# uv where it is there, else venv and pip.
+$(READY): pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	    uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	    VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --editable . --group dev; \
+	else \
+	    $(PYTHON) -m venv $(VENV) && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . \
+	        $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' | sed 's/[[:space:]]*#.*//'); \
+	fi
+	@touch $@
+
+$(DEMO_IMAGE): | $(READY)
+	$(BIN)/pysup image create base --from-host --tools --python
+
+demo: $(READY) $(DEMO_IMAGE)
+	@status=0; \
+	if [ -n "$$DEMO_SECONDS" ]; then \
+	    timeout --foreground --signal=INT $$DEMO_SECONDS $(BIN)/pysup up configs/stack.yaml || status=$$?; \
+	    [ $$status -eq 124 ] && status=0; \
+	else \
+	    $(BIN)/pysup up configs/stack.yaml || status=$$?; \
+	fi; exit $$status
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python tests/bench/run.py
+
+clean:
+	rm -rf $(VENV) $(DEMO_IMAGE)

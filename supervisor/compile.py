@@ -1,0 +1,141 @@
+"""Spec and host to what is run: for every container its configuration, its policy and what it depends on.
+
+The last phase before anything starts: images are found, users looked up in them, environments put together. All faults of all
+containers are gathered, each with its place in the file, before one error is raised.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from runtime import images, security, users
+from runtime.config import DEFAULT_PATH, ContainerConfig, Network
+from runtime.errors import PysupError
+from runtime.images import Image
+from supervisor.policy import Backoff, Policy, RestartPolicy
+from supervisor.spec import Condition, Container, Spec
+from supervisor.state import Home
+
+HOSTNAME_MAX = 64
+RESOLV_CONF_MAX_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One supervised container. `group` is its id in the spec, which replicas share."""
+
+    id: str
+    group: str
+    config: ContainerConfig
+    policy: Policy
+    depends_on: Mapping[str, Condition]
+
+
+class Images:
+    """The images of a stack: each name is looked up once."""
+
+    def __init__(self, path: tuple[Path, ...]) -> None:
+        self._path = path
+        self.find = cache(self._find)
+        self.lookup = cache(self._lookup)
+
+    def _find(self, name: str) -> Image:
+        return images.find(name, self._path)
+
+    def _lookup(self, name: str, user: str | None) -> users.User:
+        return users.lookup(self.find(name).path, user)
+
+    def fault(self, container: Container) -> tuple[str, str] | None:
+        """(key, what is wrong with it) of a container whose image or user does not exist."""
+        for key, look in (
+            ("image", lambda: self.find(container.image)),
+            ("user", lambda: self.lookup(container.image, container.user)),
+        ):
+            try:
+                look()
+            except PysupError as error:
+                return key, str(error)
+        return None
+
+
+def compile_stack(spec: Spec, found: Images, home: Home) -> tuple[Entry, ...]:
+    """The entries of a stack, in the spec's order."""
+    resolv_conf = _resolv_conf()
+    return tuple(
+        Entry(
+            id=identity,
+            group=container.id,
+            config=compile_container(container, identity, replica, found, home, resolv_conf),
+            policy=policy(container),
+            depends_on=container.depends_on,
+        )
+        for container, identity, replica in spec.instances()
+    )
+
+
+def compile_container(
+    container: Container, identity: str, replica: int, found: Images, home: Home, resolv_conf: bytes | None
+) -> ContainerConfig:
+    """The configuration of one container (OCI words) from its entry in a spec (Compose words)."""
+    user = found.lookup(container.image, container.user)
+    hostname = container.hostname or identity[:HOSTNAME_MAX]
+    return ContainerConfig(
+        id=identity,
+        lowers=(str(found.find(container.image).path),),
+        directory=str(home.of(identity, keep=container.keep)),
+        argv=container.cmd,
+        env=_environment(container, user.home, hostname, replica),
+        workdir=container.workdir or "/",
+        user=user,
+        hostname=hostname,
+        memory_bytes=container.storage_size if container.storage == "memory" else None,
+        keep=container.keep,
+        network=Network(container.network),
+        init=container.init,
+        capabilities=security.capability_mask(container.cap_add, container.cap_drop, privileged=container.privileged),
+        privileged=container.privileged,
+        umask=container.umask,
+        rlimits=_rlimits(container.rlimits),
+        resolv_conf=resolv_conf if container.network == Network.HOST else None,
+    )
+
+
+def _environment(container: Container, home: str, hostname: str, replica: int) -> tuple[tuple[str, str], ...]:
+    """Nothing of the host's; the container's own values win."""
+    base = {"PATH": DEFAULT_PATH, "HOME": home, "HOSTNAME": hostname, "TERM": "xterm"}
+    return tuple({**base, "PYSUP_REPLICA": str(replica), **container.env}.items())
+
+
+def policy(container: Container) -> Policy:
+    """What the machine is to know."""
+    backoff = container.backoff
+    return Policy(
+        restart=RestartPolicy(container.restart.policy),
+        max_retries=container.restart.max_retries,
+        backoff=Backoff(
+            initial_s=backoff.initial_s,
+            max_s=backoff.max_s,
+            factor=backoff.factor,
+            jitter=backoff.jitter,
+            reset_after_s=backoff.reset_after_s,
+        ),
+        stop_signal=container.stop_signal,
+        stop_grace_s=container.stop_grace_s,
+    )
+
+
+def _rlimits(limits: Mapping[str, tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:
+    from runtime.build import RLIMITS
+
+    return tuple((RLIMITS.index(name), soft, hard) for name, (soft, hard) in limits.items())
+
+
+def _resolv_conf() -> bytes | None:
+    """The host's, for containers in the host's network: else they could not resolve a name."""
+    try:
+        with Path("/etc/resolv.conf").open("rb") as file:
+            return file.read(RESOLV_CONF_MAX_BYTES)
+    except OSError:
+        return None

@@ -1,0 +1,66 @@
+"""What all tests share: when kernel tests may run, and that they leave nothing behind."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MUST = os.environ.get("PYSUP_KERNEL") == "must"
+
+
+def _missing() -> str | None:
+    """What a kernel test needs and this machine lacks."""
+    if os.geteuid() != 0:
+        return "not root"
+    if "overlay" not in Path("/proc/filesystems").read_text(encoding="ascii"):
+        return "the kernel has no overlayfs"
+    if shutil.which("busybox") is None:
+        return "no busybox (Debian: busybox-static)"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip kernel tests where they can't run; with PYSUP_KERNEL=must that is an error instead."""
+    missing = _missing()
+    if missing is None:
+        return
+    if MUST:
+        raise pytest.UsageError(f"PYSUP_KERNEL=must, but {missing}")
+    for item in items:
+        if "kernel" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the listing's own
+            continue
+    return found
+
+
+def _children() -> set[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text(encoding="ascii").split()}
+
+
+def _mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Descriptors, mounts and children are the same before and after each kernel test."""
+    if request.node.get_closest_marker("kernel") is None:
+        yield
+        return
+    before = _descriptors(), _mounts(), _children()
+    yield
+    after = _descriptors(), _mounts(), _children()
+    assert after[0] == before[0], "descriptors left open, or closed"
+    assert after[1] == before[1], "mounts left in the host's namespace"
+    assert after[2] == before[2], "children left"
