@@ -65,7 +65,6 @@ class Assembler:
         self._descriptors: list[tuple[int, int]] = []
         self._struct_descriptors: list[tuple[int, int]] = []
         self._results: list[tuple[int, int]] = []
-        self._rules: list[tuple[int, ...]] = []
         self._steps: list[int] = []
         self.step = 0
 
@@ -82,7 +81,6 @@ class Assembler:
         self._descriptors += [(words + place, which) for place, which in other._descriptors]
         self._struct_descriptors += [(data + at, which) for at, which in other._struct_descriptors]
         self._results += [(calls + call, words + place) for call, place in other._results]
-        self._rules += [(calls + call, *rule) for call, *rule in other._rules]
 
     def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = (), zero: bool = False) -> Result:
         """Append a call. Errors in `forgive` count as success; with `zero` any result but 0 is a failure."""
@@ -92,8 +90,7 @@ class Assembler:
         for argument in arguments:
             self._words.append(argument if type(argument) is int else self._word(argument, len(self._words) * 8))
         self._words.extend(_PADDING[len(arguments)])
-        if forgive or zero:
-            self._rules.append((index, *_four(forgive), program.RULE_ZERO if zero else 0))
+        self._words.append(_rule(forgive) | (program.RULE_ZERO if zero else 0))
         return Result(index)
 
     def _word(self, argument: Argument, place: int) -> int:
@@ -160,18 +157,16 @@ class Assembler:
             len(pointers),
             len(descriptors),
             len(self._results),
-            len(self._rules),
         )
         pairs = [number for pair in (*descriptors, *self._results) for number in pair]
         tables = struct.pack(f"={len(pointers)}I{len(pairs)}I", *pointers, *pairs)
         words = struct.pack(f"={len(self._words)}q", *self._words)
-        rules = b"".join(program.RULE.pack(*rule) for rule in self._rules)
-        return Program(b"".join((header, words, self._data, tables, rules)), tuple(self._steps))
+        return Program(b"".join((header, words, self._data, tables)), tuple(self._steps))
 
 
 _PADDING = [(0,) * (6 - used) for used in range(7)]
 
 
-def _four(errnos: Sequence[int]) -> tuple[int, int, int, int]:
-    first, second, third, fourth = (*errnos, 0, 0, 0, 0)[:4]
-    return first, second, third, fourth
+def _rule(forgive: Sequence[int]) -> int:
+    """Up to four errnos, one byte each."""
+    return int.from_bytes(bytes(forgive), "little")

@@ -42,6 +42,7 @@ def build_plan(config: ContainerConfig) -> plan.Plan:
         keep=config.keep,
         network=config.network,
         terminal=config.terminal,
+        init=config.init,
         prologue=len(prologue),
         steps=tuple(steps),
         owner=(config.user.uid, config.user.gid),

@@ -11,12 +11,14 @@ clone costs the same on a host with 1,000 mounts.
 Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
 
     request: u8 operation, u8 flags, u16 -, u32 id, u64 clone flags | payload, descriptors by SCM_RIGHTS
-      START   payload: a program; descriptors: failure pipe, stdin, stdout, stderr, more as the program says
+      START   payload: a program; descriptors: stdin, stdout, stderr, more as the program says
       REMOVE  payload: a path; the tree is removed
       ATTACH  payload: a path; descriptor: a detached mount that goes there
-    reply: u32 id, i32 pid, 0 or -errno, i32 index of the call that failed or -1
+    reply: u32 id, i32 pid or 0, i32 errno or 0, i32 index of the call that failed or -1 (clone itself)
 
-A payload over INLINE_MAX bytes comes in a memfd, the last descriptor (flag IN_MEMFD). End of file means: the supervisor is gone.
+The reply to START comes when the command was executed; with a pid and an errno there was a child, which has ended, and the
+supervisor has it to reap. A payload over INLINE_MAX bytes comes in a memfd, the last descriptor (flag IN_MEMFD); IN_PYTHON asks
+for the loop in Python where there is a native one. End of file means: the supervisor is gone.
 """
 
 import errno
@@ -26,19 +28,19 @@ import struct
 
 import _socket
 
-from runtime import child, linux, program, remove
+from runtime import child, linux, native, program, remove
 
 START, REMOVE, ATTACH = 1, 2, 3
-IN_MEMFD = 1
+IN_MEMFD, IN_PYTHON = 1, 2
 REQUEST = struct.Struct("=BBHIQ")
-REPLY = struct.Struct("=Iii")
+REPLY = struct.Struct("=Iiii")
 INLINE_MAX = 64 << 10
 DESCRIPTORS_MAX = 16
 CONTROL, SUPERVISOR = 10, 11  # the descriptors it is started with: its socket, and a pidfd of the supervisor
 SCRATCH = "/.scratch"
 
-_CLONE_ARGS = bytearray(linux.CLONE_ARGS.size)
 _buffer = bytearray(REQUEST.size + INLINE_MAX)
+_native = native.available()
 
 
 def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
@@ -61,13 +63,13 @@ def _reset_signals() -> None:
     """Containers inherit what is ignored here: Python ignores two signals, posix_spawn of glibc the two it uses itself."""
     default = linux.address_of(bytearray(32))  # struct sigaction: SIG_DFL, no flags
     for number in range(1, 65):
-        linux.syscall(linux.NR["rt_sigaction"], number, default, 0, 8, 0, 0)
+        linux.raw("rt_sigaction", number, default, 0, 8)
 
 
 def _limit_descriptors(soft: int, hard: int) -> None:
     """The supervisor raised its own soft limit; containers get what it had before."""
     limits = bytearray(linux.RLIMIT64.pack(soft, hard))
-    linux.syscall(linux.NR["prlimit64"], 0, linux.RLIMIT_NOFILE, linux.address_of(limits), 0, 0, 0)
+    linux.raw("prlimit64", 0, linux.RLIMIT_NOFILE, linux.address_of(limits))
 
 
 def _prune_mounts(state: str) -> None:
@@ -96,14 +98,14 @@ def serve(control: _socket.socket) -> None:
         control.send(REPLY.pack(*reply), _socket.MSG_NOSIGNAL)
 
 
-def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int]:
+def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int, int]:
     operation, flags, _, number, clone_flags = REQUEST.unpack_from(request)
     try:
         payload = request[REQUEST.size :]
         if flags & IN_MEMFD:
             payload = _read_all(descriptors[-1])
         if operation == START:
-            return (number, *_start(payload, descriptors, clone_flags))
+            return (number, *_start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
         path = os.fsdecode(bytes(payload))
         if operation == REMOVE:
             remove.remove_run(path)
@@ -111,8 +113,8 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int]
             os.makedirs(path, 0o755, exist_ok=True)
             linux.move_mount(descriptors[0], path)
     except OSError as error:
-        return number, -(error.errno or errno.EIO), -1
-    return number, 0, -1
+        return number, 0, error.errno or errno.EIO, -1
+    return number, 0, 0, -1
 
 
 def _read_all(memfd: int) -> memoryview:
@@ -120,17 +122,12 @@ def _read_all(memfd: int) -> memoryview:
     return memoryview(os.pread(memfd, min(size, program.MAX_BYTES), 0))
 
 
-def _start(payload: memoryview, descriptors: list[int], clone_flags: int) -> tuple[int, int]:
-    linked = program.link(payload, linux.address_of, [descriptors[0], SUPERVISOR, *descriptors[1:]])
-    failed, error = child.run(linked, 0, linked.prologue)
+def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_python: bool) -> tuple[int, int, int]:
+    linked = program.link(payload, linux.address_of, [SUPERVISOR, *descriptors])
+    call, error = child.run(linked, 0, linked.prologue)
     if error:
-        return -error, failed
-    linux.CLONE_ARGS.pack_into(_CLONE_ARGS, 0, clone_flags | linux.CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    # A bare clone, without the interpreter's fork hooks: this process has one thread, the call held the interpreter's lock,
-    # and the child either executes or exits; the hooks would cost it a quarter of a millisecond in page faults.
-    pid = linux.syscall(linux.NR["clone3"], linux.address_of(_CLONE_ARGS), len(_CLONE_ARGS), 0, 0, 0, 0)
-    if pid == 0:
-        child.main(linked, descriptors[0])
-    if pid < 0:
-        return -linux.errno_cell().value, -1
-    return pid, -1
+        return 0, error, call
+    flags = clone_flags | linux.CLONE_PARENT
+    if _native is None or in_python:
+        return child.launch(linked, flags)
+    return _native.launch(linked, flags)

@@ -9,8 +9,13 @@ Sources: man pages section 2 of the calls named, and the kernel's include/uapi.
 """
 
 import ctypes
+import mmap
 import os
 import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # --- numbers of the system calls (arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h)
 
@@ -36,6 +41,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "mount_setattr": (442, 442),
     "move_mount": (429, 429),
     "open_tree": (428, 428),
+    "mprotect": (10, 226),
     "openat": (257, 56),
     "openat2": (437, 437),
     "pivot_root": (155, 41),
@@ -65,6 +71,7 @@ NR = {name: old if MACHINE == "x86_64" else new for name, (old, new) in _NUMBERS
 # --- clone and namespaces: clone(2), clone3(2) -----------------------------------------------------------
 
 CLONE_VM = 0x100
+CLONE_VFORK = 0x4000
 CLONE_PARENT = 0x8000
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWCGROUP = 0x0200_0000
@@ -158,7 +165,7 @@ def cap_data(effective: int, permitted: int, inheritable: int = 0) -> bytes:
 _libc = ctypes.PyDLL(None)
 syscall = _libc.syscall
 syscall.restype = ctypes.c_long
-syscall.argtypes = [ctypes.c_long] * 7
+syscall.argtypes = [ctypes.c_long] * 8  # number, six arguments, and a word that a program's record has and the kernel ignores
 _libc.__errno_location.restype = ctypes.c_void_p
 
 
@@ -172,8 +179,14 @@ def address_of(memory: bytearray) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
+def raw(name: str, *args: int) -> int:
+    """The system call `name`: its result, or -1 with `errno_cell()` set."""
+    result: int = syscall(NR[name], *args, *(0,) * (7 - len(args)))
+    return result
+
+
 def _call(name: str, path: str | bytes | None, *args: int) -> int:
-    result: int = syscall(NR[name], *args, *(0,) * (6 - len(args)))
+    result = raw(name, *args)
     if result < 0:
         code = errno_cell().value
         raise OSError(code, os.strerror(code), path)
@@ -186,6 +199,21 @@ def _pointer(text: str | bytes | None) -> tuple[int, object]:
         return 0, None
     memory = bytearray(os.fsencode(text) + b"\0")
     return address_of(memory), memory
+
+
+if TYPE_CHECKING:
+    Function = Callable[[int], int]
+
+
+def executable(memory: mmap.mmap) -> "Function":
+    """Machine code in `memory` as a function from one word to one; never unmapped. OSError where that is not allowed."""
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    _call("mprotect", None, address, len(memory), mmap.PROT_READ | mmap.PROT_EXEC)
+    _kept.append(memory)
+    return ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p)(address)
+
+
+_kept: list[mmap.mmap] = []
 
 
 # --- wrappers --------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from runtime import linux, plan
 from runtime.assemble import Assembler, Descriptor, Program, Strings, Struct
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 
-# The descriptors of a request, by position; the launcher adds the second itself.
-FD_FAILURE, FD_SUPERVISOR, FD_STDIN, FD_STDOUT, FD_STDERR, FD_DEVPTS = range(6)
+# The descriptors of a request, by position; the launcher adds the first itself.
+FD_SUPERVISOR, FD_STDIN, FD_STDOUT, FD_STDERR, FD_DEVPTS = range(5)
 
 SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the container's tmpfs is mounted
 MISSING_ONLY = (errno.EEXIST,)

@@ -283,6 +283,7 @@ class Plan:
     keep: bool  # the directory stays
     network: Network
     terminal: bool
+    init: bool
     prologue: int
     steps: tuple[Step, ...]
     owner: tuple[int, int]  # user and group whom the standard streams belong to

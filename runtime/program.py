@@ -2,14 +2,14 @@
 
 Like an object file it is one block of memory (calls, then the strings and structures they point to) and three kinds of
 relocation: places that get the block's own address added (pointers), places that get the number of a descriptor that came with
-the request, and places that get the result of an earlier call. A call is seven 64-bit words: its number and six arguments.
-What runs it is then a loop of `syscall(*words)`; a rule beside a call says what else than success is acceptable.
+the request, and places that get the result of an earlier call. A call is eight 64-bit words: its number, six arguments, and a
+rule that says what else than success is acceptable: four errnos, one byte each, that are forgiven, and flags above them. What
+runs it is then a loop of `syscall(*words)`, in Python (child.py), in machine code (native.py), in C (the benchmark's floor).
 
-    header | calls: 7 x i64 each | data | pointers: u32 | descriptors: u32 place, u32 which | results: u32 call, u32 place |
-    rules: u32 call, 4 x u8 errno, u8 flags, 3 x pad
+    header | calls: 8 x i64 each | data | pointers: u32 place | descriptors: u32 place, u32 which | results: u32 call, u32 place
 
-Places are byte offsets into calls + data; NARROW marks one that is 32 bits wide (a descriptor inside a structure).
-All numbers are in the machine's own byte order: a program never leaves the machine.
+Places are byte offsets into calls + data; NARROW marks one that is 32 bits wide (a descriptor inside a structure). Results
+are in the order of the calls. All numbers are in the machine's own byte order: a program never leaves the machine.
 
 The launcher loads this module: it imports nothing but `struct`.
 """
@@ -17,32 +17,32 @@ The launcher loads this module: it imports nothing but `struct`.
 import struct
 
 MAGIC = 0x70737570
-HEADER = struct.Struct("=8I")  # magic, calls, calls of the prologue, data bytes, pointers, descriptors, results, rules
-CALL = struct.Struct("=7q")
+HEADER = struct.Struct("=7I4x")  # magic, calls, calls of the prologue, data bytes, pointers, descriptors, results
+CALL = struct.Struct("=8q")
 PAIR = struct.Struct("=2I")
-RULE = struct.Struct("=I4BB3x")
+JOB = struct.Struct("=8Q")  # struct job of launch_x86_64.S
 WORD = struct.Struct("=q")
 HALF = struct.Struct("=i")
 NARROW = 0x8000_0000
-RULE_ZERO = 1  # any result but 0 is a failure, reported as ESRCH
+RULE_ZERO = 1 << 32  # any result but 0 is a failure, reported as ESRCH
 FORK_INIT = -1  # in place of a call's number: fork; the parent becomes the container's init (child.py)
 FAILURE = struct.Struct("=ii")  # what a child writes when a call fails: its index and errno
+NO_MORE = PAIR.pack(0xFFFF_FFFF, 0)  # ends the results
 
 MAX_CALLS = 4096
 MAX_BYTES = 4 << 20
 
 
 class Linked:
-    """A program in memory, its pointers and descriptors filled in, ready to run once."""
+    """A program in memory, its pointers and descriptors filled in, ready to run once. `results` still are (call, place)."""
 
-    __slots__ = ("calls", "memory", "prologue", "results", "rules")
+    __slots__ = ("calls", "memory", "prologue", "results")
 
-    def __init__(self, memory: bytearray, calls: int, prologue: int) -> None:
+    def __init__(self, memory: bytearray, calls: int, prologue: int, results: bytes) -> None:
         self.memory = memory
         self.calls = calls
         self.prologue = prologue
-        self.results: dict[int, list[int]] = {}
-        self.rules: dict[int, tuple[int, ...]] = {}
+        self.results = results
 
 
 def store(memory: bytearray, place: int, value: int) -> None:
@@ -55,26 +55,20 @@ def store(memory: bytearray, place: int, value: int) -> None:
 
 def link(image: memoryview, address_of: "AddressOf", descriptors: list[int]) -> Linked:
     """Decode and link an encoded program. ValueError if it is not one."""
-    magic, calls, prologue, data, pointers, fds, results, rules = HEADER.unpack_from(image)
+    magic, calls, prologue, data, pointers, fds, results = HEADER.unpack_from(image)
     if magic != MAGIC:
         raise ValueError("not a program")
-    start, end = HEADER.size, HEADER.size + calls * CALL.size + data
-    memory = bytearray(image[start:end])
-    linked = Linked(memory, calls, prologue)
+    end = HEADER.size + calls * CALL.size + data
+    memory = bytearray(image[HEADER.size : end])
     base = address_of(memory)
-    tables = image[end:]
     words = memoryview(memory).cast("q")
-    for place in tables[: pointers * 4].cast("I"):
+    pointer_end = end + pointers * 4
+    for place in image[end:pointer_end].cast("I"):
         words[place >> 3] += base
-    tables = tables[pointers * 4 :]
-    for place, which in PAIR.iter_unpack(tables[: fds * PAIR.size]):
+    fds_end = pointer_end + fds * PAIR.size
+    for place, which in PAIR.iter_unpack(image[pointer_end:fds_end]):
         store(memory, place, descriptors[which])
-    tables = tables[fds * PAIR.size :]
-    for call, place in PAIR.iter_unpack(tables[: results * PAIR.size]):
-        linked.results.setdefault(call, []).append(place)
-    for call, *rule in RULE.iter_unpack(tables[results * PAIR.size :][: rules * RULE.size]):
-        linked.rules[call] = tuple(rule)
-    return linked
+    return Linked(memory, calls, prologue, bytes(image[fds_end : fds_end + results * PAIR.size]) + NO_MORE)
 
 
 class AddressOf:

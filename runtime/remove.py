@@ -8,11 +8,17 @@ import errno
 import os
 
 DEPTH_MAX = 64  # descriptors held at once; deeper directories are moved up first
+# A volatile overlay leaves a file in the work directory (fs/overlayfs/super.c, ovl_create_volatile_dirty).
+_DIRTY = "work/work/incompat/volatile/dirty"
 _EMPTY_RUN = ("upper", "merged", "work/work/incompat/volatile", "work/work/incompat", "work/work", "work", ".")
 
 
 def remove_run(path: str) -> None:
     """Remove a container's directory and all in it; no error if it is not there."""
+    try:
+        os.unlink(f"{path}/{_DIRTY}")
+    except FileNotFoundError:
+        pass
     for name in _EMPTY_RUN:
         try:
             os.rmdir(path if name == "." else f"{path}/{name}")

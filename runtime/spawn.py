@@ -19,7 +19,7 @@ from typing import NamedTuple
 from runtime import advice, launcher, linux, lower
 from runtime.errors import LaunchError, LauncherLost
 from runtime.plan import Exec, Plan
-from runtime.program import FAILURE, MAX_BYTES
+from runtime.program import MAX_BYTES
 from runtime.security import clone_flags
 
 REQUESTS_MAX = 8  # in flight to one launcher: they fit its socket's buffer
@@ -27,10 +27,11 @@ _BOOT = "import sys; sys.path.append({root!r}); from runtime.launcher import mai
 
 
 class Reply(NamedTuple):
-    """What a launcher answers: a pid, 0 or -errno, and which call of the program it was."""
+    """What a launcher answers. With a pid and an error there was a child, which must still be reaped."""
 
     number: int
-    result: int
+    pid: int
+    error: int
     call: int
 
 
@@ -52,9 +53,13 @@ class Launcher:
         """Ask it to end, by end of file."""
         self._socket.close()
 
-    def start(self, number: int, plan: Plan, image: bytes, descriptors: Sequence[int]) -> None:
-        """Clone a container; `descriptors` are the failure pipe and standard streams. The reply has its pid."""
-        self._send(launcher.START, number, image, descriptors, clone_flags(plan.network))
+    def start(
+        self, number: int, plan: Plan, image: bytes, descriptors: Sequence[int], *, in_python: bool = False
+    ) -> None:
+        """Clone a container with these standard streams. The reply comes when its command was executed."""
+        # An init is the launcher's own process going on: only the loop in Python can become one.
+        flags = launcher.IN_PYTHON if in_python or plan.init else 0
+        self._send(launcher.START, number, image, descriptors, flags, clone_flags(plan.network))
 
     def remove(self, number: int, path: str) -> None:
         """Remove a container's directory."""
@@ -68,19 +73,21 @@ class Launcher:
         finally:
             os.close(tree)
 
-    def _send(self, operation: int, number: int, payload: bytes, descriptors: Sequence[int], flags: int = 0) -> None:
-        if len(payload) > launcher.INLINE_MAX:
-            self._send_big(operation, number, payload, descriptors, flags)
-            return
-        self._send_message(launcher.REQUEST.pack(operation, 0, 0, number, flags) + payload, descriptors)
-
-    def _send_big(self, operation: int, number: int, payload: bytes, descriptors: Sequence[int], flags: int) -> None:
-        if len(payload) > MAX_BYTES:
+    def _send(
+        self, operation: int, number: int, payload: bytes, descriptors: Sequence[int], flags: int = 0, clone: int = 0
+    ) -> None:
+        if len(payload) <= launcher.INLINE_MAX:
+            self._send_message(launcher.REQUEST.pack(operation, flags, 0, number, clone) + payload, descriptors)
+        elif len(payload) <= MAX_BYTES:
+            header = launcher.REQUEST.pack(operation, flags | launcher.IN_MEMFD, 0, number, clone)
+            self._send_memfd(header, payload, descriptors)
+        else:
             raise LaunchError(f"arguments and environment are too long: {len(payload)} bytes, {MAX_BYTES} at most")
+
+    def _send_memfd(self, header: bytes, payload: bytes, descriptors: Sequence[int]) -> None:
         memfd = os.memfd_create("program")
         try:
             os.write(memfd, payload)
-            header = launcher.REQUEST.pack(operation, launcher.IN_MEMFD, 0, number, flags)
             self._send_message(header, (*descriptors, memfd))
         finally:
             os.close(memfd)
@@ -149,12 +156,6 @@ def raise_descriptor_limit() -> None:
 def advise(error: OSError) -> str:
     """What an error of our own system calls means, and what to do."""
     return advice.advise(None, error.errno or errno.EIO)
-
-
-def read_failure(pipe: int) -> tuple[int, int] | None:
-    """(call, errno) that the child reported, or None: end of file, execve happened. BlockingIOError: not known yet."""
-    report = os.read(pipe, FAILURE.size)
-    return FAILURE.unpack(report) if report else None
 
 
 def launch_error(plan: Plan, call: int, code: int) -> LaunchError:

@@ -21,7 +21,6 @@ from supervisor.output import Capture, Output
 from supervisor.reaper import Exit
 
 TRIES_MAX = 3  # a start whose launcher died is tried again by another
-EXEC_S = 60.0  # the longest from clone to execve
 
 MakeStreams = Callable[[Plan], Streams]
 Remove = Callable[[], Awaitable[None]]
@@ -84,56 +83,27 @@ class KernelRunner:
         return await self._try(plan)
 
     async def _try(self, plan: Plan) -> KernelRun:
-        failure, their_failure = _failure_pipe(plan)
+        made = None
         try:
-            run = await self._clone(plan, their_failure)
-            await self._reach_exec(run, plan, failure)
-        finally:
-            os.close(failure)
-        return run
-
-    async def _clone(self, plan: Plan, their_failure: int) -> KernelRun:
-        streams = None
-        try:
-            streams = self._streams(plan)
-            image = lower_plan(plan).image
-            pid, ended = await self._pool.start(plan, image, (their_failure, *streams.theirs))
+            made = self._streams(plan)
+            pid, ended = await self._pool.start(plan, lower_plan(plan).image, made.theirs)
         except BaseException as error:
-            if streams is not None:
-                streams.close()
+            if made is not None:
+                made.close()
             with anyio.CancelScope(shield=True):
                 await self._remove(plan)
             if isinstance(error, ReplyError):
-                raise spawn.launch_error(plan, error.reply.call, -error.reply.result) from error
+                raise spawn.launch_error(plan, error.reply.call, error.reply.error) from error
             if isinstance(error, OSError):
-                raise _no_streams(plan, error) from error
+                raise LaunchError(f"{plan.id}: make its pipes: {spawn.advise(error)}") from error
             raise
-        finally:
-            os.close(their_failure)
-        streams.close_theirs()
-        return KernelRun(pid, ended, self._capture(plan, streams), partial(self._remove, plan))
+        made.close_theirs()
+        return KernelRun(pid, ended, self._capture(plan, made), partial(self._remove, plan))
 
-    def _capture(self, plan: Plan, streams: Streams) -> Capture | None:
-        if self._output is None or streams.stdout is None or streams.stderr is None:
+    def _capture(self, plan: Plan, made: Streams) -> Capture | None:
+        if self._output is None or made.stdout is None or made.stderr is None:
             return None
-        return self._output.attach(plan.id, streams.stdout, streams.stderr)
-
-    async def _reach_exec(self, run: KernelRun, plan: Plan, failure: int) -> None:
-        report: tuple[int, int] | None = None
-        try:
-            with anyio.fail_after(EXEC_S):
-                report = await _report(failure)
-        except BaseException as error:
-            run.signal(signal.SIGKILL)
-            with anyio.CancelScope(shield=True):
-                await run.ended()
-            if isinstance(error, TimeoutError):
-                raise LaunchError(f"{plan.id}: no execve within {EXEC_S:g} s: is a file system stuck?") from error
-            raise
-        if report is not None:
-            with anyio.CancelScope(shield=True):
-                await run.ended()
-            raise spawn.launch_error(plan, *report)
+        return self._output.attach(plan.id, made.stdout, made.stderr)
 
     async def _remove(self, plan: Plan) -> None:
         """Remove the directory of a run that has ended. What can't be removed is complained of, and left to the next sweep."""
@@ -144,23 +114,3 @@ class KernelRunner:
         except (OSError, LaunchError) as error:
             self._complain(plan.id, f"left behind: {error}")
 
-
-def _failure_pipe(plan: Plan) -> tuple[int, int]:
-    try:
-        ours, theirs = os.pipe2(os.O_CLOEXEC)
-    except OSError as error:
-        raise _no_streams(plan, error) from error
-    os.set_blocking(ours, False)
-    return ours, theirs
-
-
-def _no_streams(plan: Plan, error: OSError) -> LaunchError:
-    return LaunchError(f"{plan.id}: make its pipes: {spawn.advise(error)}")
-
-
-async def _report(failure: int) -> tuple[int, int] | None:
-    """What the failure pipe says: None, execve happened; else the call that failed and its errno."""
-    while True:
-        with suppress(BlockingIOError):
-            return spawn.read_failure(failure)
-        await anyio.wait_readable(failure)

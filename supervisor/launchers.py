@@ -105,22 +105,25 @@ class LauncherPool:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     async def start(self, plan: Plan, image: bytes, descriptors: Sequence[int]) -> tuple[int, Exit]:
-        """Clone a container: its pid and its end. `ReplyError` if it could not be; LauncherLost may be tried again."""
+        """Start a container: its pid and its end. `ReplyError` if it did not reach execve; LauncherLost may be tried again."""
         pending = await self._request(lambda seat, number: seat.launcher.start(number, plan, image, descriptors), start=True)
         reply, ended = pending.reply, pending.exit
         if reply is None:
             raise LauncherLost(f"{plan.id}: the launcher died while it started the container")
-        if ended is None:
+        if ended is not None and reply.error:
+            with anyio.CancelScope(shield=True):
+                await ended.wait()
+        if ended is None or reply.error:
             raise ReplyError(reply)
-        return reply.result, ended
+        return reply.pid, ended
 
     async def remove(self, path: str) -> None:
         """Remove a container's directory. OSError if it can't be."""
         pending = await self._request(lambda seat, number: seat.launcher.remove(number, path))
         if pending.reply is None:
             raise LauncherLost(f"the launcher died while it removed {path}")
-        if pending.reply.result < 0:
-            raise OSError(-pending.reply.result, os.strerror(-pending.reply.result), path)
+        if pending.reply.error:
+            raise OSError(pending.reply.error, os.strerror(pending.reply.error), path)
 
     async def _request(self, send: Callable[[Seat, int], None], *, start: bool = False) -> Pending:
         async with self._room:
@@ -167,8 +170,8 @@ class LauncherPool:
         self._deaths = 0
         pending = seat.pending.pop(reply.number)
         pending.reply = reply
-        if pending.is_start and reply.result > 0:
-            pending.exit = self._reaper.claim(reply.result)
+        if reply.pid:
+            pending.exit = self._reaper.claim(reply.pid)
         pending.answered.set()
 
     async def _revive(self, seat: Seat) -> None:
@@ -215,5 +218,5 @@ class ReplyError(LaunchError):
     """A launcher's reply that says no; the caller knows the plan and can name the step."""
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(f"call {reply.call} failed with errno {-reply.result}")
+        super().__init__(f"call {reply.call} failed with errno {reply.error}")
         self.reply = reply

@@ -14,7 +14,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ImageError
@@ -27,6 +28,14 @@ BUILDING = ".pysup-"  # no valid name begins with a dot
 LOCK_WAIT_S = 60.0
 _LOCK_POLL_S = 0.05
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Programs to copy; an optional one that can't be copied is left out."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
 
 
 def create(
@@ -42,8 +51,8 @@ def create(
     """Make image `name` in the images directory `directory` (made if need be) from programs of this host.
 
     `programs` are names, looked up in `search` (default: PATH and the system's own directories), or absolute paths.
-    `python3` among them is the Python that runs pysup, as is `python`. `tools` adds those of HOST_TOOLS that this host
-    has. An image that is there is refused, with `force` replaced; no container should be running from it then.
+    `python3` among them is the Python that runs pysup, as is `python`. `tools` adds those of HOST_TOOLS that work on
+    this host, `sh` at least. An image that is there is refused, with `force` replaced: no container should run from it.
     ImageError says what is missing, or why nothing could be written; nothing is left behind then.
     """
     check_name(name)
@@ -51,19 +60,20 @@ def create(
         raise ImageError(f"image {name}: its files must belong to root: make it as root")
     search = search or ":".join(dict.fromkeys(f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}".split(":")))
     try:
-        wanted = _wanted(name, programs, search, tools=tools, python=python)
+        wanted = _wanted(name, programs, tools=tools, python=python)
+        for program in wanted.required:  # found before anything is written
+            if not is_python(program):
+                locate(program, search)
         return _create(name, directory, wanted, search, force=force)
     except OSError as error:
         raise ImageError(f"image {name} in {directory}: {_explain(error)}") from error
 
 
-def _wanted(name: str, programs: Sequence[str], search: str, *, tools: bool, python: bool) -> list[str]:
-    """The programs to copy, located before anything is written."""
-    found = [tool for tool in HOST_TOOLS if tools and (tool == REQUIRED_TOOL or find_program(tool, search))]
-    chosen = [*programs, *found, *([PYTHON] if python else [])]
-    if not chosen:
+def _wanted(name: str, programs: Sequence[str], *, tools: bool, python: bool) -> _Wanted:
+    required = [*programs, *([REQUIRED_TOOL] if tools else []), *([PYTHON] if python else [])]
+    if not required:
         raise ImageError(f"image {name}: there is nothing to put in: name programs, or give --tools or --python")
-    return [program if is_python(program) else locate(program, search) for program in chosen]
+    return _Wanted(tuple(required), HOST_TOOLS if tools else ())
 
 
 def _explain(error: OSError) -> str:
@@ -73,7 +83,7 @@ def _explain(error: OSError) -> str:
     return f"{error.strerror}: {places or 'mend that'}"
 
 
-def _create(name: str, directory: Path, wanted: Sequence[str], search: str, *, force: bool) -> Image:
+def _create(name: str, directory: Path, wanted: _Wanted, search: str, *, force: bool) -> Image:
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()
     with _locked(directory):
@@ -133,14 +143,17 @@ def _target(name: str, directory: Path, *, force: bool) -> Path:
     return target
 
 
-def _fill(root: Path, wanted: Sequence[str], search: str) -> None:
+def _fill(root: Path, wanted: _Wanted, search: str) -> None:
     os.chown(root, 0, 0)  # in a set-group-ID directory a new one inherits group and bit: end that here
     root.chmod(0o755)
     mirror = Mirror(root)
     add_layout(mirror)
     programs = Programs(mirror, search)
-    for program in wanted:
+    for program in wanted.required:
         programs.add(program)
+    for program in filter(lambda name: find_program(name, search), wanted.optional):
+        with suppress(ImageError):  # something that it needs is missing
+            programs.add(program)
     programs.add_later_libraries()
     add_surroundings(mirror)
 

@@ -25,7 +25,7 @@ _OPENED_LATER = ("libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2")  # by 
 
 
 def locate(program: str, search: str) -> str:
-    """The absolute path of the host's `program`, a name to be found in `search` or an absolute path."""
+    """The absolute path of the host's `program`: a name to be found in `search`, or the absolute path of any file."""
     found = find_program(program, search)
     if found is None:
         near = difflib.get_close_matches(posixpath.basename(program), _programs(search), n=3)
@@ -38,7 +38,7 @@ def locate(program: str, search: str) -> str:
 
 
 def find_program(program: str, search: str) -> str | None:
-    """As `locate`; None where there is none. An absolute path may be any file."""
+    """As `locate`, None where there is none."""
     if "/" in program:
         return program if program.startswith("/") and posixpath.isfile(program) else None
     found = shutil.which(program, path=search)
@@ -66,7 +66,7 @@ class Programs:
         self._python: interpreter.Interpreter | None = None
 
     def add(self, program: str) -> None:
-        """A name or an absolute path."""
+        """A name or an absolute path. ImageError if something that it needs is missing; it is not added then."""
         if is_python(program):
             self._add_python(program)
         else:
@@ -87,12 +87,13 @@ class Programs:
         if path in self._added:
             return
         self._added.add(path)
-        real = self._mirror.add(path)
+        real = posixpath.realpath(path)
         if self._loader.read(real) is None:
             for program in _interpreters(real):
                 self.add(program)
         else:
             self._add_libraries(self._loader.load(real))
+        self._mirror.add(path)
 
     def _add_libraries(self, libraries: dict[str, str]) -> None:
         self._libc = libraries.get("libc.so.6", self._libc)

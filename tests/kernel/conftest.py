@@ -40,8 +40,8 @@ def state(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def driver(state: Path, image: Path) -> Iterator[Driver]:
-    """A launcher to start containers by."""
-    with Driver(state, image) as made:
+@pytest.fixture(params=["native", "python"])
+def driver(state: Path, image: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
+    """A launcher to start containers by: each contract case runs with both loops."""
+    with Driver(state, image, in_python=request.param == "python") as made:
         yield made

@@ -11,10 +11,11 @@ from typing import Self
 
 from runtime import security, spawn, streams
 from runtime.build import build_plan
+from runtime.child import FAILED
 from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
 from runtime.lower import lower_plan
-from runtime.status import Status, from_waitid
+from runtime.status import Exited, Status, from_waitid
 from runtime.users import User
 
 ROOT = User(0, 0, (0,), "root", "/root")
@@ -33,7 +34,8 @@ class Result:
 class Driver:
     """A launcher and what is needed to start containers by it."""
 
-    def __init__(self, state: Path, image: Path) -> None:
+    def __init__(self, state: Path, image: Path, *, in_python: bool = False) -> None:
+        self.in_python = in_python
         self.state = state
         self.image = image
         self.launcher = spawn.Launcher(str(state))
@@ -41,7 +43,7 @@ class Driver:
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         for path in (state, image):
             self.launcher.attach(self._next(), str(path))
-            assert self.reply().result == 0
+            assert self.reply().error == 0
 
     def __enter__(self) -> Self:
         return self
@@ -92,25 +94,21 @@ class Driver:
         """A container that reached execve; the block must wait for its end. Its directory is removed afterwards."""
         plan = build_plan(config)
         made = streams.pipes(self._null, plan.owner)
-        failure, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             image = spoil(lower_plan(plan).image)
-            self.launcher.start(self._next(), plan, image, (theirs, *made.theirs))
-            os.close(theirs)
+            self.launcher.start(self._next(), plan, image, made.theirs, in_python=self.in_python)
             made.close_theirs()
             reply = self.reply()
-            if reply.result < 0:
-                raise spawn.launch_error(plan, reply.call, -reply.result)
-            if report := spawn.read_failure(failure):
-                wait(reply.result)
-                raise spawn.launch_error(plan, *report)
-            yield reply.result, made
+            if reply.error:
+                if reply.pid:
+                    assert wait(reply.pid) == Exited(FAILED)
+                raise spawn.launch_error(plan, reply.call, reply.error)
+            yield reply.pid, made
         finally:
             made.close()
-            os.close(failure)
             if plan.directory and not plan.keep:
                 self.launcher.remove(self._next(), plan.directory)
-                assert self.reply().result == 0
+                assert self.reply().error == 0
 
 
 def _read(descriptor: int | None) -> str:

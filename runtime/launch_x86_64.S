@@ -1,0 +1,127 @@
+/* The launcher's loop in native code, for x86-64: clone3 with CLONE_VM | CLONE_VFORK, and in the child the calls of a program
+ * (see program.py) up to execve. No page table is copied and no page is: a start costs what its system calls cost.
+ *
+ * The bytes are in native.py, where the launcher maps them; a test assembles this file and compares. So there is nothing to
+ * compile when pysup is installed.
+ *
+ *     long launch(struct job *job);
+ *
+ *     struct job {
+ *         struct clone_args *clone_args; u64 size;     0, 8
+ *         struct call *calls;                          16    64 bytes each: number, six arguments, rule
+ *         u64 first, last;                             24, 32
+ *         struct { u32 call, place; } *results;        40    ordered by call, ended by a call of ~0
+ *         u64 failed_call, error;                      48, 56  written by a child that did not reach execve
+ *     };
+ *
+ * It returns what clone3 returned. The child shares the parent's stack, and the parent waits: so the child never touches the
+ * stack, and keeps all it needs in registers that system calls preserve.
+ */
+        .intel_syntax noprefix
+        .text
+        .globl  launch
+launch:
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        push    r15
+        mov     rbx, rdi
+        mov     rdi, [rbx]
+        mov     rsi, [rbx + 8]
+        mov     eax, 435                # clone3
+        syscall
+        test    rax, rax
+        jz      child
+        pop     r15
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+child:
+        mov     r12, [rbx + 16]         # calls, and base of all places
+        mov     r13, [rbx + 24]         # index of the call
+        mov     r14, [rbx + 40]         # next result to store
+        xor     ebp, ebp                # the error last forgiven
+next:
+        cmp     r13, [rbx + 32]
+        jae     exhausted
+        mov     r15, r13
+        shl     r15, 6
+        add     r15, r12
+        mov     rax, [r15]
+        mov     rdi, [r15 + 8]
+        mov     rsi, [r15 + 16]
+        mov     rdx, [r15 + 24]
+        mov     r10, [r15 + 32]
+        mov     r8, [r15 + 40]
+        mov     r9, [r15 + 48]
+        syscall                         # clobbers rcx and r11
+        mov     rcx, [r15 + 56]         # the rule
+        cmp     rax, -4096
+        ja      failed
+        bt      rcx, 32                 # RULE_ZERO
+        jnc     accepted
+        test    rax, rax
+        jz      accepted
+        mov     eax, 3                  # ESRCH
+        jmp     report
+accepted:
+        xor     ebp, ebp
+store:
+        cmp     r13d, [r14]
+        jne     advance
+        mov     edx, [r14 + 4]
+        add     r14, 8
+        btr     edx, 31                 # NARROW
+        jc      narrow
+        mov     [r12 + rdx], rax
+        jmp     store
+narrow:
+        mov     [r12 + rdx], eax
+        jmp     store
+advance:
+        inc     r13
+        jmp     next
+
+failed:
+        mov     edx, eax
+        neg     edx                     # errno
+        cmp     dl, cl                  # one of the four that the rule forgives?
+        je      forgive
+        shr     ecx, 8
+        cmp     dl, cl
+        je      forgive
+        shr     ecx, 8
+        cmp     dl, cl
+        je      forgive
+        shr     ecx, 8
+        cmp     dl, cl
+        je      forgive
+        mov     eax, edx
+        jmp     report
+forgive:
+        test    ebp, ebp                # keep what says more than "not there"
+        jz      remember
+        cmp     ebp, 2                  # ENOENT
+        je      remember
+        cmp     ebp, 20                 # ENOTDIR
+        jne     store
+remember:
+        mov     ebp, edx
+        jmp     store
+
+exhausted:
+        dec     r13
+        mov     eax, ebp
+report:
+        mov     [rbx + 48], r13
+        mov     [rbx + 56], rax
+        mov     edi, 125
+        mov     eax, 231                # exit_group
+        syscall
+        hlt

@@ -1,0 +1,62 @@
+"""The loop of the child in machine code, for x86-64: see launch_x86_64.S, whose assembled bytes these are.
+
+`clone3` with CLONE_VM | CLONE_VFORK copies neither page tables nor pages, so a start costs what its system calls cost: about
+half of what the loop in Python (child.py) costs, which serves every other machine, an init, and hosts that refuse executable
+memory. Both are held to the same contract by the same tests.
+"""
+
+import mmap
+
+from runtime import linux, program
+
+_X86_64 = bytes.fromhex(
+    "535541544155415641574889fb488b3b488b7308b8b30100000f054885c0740b415f415e415d415c5d5bc34c8b63104c"
+    "8b6b184c8b732831ed4c3b6b200f839f0000004d89ef49c1e7064d01e7498b07498b7f08498b7710498b57184d8b5720"
+    "4d8b47284d8b4f300f05498b4f38483d00f0ffff7739480fbae120730c4885c07407b803000000eb5e31ed453b2e751a"
+    "418b56044983c6080fbaf21f720649890414ebe741890414ebe149ffc5eb8a89c2f7da38ca7419c1e90838ca7412c1e9"
+    "0838ca740bc1e90838ca740489d0eb1785ed740a83fd02740583fd1475ad89d5eba949ffcd89e84c896b3048894338bf"
+    "7d000000b8e70000000f05f4"
+)
+
+
+def available() -> "Native | None":
+    """The native loop, or None where there is none: another machine, or no executable memory (SELinux, PaX)."""
+    if linux.MACHINE != "x86_64":
+        return None
+    try:
+        memory = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        memory.write(_X86_64)
+        return Native(linux.executable(memory))
+    except OSError:
+        return None
+
+
+class Native:
+    """The loop, mapped and ready. One use at a time: a launcher has one thread."""
+
+    def __init__(self, function: "linux.Function") -> None:
+        self._function = function
+        self._clone_args = bytearray(linux.CLONE_ARGS.size)
+        self._job = bytearray(program.JOB.size)
+        self._job_address = linux.address_of(self._job)
+
+    def launch(self, linked: program.Linked, flags: int) -> tuple[int, int, int]:
+        """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has executed."""
+        results = bytearray(linked.results)
+        flags |= linux.CLONE_VM | linux.CLONE_VFORK
+        linux.CLONE_ARGS.pack_into(self._clone_args, 0, flags, *(0,) * 10)
+        program.JOB.pack_into(
+            self._job,
+            0,
+            linux.address_of(self._clone_args),
+            len(self._clone_args),
+            linux.address_of(linked.memory),
+            linked.prologue,
+            linked.calls,
+            linux.address_of(results),
+            0,
+            0,
+        )
+        pid = self._function(self._job_address)
+        call, error = program.JOB.unpack_from(self._job)[6:]
+        return pid, error, call
