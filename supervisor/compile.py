@@ -6,16 +6,17 @@ containers are gathered, each with its place in the file, before one error is ra
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from runtime import images, security, users
+from runtime.build import RLIMITS
 from runtime.config import DEFAULT_PATH, ContainerConfig, Network
-from runtime.errors import PysupError
+from runtime.errors import PysupError, UserError
 from runtime.images import Image
 from supervisor.policy import Backoff, Policy, RestartPolicy
-from supervisor.spec import Condition, Container, Spec
+from supervisor.spec import Condition, Container, Spec, SpecError
 from supervisor.state import Home
 
 HOSTNAME_MAX = 64
@@ -47,32 +48,48 @@ class Images:
     def _lookup(self, name: str, user: str | None) -> users.User:
         return users.lookup(self.find(name).path, user)
 
-    def fault(self, container: Container) -> tuple[str, str] | None:
-        """(key, what is wrong with it) of a container whose image or user does not exist."""
-        for key, look in (
-            ("image", lambda: self.find(container.image)),
-            ("user", lambda: self.lookup(container.image, container.user)),
-        ):
-            try:
-                look()
-            except PysupError as error:
-                return key, str(error)
+    def check(self, name: str) -> str | None:
+        """What is wrong with an image's name, or None."""
+        try:
+            self.find(name)
+        except PysupError as error:
+            return str(error)
         return None
 
 
 def compile_stack(spec: Spec, found: Images, home: Home) -> tuple[Entry, ...]:
-    """The entries of a stack, in the spec's order."""
+    """The entries of a stack, in the spec's order. SpecError with every user that an image does not have."""
+    _check_users(spec, found)
     resolv_conf = _resolv_conf()
     return tuple(
         Entry(
-            id=identity,
-            group=container.id,
-            config=compile_container(container, identity, replica, found, home, resolv_conf),
-            policy=policy(container),
-            depends_on=container.depends_on,
+            id=each.id,
+            group=each.container.id,
+            config=compile_container(each.container, each.id, each.replica, found, home, resolv_conf),
+            policy=policy(each.container),
+            depends_on=each.container.depends_on,
         )
-        for container, identity, replica in spec.instances()
+        for each in spec.instances()
     )
+
+
+def _check_users(spec: Spec, found: Images) -> None:
+    faults = []
+    for index, container in enumerate(spec.containers):
+        try:
+            found.lookup(container.image, container.user)
+        except UserError as error:
+            faults.append(spec.fault(f"containers[{index}].user", str(error)))
+    if faults:
+        raise SpecError(faults)
+
+
+def compile_single(container: Container, found: Images, home: Home, *, terminal: bool) -> ContainerConfig:
+    """The configuration of the one container of `pysup run`."""
+    config = compile_container(container, container.id, 1, found, home, _resolv_conf())
+    user_terminal = os.environ.get("TERM") if terminal else None
+    env = {**dict(config.env), **({"TERM": user_terminal} if user_terminal and "TERM" not in container.env else {})}
+    return replace(config, terminal=terminal, env=tuple(env.items()))
 
 
 def compile_container(
@@ -127,8 +144,6 @@ def policy(container: Container) -> Policy:
 
 
 def _rlimits(limits: Mapping[str, tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:
-    from runtime.build import RLIMITS
-
     return tuple((RLIMITS.index(name), soft, hard) for name, (soft, hard) in limits.items())
 
 

@@ -2,9 +2,10 @@
 
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 import anyio
 
@@ -18,7 +19,7 @@ from runtime.status import Status
 from runtime.streams import Streams
 from supervisor.launchers import LauncherPool, ReplyError
 from supervisor.output import Capture, Output
-from supervisor.reaper import Exit
+from supervisor.reaper import Exit, Reaper
 
 TRIES_MAX = 3  # a start whose launcher died is tried again by another
 
@@ -114,3 +115,20 @@ class KernelRunner:
         except (OSError, LaunchError) as error:
             self._complain(plan.id, f"left behind: {error}")
 
+
+@asynccontextmanager
+async def kernel(
+    state: Path, paths: Sequence[str], make: MakeStreams, output: Output | None, complain: Complain, size: int | None = None
+) -> AsyncIterator[KernelRunner]:
+    """A runner on the real kernel with its reaper and launchers, for as long as the context lasts."""
+    reaper = Reaper()
+    pool = LauncherPool(state, reaper, size)
+    for path in paths:
+        pool.attach(path)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(reaper.run)
+        async with anyio.create_task_group() as launchers:
+            await launchers.start(pool.run)
+            yield KernelRunner(pool, make, output, complain)
+            launchers.cancel_scope.cancel()
+        tasks.cancel_scope.cancel()

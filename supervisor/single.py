@@ -6,8 +6,6 @@ it has its grace period, and any second signal kills it.
 
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -20,33 +18,12 @@ from runtime.status import Status
 from runtime.streams import Streams
 from supervisor import terminal
 from supervisor.console import Console
-from supervisor.kernel import Complain, KernelRun, KernelRunner, MakeStreams
-from supervisor.launchers import LauncherPool
-from supervisor.output import Output
-from supervisor.reaper import Reaper
+from supervisor.kernel import Complain, KernelRun, kernel
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 LAST_WORD_S = 2.0  # the longest to wait for the terminal's end of file after the container's end
 AGAIN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # the second of these kills
-
-
-@asynccontextmanager
-async def kernel(
-    state: Path, paths: list[str], make: MakeStreams, output: Output | None, complain: Complain, size: int | None = None
-) -> AsyncIterator[KernelRunner]:
-    """A runner on the real kernel with its reaper and launchers, for as long as the context lasts."""
-    reaper = Reaper()
-    pool = LauncherPool(state, reaper, size)
-    for path in paths:
-        pool.attach(path)
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(reaper.run)
-        async with anyio.create_task_group() as launchers:
-            await launchers.start(pool.run)
-            yield KernelRunner(pool, make, output, complain)
-            launchers.cancel_scope.cancel()
-        tasks.cancel_scope.cancel()
 
 
 async def run_single(config: ContainerConfig, state: Path, stop_grace_s: float, complain: Complain) -> Status:

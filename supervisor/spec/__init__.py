@@ -1,0 +1,43 @@
+"""The spec: a YAML stack file, read, validated and frozen.
+
+limits.py     how much a file may hold, and how far a value may go
+faults.py     what is wrong, and where: all of it at once
+tree.py       YAML as data that knows where it was written
+reader.py     a file to a tree, whatever its bytes
+terms.py      the words with a closed set of values
+values.py     text to values, one function per kind
+fields.py     each kind with its JSON schema
+graph.py      what holds between containers: ids, dependencies, order
+model.py      Spec, Container, Backoff
+loader.py     `load`: all of the above in their order, and the defaults
+resolve.py    a spec back to YAML, with nothing left out
+editor.py     the JSON schema of a stack file
+"""
+
+from runtime.config import Network
+from supervisor.errors import SpecError
+from supervisor.spec.editor import schema
+from supervisor.spec.faults import Fault
+from supervisor.spec.graph import order
+from supervisor.spec.loader import load
+from supervisor.spec.model import Backoff, Container, Instance, Spec
+from supervisor.spec.resolve import resolved
+from supervisor.spec.terms import Condition, Restart, RestartPolicy, Storage
+
+__all__ = [
+    "Backoff",
+    "Condition",
+    "Container",
+    "Fault",
+    "Instance",
+    "Network",
+    "Restart",
+    "RestartPolicy",
+    "Spec",
+    "SpecError",
+    "Storage",
+    "load",
+    "order",
+    "resolved",
+    "schema",
+]

@@ -1,0 +1,93 @@
+"""The command line: one group; each family of commands is loaded when one of it is called, for a quick start.
+
+Whatever goes wrong, the user sees lines of one sentence, and an exit status: 125 when it was pysup's own failure, as with
+Docker. `--debug` before the command shows where an error came from.
+"""
+
+import os
+import sys
+import traceback
+from importlib import import_module
+
+import click
+
+from runtime.errors import PysupError
+from supervisor import __version__
+
+FAILURE = 125
+INTERRUPTED = 130
+
+_FAMILIES = {  # command: (module, attribute)
+    "config": ("supervisor.cli.config", "config"),
+    "image": ("supervisor.cli.image", "image"),
+    "run": ("supervisor.cli.run", "run"),
+    "schema": ("supervisor.cli.config", "schema"),
+    "up": ("supervisor.cli.up", "up"),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_FAMILIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _FAMILIES:
+            return None
+        module, attribute = _FAMILIES[cmd_name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pysup", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show a traceback with every error.")
+def pysup(*, debug: bool) -> None:
+    """Supervise many Linux containers from one YAML file."""
+    del debug  # read from the arguments in run(), so that it serves errors of any command
+
+
+def run() -> None:
+    """The command line's whole life."""
+    try:
+        status = pysup.main(standalone_mode=False)
+        code = status if isinstance(status, int) else 0
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = FAILURE
+    except BaseException as error:  # noqa: BLE001 (the last place: nobody shall see a traceback unasked)
+        code = _explain(error)
+    _leave(code)
+
+
+def _explain(error: BaseException) -> int:
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    for line in _lines(error):
+        sys.stderr.write(f"pysup: {line}\n")
+    return error.exit_status if isinstance(error, PysupError) else FAILURE
+
+
+def _lines(error: BaseException) -> list[str]:
+    if isinstance(error, PysupError):
+        return str(error).splitlines()
+    if isinstance(error, BaseExceptionGroup):
+        return [line for inner in error.exceptions for line in _lines(inner)]
+    return [f"internal error: {type(error).__name__}: {error}; please report it with the output of pysup --debug …"]
+
+
+def _leave(code: int) -> None:
+    """Exit without waiting for a thread that may be stuck in a write to a paused terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(code)

@@ -1,0 +1,22 @@
+"""What the supervisor says when something is wrong. See runtime.errors for the root of the family."""
+
+from typing import TYPE_CHECKING
+
+from runtime.errors import PysupError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor.spec.faults import Fault
+
+
+class SpecError(PysupError):
+    """A spec with faults: all of them, in the order of the file, one line each."""
+
+    def __init__(self, faults: "Iterable[Fault]") -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class StackError(PysupError):
+    """A stack can't be run here and now: it runs already, its state directory can't be used, this is not root."""

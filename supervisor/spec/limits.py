@@ -1,0 +1,26 @@
+"""The limits of a spec, all in one place: what a file may hold, and how far a value may go."""
+
+# What is read.
+FILE_MAX_BYTES = 4 << 20
+NODES_MAX = (
+    500_000  # after aliases are expanded: a few lines of aliases of aliases can stand for more than memory holds
+)
+DEPTH_MAX = 32  # of nesting; a sound spec has 5
+
+# What is said.
+FAULTS_MAX = 200  # shown; the rest is counted
+COMPARISONS_MAX = 20_000  # of words, in search of the nearest one, over all faults
+SHOWN_MAX_CHARS = 40  # of a value in a message
+
+# What may be asked for.
+TEXT_MAX_BYTES = (128 << 10) - 1  # of one string, less its NUL: MAX_ARG_STRLEN, execve(2)
+PATH_MAX_BYTES = 4095  # less its NUL: PATH_MAX, path_resolution(7)
+HOSTNAME_MAX_CHARS = 64  # __NEW_UTS_LEN, sethostname(2)
+REPLICAS_MAX = 10_000
+INSTANCES_MAX = 100_000  # over all containers
+RETRIES_MAX_DIGITS = 6
+GRACE_MAX_S = 86_400.0  # a day
+WAIT_MAX_S = 365 * 86_400.0  # between two runs
+STORAGE_MIN_BYTES = 64 << 10
+STORAGE_MAX_BYTES = 1 << 50
+RLIMIT_MAX = (1 << 63) - 1

@@ -1,0 +1,240 @@
+"""The spec: what the user wrote, validated and frozen. A field's description is what editors show.
+
+A spec made in code obeys the same rules as one from a file: the fields are parsed by the same functions, and what holds
+between containers is checked whenever a Spec is made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from runtime.config import Network
+from supervisor.spec import fields, graph, values
+from supervisor.spec.faults import Fault, Report, Wrong, loc_of, path_of, quoted
+from supervisor.spec.terms import Restart, Storage
+from supervisor.spec.tree import Map, Position, locate
+
+STORAGE_DEFAULT_BYTES = 64 << 20
+
+
+class Backoff(BaseModel):
+    """How long to wait before a restart: `initial_s`, then `factor` times longer each time, up to `max_s`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    initial_s: fields.WaitSeconds = Field(default=0.1, description="The first wait; 0 restarts at once.")
+    max_s: fields.WaitSeconds = Field(
+        default=30.0, validate_default=True, description="The longest wait, at least initial_s."
+    )
+    factor: fields.Factor = Field(
+        default=2.0, description="How much longer each wait is than the one before, at least 1."
+    )
+    jitter: fields.Share = Field(default=0.1, description="The share of a wait that is left to chance, from 0 to 1.")
+    reset_after_s: fields.WaitSeconds = Field(
+        default=10.0, description="After a run this long, the next wait is the first one again."
+    )
+
+    @field_validator("max_s")
+    @classmethod
+    def _at_least_initial(cls, max_s: float, info: ValidationInfo) -> float:
+        initial_s = info.data.get("initial_s", 0.0)  # absent if it is at fault itself
+        if max_s < initial_s:
+            raise Wrong(f"is {max_s:g}", f"at least initial_s, which is {initial_s:g}")
+        return max_s
+
+
+class Container(BaseModel):
+    """One container of the stack, or `replicas` of them that are alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: fields.Id = Field(
+        description="Its name: unique in the stack, and not what a replica of another is called (web.1 beside web)."
+    )
+    image: fields.Image = Field(description="The name of an image.")
+    cmd: fields.Command = Field(
+        description="A list of arguments, or a string that is split as a shell would split it, never run by one."
+    )
+    env: fields.Environment = Field(
+        default_factory=dict,
+        description="A mapping of names to values, or a list of NAME=value. Values stay as written; "
+        "nothing is taken from the host.",
+    )
+    workdir: fields.Workdir = Field(
+        default=None, description="An absolute path in the container; null: the root directory."
+    )
+    user: fields.User = Field(default=None, description="uid[:gid] or name[:group], names from the image; null: root.")
+    hostname: fields.Hostname = Field(default=None, description="The host name inside; null: the container's own name.")
+    restart: fields.RestartRule = Field(
+        default=Restart(),
+        description="When it is started again: no, on-failure, on-failure:N, always or unless-stopped.",
+    )
+    backoff: Backoff = Field(default=Backoff(), description="How long to wait before a restart.")
+    stop_signal: fields.Signal = Field(
+        default=15, description="What asks it to stop: a signal's name, with or without SIG, or its number."
+    )
+    stop_grace_s: fields.GraceSeconds = Field(
+        default=10.0, description="How long it may take to stop before it is killed."
+    )
+    depends_on: fields.Dependencies = Field(
+        default_factory=dict,
+        description="What it starts after: a list of ids, or a mapping of ids to {condition: started}, "
+        "which is what a list means, or {condition: completed}.",
+    )
+    replicas: fields.Replicas = Field(
+        default=1, description="How many of it there are, named id.1, id.2 and so on if more than one; 0: none."
+    )
+    storage: fields.Storage = Field(default=Storage.DISK, description="Where its writes go.")
+    storage_size: fields.Size = Field(
+        default=None,
+        validate_default=True,
+        description="How much it may write, with storage: memory; null: 64 MiB. Units (k, m, g, t) are powers of 1024.",
+    )
+    keep: fields.Truth = Field(default=False, description="Whether what it wrote outlives it.")
+    network: fields.Network = Field(
+        default=Network.HOST, description="The host's network, or none but a loopback interface."
+    )
+    init: fields.Truth = Field(
+        default=False, description="Whether a small init is its process 1, reaps its orphans and passes signals on."
+    )
+    cap_add: fields.Capabilities = Field(default=(), description="Capabilities it has beyond the default ones, or ALL.")
+    cap_drop: fields.Capabilities = Field(default=(), description="Capabilities it does without, or ALL.")
+    privileged: fields.Truth = Field(default=False, description="Whether it has all capabilities.")
+    umask: fields.Umask = Field(
+        default=0o022, description="Octal digits, whatever they look like: 22, 022, 0022, 0o22."
+    )
+    rlimits: fields.Rlimits = Field(
+        default_factory=dict, description="Limits by name: a number or unlimited, or {soft: …, hard: …}."
+    )
+
+    @field_validator("storage_size")
+    @classmethod
+    def _only_in_memory(cls, size: int | None, info: ValidationInfo) -> int | None:
+        storage = info.data.get("storage")  # absent if it is at fault itself
+        if storage is Storage.MEMORY and size is None:
+            return STORAGE_DEFAULT_BYTES
+        if storage is Storage.DISK and size is not None:
+            raise Wrong("has no meaning with storage: disk", "storage: memory beside it")
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One of a container's replicas, which count from 1, and the name it runs under."""
+
+    id: str
+    container: Container
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a spec was written."""
+
+    file: str
+    tree: Map
+
+
+def _code() -> Source:
+    """Of a spec that no file has: as if in the working directory."""
+    return Source("stack.yaml", Map(Position(1, 1)))
+
+
+class Spec(BaseModel):
+    """A stack. Two are equal if they say the same, wherever they were written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: fields.Name = Field(description="The stack's name; default: that of the folder it is in.")
+    containers: Annotated[tuple[Container, ...], BeforeValidator(values.some_list)] = Field(
+        json_schema_extra={"minItems": 1}, description="What is to run."
+    )
+    _source: Source = PrivateAttr(default_factory=_code)
+
+    @model_validator(mode="after")
+    def _containers_fit(self) -> Self:
+        for loc, wrong in self._misfits():
+            raise ValueError(f"{path_of(loc)}: {wrong}")
+        return self
+
+    def _misfits(self) -> graph.Faults:
+        return graph.faults(
+            [
+                graph.Entry(index, container.id, container.replicas, {need: need for need in container.depends_on})
+                for index, container in enumerate(self.containers)
+            ]
+        )
+
+    @classmethod
+    def from_tree(cls, tree: Map, file: str) -> Self:
+        """A spec that knows where it was written. pydantic's ValidationError has locations in `tree`."""
+        spec = cls.model_validate(tree)
+        spec._source = Source(file, tree)  # noqa: SLF001 (its own class: pydantic's constructor takes no private attribute)
+        return spec
+
+    @property
+    def source(self) -> Path:
+        """The file, as the user named it."""
+        return Path(self._source.file)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and (self.name, self.containers) == (other.name, other.containers)
+
+    def __hash__(self) -> int:
+        return hash((self.name, tuple(container.id for container in self.containers)))
+
+    def instances(self) -> tuple[Instance, ...]:
+        """All that are to run, in the order of the file: `web` of one replica, `web.1` to `web.3` of three."""
+        return tuple(instance for container in self.containers for instance in _instances(container))
+
+    def scaled(self, replicas: Mapping[str, int]) -> Self:
+        """The same stack with other numbers of replicas, by id. SpecError for an unknown id or an impossible number."""
+        report = Report(self._source.file)
+        for container_id, number in replicas.items():
+            self._check_scale(report, container_id, number)
+        report.check()
+        containers = (container.model_copy(update=_replicas(container, replicas)) for container in self.containers)
+        spec = self.model_copy(update={"containers": tuple(containers)})
+        for loc, wrong in spec._misfits():  # noqa: SLF001 (its own class)
+            report.add(locate(self._source.tree, loc), wrong)
+        report.check()
+        return spec
+
+    def _check_scale(self, report: Report, container_id: str, number: int) -> None:
+        ids = [container.id for container in self.containers]
+        if container_id not in ids:
+            wrong = Wrong(f"have no {quoted(container_id)} to scale", "one of their ids", word=container_id, words=ids)
+            report.add(locate(self._source.tree, ("containers",)), wrong)
+            return
+        try:
+            values.replicas(number)
+        except Wrong as wrong:
+            report.add(locate(self._source.tree, ("containers", ids.index(container_id), "replicas")), wrong)
+
+    def fault(self, path: str, message: str) -> Fault:
+        """What was found later to be wrong, at its place: `spec.fault("containers[3].image", "is not there")`."""
+        place = locate(self._source.tree, loc_of(path))
+        return Fault(self._source.file, place.line, place.column, path_of(place.loc), message)
+
+
+def _instances(container: Container) -> tuple[Instance, ...]:
+    if container.replicas == 1:
+        return (Instance(container.id, container, 1),)
+    numbers = range(1, container.replicas + 1)
+    return tuple(Instance(f"{container.id}.{number}", container, number) for number in numbers)
+
+
+def _replicas(container: Container, replicas: Mapping[str, int]) -> dict[str, int]:
+    return {"replicas": replicas.get(container.id, container.replicas)}

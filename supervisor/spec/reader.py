@@ -1,0 +1,288 @@
+"""A YAML file to a tree, defensively: whatever the bytes are, a tree or a SpecError that says where and why.
+
+The tree is built from the parser's events, not by PyYAML's composer, which recurses (in C, with no check of the stack)
+and counts nothing. Here the nesting is a list of frames, an alias is one more reference to the node it names, and what
+a reader would expand it to is counted as it grows.
+
+YAML 1.2's core schema is meant, not 1.1: a scalar stays text (see tree.py), with null as the one exception. Anchors,
+aliases and merge keys (`<<`) work. Tags do not, but for those of the core schema.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import yaml
+
+from supervisor.spec import limits
+from supervisor.spec.faults import Loc, Place, Report, Wrong, quoted, shown
+from supervisor.spec.tree import Map, Plain, Position, Seq, Spot
+
+PARSER: Any = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # libyaml's where PyYAML was built with it: 10 times as fast
+NULLS = frozenset(("", "~", "null", "Null", "NULL"))  # YAML 1.2.2, 10.3.2
+_CORE = "tag:yaml.org,2002:"
+_PLAIN_TAGS = frozenset(_CORE + name for name in ("null", "bool", "int", "float"))
+_TAGS = {
+    yaml.ScalarEvent: _PLAIN_TAGS | {"!", f"{_CORE}str"},
+    yaml.MappingStartEvent: {"!", f"{_CORE}map"},
+    yaml.SequenceStartEvent: {"!", f"{_CORE}seq"},
+}
+# YAML 1.2.2, 5.1: all else must be escaped. A byte order mark may only be first, where decoding takes it away.
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_MERGE = object()  # the key `<<`
+_DROPPED = object()  # a key at fault: its value is read, and forgotten
+
+FILE_EXPECTED = "a YAML mapping with `containers:`"
+
+
+def read(report: Report) -> Map:
+    """The document in `report.file`. SpecError where there is none; faults it can be read in spite of are reported."""
+    text = _decode(report, _contents(report))
+    builder = _Builder(report)
+    builder.feed(_events(report, text))
+    root = builder.root
+    if root is None:
+        _stop(report, Position(1, 1), Wrong("the file is empty", FILE_EXPECTED))
+    if not isinstance(root, Map):
+        _stop(report, builder.position, Wrong(f"the file is {shown(root)}", FILE_EXPECTED))
+    return root
+
+
+def _stop(report: Report, position: Position, wrong: Wrong, loc: Loc = ()) -> NoReturn:
+    """No sense can be made of the rest."""
+    report.add(Place(*position, loc), wrong)
+    raise report.error()
+
+
+def _contents(report: Report) -> bytes:
+    try:
+        with open(report.file, "rb") as file:  # noqa: PTH123 (a path may hold a NUL, which pathlib lets through as late)
+            contents = file.read(limits.FILE_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        _stop(report, Position(1, 1), Wrong(f"can't be read: {reason}", "a YAML file"))
+    if len(contents) > limits.FILE_MAX_BYTES:
+        _stop(report, Position(1, 1), Wrong("the file is too large", f"at most {limits.FILE_MAX_BYTES} bytes"))
+    return contents
+
+
+def _decode(report: Report, contents: bytes) -> str:
+    try:
+        text = contents.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # `error.object` is what was left after a byte order mark, which counts as no column.
+        before = error.object[: error.start].decode()
+        _stop(
+            report,
+            _end_of(before),
+            Wrong(f"byte 0x{error.object[error.start]:02x} is not UTF-8", "a file saved as UTF-8"),
+        )
+    if found := _UNPRINTABLE.search(text):
+        wrong = Wrong(
+            f"character U+{ord(found[0]):04X} can't be in YAML", 'an escape in double quotes, such as "\\x1b"'
+        )
+        _stop(report, _end_of(text[: found.start()]), wrong)
+    return text
+
+
+def _end_of(text: str) -> Position:
+    return Position(text.count("\n") + 1, len(text) - text.rfind("\n"))
+
+
+def _events(report: Report, text: str) -> Iterator[Any]:
+    parser = PARSER(text)
+    try:
+        while (event := parser.get_event()) is not None:
+            yield event
+    except yaml.MarkedYAMLError as error:
+        _stop(report, *_explained(error, text))
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own parser, of numbers out of all bounds
+        _stop(report, Position(1, 1), Wrong(f"is not YAML: {error}"))
+    finally:
+        parser.dispose()
+
+
+def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[Position, Wrong]:
+    mark = error.problem_mark or error.context_mark
+    position = Position(1, 1) if mark is None else _position(mark)
+    line = text.split("\n")[position.line - 1 :][:1]
+    if any("\t" in indent[: len(indent) - len(indent.lstrip())] for indent in line):
+        return position, Wrong("is indented by a tab", "spaces")
+    context = (
+        f", {error.context} from line {error.context_mark.line + 1}" if error.context and error.context_mark else ""
+    )
+    return position, Wrong(f"is not YAML: {error.problem}{context}")
+
+
+def _position(mark: Any) -> Position:
+    return Position(mark.line + 1, mark.column + 1)
+
+
+class _Frame:
+    """A collection whose end has not been read."""
+
+    __slots__ = ("anchor", "key", "key_position", "merges", "node", "nodes_before")
+
+    def __init__(self, node: Map | Seq, anchor: str | None, nodes_before: int) -> None:
+        self.node = node
+        self.anchor = anchor
+        self.nodes_before = nodes_before
+        self.key: object = None  # a mapping's, between it and its value
+        self.key_position = node.position
+        self.merges: list[tuple[Position, object]] = []
+
+    def awaits_key(self) -> bool:
+        return self.key is None and isinstance(self.node, Map)
+
+    def step(self) -> str | int:
+        """Leads to the entry that is being read."""
+        if isinstance(self.node, Seq):
+            return len(self.node)
+        return self.key if isinstance(self.key, str) else "<<" if self.key is _MERGE else "?"
+
+
+class _Builder:
+    """Events in, the first document's root out."""
+
+    def __init__(self, report: Report) -> None:
+        self.root: object = None
+        self.position = Position(1, 1)  # of the root
+        self._report = report
+        self._frames: list[_Frame] = []
+        self._anchors: dict[str, tuple[object, int]] = {}  # node, and how many nodes it stands for
+        self._nodes = 0
+        self._documents = 0
+
+    def feed(self, events: Iterator[Any]) -> None:
+        handlers = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.AliasEvent: self._alias,
+            yaml.MappingStartEvent: self._open,
+            yaml.SequenceStartEvent: self._open,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+        }
+        for event in events:
+            if handler := handlers.get(type(event)):
+                handler(event)
+            elif isinstance(event, yaml.DocumentStartEvent):
+                self._documents += 1
+                if self._documents > 1:
+                    self._report.add(
+                        Place(*_position(event.start_mark)), Wrong("is a second document", "one in a file")
+                    )
+                    return
+
+    def _scalar(self, event: Any) -> None:
+        position = self._count(event, 1)
+        self._check_tag(event, position)
+        plain = event.tag in _PLAIN_TAGS if event.tag else event.implicit[0]
+        text = Plain(event.value) if plain else event.value
+        value = None if plain and event.value in NULLS else text
+        self._anchor(event.anchor, value, 1)
+        if self._frames and self._frames[-1].awaits_key():
+            self._key(event.value, position, plain=plain)
+        else:
+            self._attach(value, position)
+
+    def _alias(self, event: Any) -> None:
+        position = _position(event.start_mark)
+        if any(frame.anchor == event.anchor for frame in self._frames):
+            self._stop(position, Wrong(f"*{event.anchor} stands for what it is in", "an alias of something complete"))
+        if event.anchor not in self._anchors:
+            self._stop(position, Wrong(f"*{event.anchor} stands for nothing", f"&{event.anchor} before it"))
+        value, nodes = self._anchors[event.anchor]
+        self._count(event, nodes)
+        if isinstance(value, str) and self._frames and self._frames[-1].awaits_key():
+            self._key(value, position, plain=False)
+        else:
+            self._attach(value, position)
+
+    def _open(self, event: Any) -> None:
+        before = self._nodes
+        position = self._count(event, 1)
+        self._check_tag(event, position)
+        if len(self._frames) >= limits.DEPTH_MAX:
+            self._stop(position, Wrong("is nested too deep", f"at most {limits.DEPTH_MAX} levels"))
+        node: Map | Seq = Map(position) if isinstance(event, yaml.MappingStartEvent) else Seq(position)
+        self._frames.append(_Frame(node, event.anchor, before))
+
+    def _close(self, _event: Any) -> None:
+        frame = self._frames[-1]
+        if isinstance(frame.node, Map):
+            for position, value in frame.merges:
+                self._merge(frame.node, value, position)
+        self._frames.pop()
+        self._anchor(frame.anchor, frame.node, self._nodes - frame.nodes_before)
+        self._attach(frame.node, frame.node.position)
+
+    def _key(self, key: str, position: Position, *, plain: bool) -> None:
+        frame = self._frames[-1]
+        spots = frame.node.spots
+        frame.key, frame.key_position = key, position
+        if plain and key == "<<":
+            frame.key = _MERGE
+            if frame.merges:
+                self._wrong(position, Wrong("is given twice", "a list, such as <<: [*one, *two]"))
+        elif isinstance(spots, dict) and key in spots:
+            first = spots[key].key
+            self._wrong(position, Wrong(f"is given twice, first at {first.line}:{first.column}", "each key once"))
+            frame.key = _DROPPED
+
+    def _attach(self, value: object, position: Position) -> None:
+        if not self._frames:
+            self.root, self.position = value, position
+            return
+        frame = self._frames[-1]
+        if isinstance(frame.node, Seq):
+            frame.node.put(value, position)
+        elif frame.key is None:
+            self._wrong(position, Wrong(f"{shown(value)} can't be a key", "a word"))
+            frame.key = _DROPPED
+        else:
+            self._enter(frame, frame.node, value, position)
+
+    def _enter(self, frame: _Frame, node: Map, value: object, position: Position) -> None:
+        if frame.key is _MERGE:
+            frame.merges.append((position, value))
+        elif isinstance(frame.key, str):
+            node.put(frame.key, value, Spot(frame.key_position, position))
+        frame.key = None
+
+    def _merge(self, node: Map, value: object, position: Position) -> None:
+        """What is written out wins over what is merged; what is merged first, over what is merged later."""
+        sources = value if isinstance(value, Seq) else [value]
+        for source in sources:
+            if isinstance(source, Map):
+                node.absorb(source)
+            else:
+                wrong = Wrong(f"<< is {shown(source)}", "a mapping, or a list of them, such as *name")
+                self._wrong(position, wrong)
+
+    def _anchor(self, name: str | None, value: object, nodes: int) -> None:
+        if name is not None:
+            self._anchors[name] = (value, nodes)
+
+    def _count(self, event: Any, nodes: int) -> Position:
+        position = _position(event.start_mark)
+        self._nodes += nodes
+        if self._nodes > limits.NODES_MAX:
+            self._stop(
+                position, Wrong("the file is too large", f"at most {limits.NODES_MAX} values, with aliases expanded")
+            )
+        return position
+
+    def _check_tag(self, event: Any, position: Position) -> None:
+        if event.tag and event.tag not in _TAGS[type(event)]:
+            self._wrong(position, Wrong(f"tag {quoted(event.tag)} is unknown here", "no tag"))
+
+    def _wrong(self, position: Position, wrong: Wrong) -> None:
+        self._report.add(Place(*position, self._loc()), wrong)
+
+    def _stop(self, position: Position, wrong: Wrong) -> NoReturn:
+        _stop(self._report, position, wrong, self._loc())
+
+    def _loc(self) -> Loc:
+        return tuple(frame.step() for frame in self._frames)

@@ -1,0 +1,450 @@
+"""What the user wrote, to values: one small function per kind, which raises `Wrong` or several at once, no more.
+
+Text from a file is read as its field means it; a Python value of the right type, from a spec made in code, passes. What
+may be written in more than one way is written in the way people know from Docker, and where they and YAML disagree,
+people win: `umask: 022` is octal, `storage_size: 64m` is 64 MiB, and `user: 1000:1000` is no number to the base 60.
+"""
+
+import re
+import shlex
+import signal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from runtime.build import RLIMITS
+from runtime.capabilities import CAPABILITIES
+from runtime.users import ID_MAX
+from supervisor.spec import limits
+from supervisor.spec.faults import Wrong, quoted, shown, together, unexpected, unknown
+from supervisor.spec.terms import Condition, Restart, RestartPolicy
+from supervisor.spec.tree import Plain
+
+S = TypeVar("S")
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+UNLIMITED = -1
+ALL_CAPABILITIES = "ALL"
+CAPABILITY_PREFIX = "CAP_"
+ID_PATTERN = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}"
+NAME_PATTERN = "[a-z0-9][a-z0-9_.-]{0,62}"
+HOSTNAME_PATTERN = r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
+USER_PATTERN = r"[^-+:\s][^:\s]*(:[^-+:\s][^:\s]*)?"
+DURATION_PATTERN = "".join(rf"(?:(\d{{1,15}}(?:\.\d{{1,15}})?){unit})?" for unit in ("h", "m", "s", "ms"))
+SIZE_PATTERN = r"(\d{1,18}(?:\.\d{1,9})?) ?([kKmMgGtT]?)(?:[iI]?[bB])?"
+UMASK_PATTERN = r"(?:0[oO]?)?([0-7]{1,3})"
+
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
+_SIZE = re.compile(SIZE_PATTERN, re.ASCII)
+_UMASK = re.compile(UMASK_PATTERN)
+_USER = re.compile(USER_PATTERN)
+_HOSTNAME = re.compile(HOSTNAME_PATTERN)
+_RETRIES = re.compile(rf"on-failure:([1-9][0-9]{{0,{limits.RETRIES_MAX_DIGITS - 1}}})")
+_REAL_TIME = re.compile(r"SIGRT(MIN|MAX)(?:([+-])([0-9]{1,2}))?")
+_DURATION_UNITS_S = (3600.0, 60.0, 1.0, 0.001)
+_TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_TRUTH_OF = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+
+
+# --- kinds of scalars -------------------------------------------------------------------------------------
+
+
+def text(value: object, expected: str = "a string") -> str:
+    """A scalar, as it was written. To execve(2) and the rest of the kernel a string ends at its first NUL."""
+    if not isinstance(value, str):
+        raise unexpected(value, expected)
+    if "\0" in value:
+        raise Wrong("holds a NUL byte", expected)
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        raise Wrong("holds half of a surrogate pair", expected) from None
+    if length > limits.TEXT_MAX_BYTES:
+        raise Wrong(f"is {length} bytes long", f"at most {limits.TEXT_MAX_BYTES}")
+    return str(value)
+
+
+def some_text(value: object, expected: str) -> str:
+    """A scalar that is not empty."""
+    if value == "":
+        raise unexpected(value, expected)
+    return text(value, expected)
+
+
+def matching(value: object, pattern: re.Pattern[str], expected: str) -> str:
+    found = text(value, expected)
+    if not pattern.fullmatch(found):
+        raise unexpected(value, expected)
+    return found
+
+
+def boolean(value: object) -> bool:
+    """YAML 1.2's booleans: `yes` and `on` are words there, so a hint is all they get."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Plain) and value in _TRUTHS:
+        return _TRUTHS[value]
+    wrong = unexpected(value, "true or false" + _unquoted(value))
+    if isinstance(value, Plain):
+        wrong.word, wrong.words = _TRUTH_OF.get(value.lower(), value), ("true", "false")
+    raise wrong
+
+
+def whole(value: object, low: int, high: int, what: str = "a whole number") -> int:
+    expected = f"{what} from {low} to {high}"
+    if isinstance(value, Plain) and _WHOLE.fullmatch(value):
+        number = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        raise unexpected(value, expected + _unquoted(value))
+    if not low <= number <= high:
+        raise unexpected(value, expected)
+    return number
+
+
+def number(value: object, low: float, high: float, expected: str) -> float:
+    if isinstance(value, Plain) and _NUMBER.fullmatch(value):
+        found = float(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        found = float(value) if abs(value) <= limits.RLIMIT_MAX else float("inf")
+    else:
+        raise unexpected(value, expected + _unquoted(value))
+    if not (low <= found <= high and found != float("inf")):  # NaN fails every comparison
+        raise unexpected(value, expected)
+    return found
+
+
+def _unquoted(value: object) -> str:
+    return ", without quotes" if isinstance(value, str) and not isinstance(value, Plain) else ""
+
+
+def seconds(value: object, high: float) -> float:
+    """Seconds as a number, or with units: `500ms`, `10s`, `1m30s`, `2h`."""
+    expected = f"seconds from 0 to {high:.0f}, as a number or such as 500ms, 10s, 1m30s or 2h"
+    found = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
+    if found is None:
+        return number(Plain(value) if isinstance(value, str) else value, 0, high, expected)
+    parts = zip(found.groups(), _DURATION_UNITS_S, strict=True)
+    total = sum(float(part) * unit_s for part, unit_s in parts if part)
+    if total > high:
+        raise unexpected(value, expected)
+    return total
+
+
+def factor(value: object) -> float:
+    return number(value, 1, float("inf"), "a number of at least 1")
+
+
+def share(value: object) -> float:
+    return number(value, 0, 1, "a number from 0 to 1")
+
+
+def storage_size(value: object) -> int | None:
+    return None if value is None else size(value)
+
+
+def size(value: object) -> int:
+    """Bytes as a number, or with a unit, all powers of 1024 as Docker has them: `512k`, `64m`, `1.5g`, `256MiB`."""
+    expected = "a size from 64k to 1024t, such as 512k, 256MiB or 1g"
+    found = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) else None
+    if found is None:
+        raise unexpected(value, expected)
+    amount = int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
+    if not limits.STORAGE_MIN_BYTES <= amount <= limits.STORAGE_MAX_BYTES:
+        raise unexpected(value, expected)
+    return amount
+
+
+def choice(value: object, kinds: type[E]) -> E:
+    """One of an enumeration's words."""
+    words = [kind.value for kind in kinds]
+    if isinstance(value, str) and value in words:
+        return kinds(str(value))
+    raise unexpected(value, " or ".join([", ".join(words[:-1]), words[-1]]), words)
+
+
+# --- kinds of collections ---------------------------------------------------------------------------------
+
+
+def each(entries: Iterable[tuple[str | int, S]], parse: Callable[[S], T]) -> list[T]:
+    """`parse` of each entry; the faults of all of them at once, each at its step."""
+    results: list[T] = []
+    wrongs: list[Wrong] = []
+    for step, entry in entries:
+        try:
+            results.append(parse(entry))
+        except Wrong as wrong:
+            wrongs.append(wrong.within(step))
+    if wrongs:
+        raise together(wrongs)
+    return results
+
+
+def listed(value: object, expected: str) -> Iterable[tuple[int, object]]:
+    if not isinstance(value, list | tuple):
+        raise unexpected(value, expected)
+    return enumerate(value)
+
+
+def some_list(value: object) -> object:
+    """Something for pydantic to look into."""
+    if not isinstance(value, list | tuple) or not value:
+        what = "without a container" if isinstance(value, list | tuple) else shown(value)
+        raise Wrong(f"is {what}", "a list of at least one container")
+    return value
+
+
+def mapped(value: object, expected: str) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise unexpected(value, expected)
+    return value
+
+
+def pairs(entries: Mapping[str, object]) -> Iterable[tuple[str, tuple[str, object]]]:
+    """For `each`, where the key matters as much as the value."""
+    return ((str(key), (str(key), value)) for key, value in entries.items())
+
+
+def only_keys(entries: Mapping[str, object], keys: Collection[str]) -> None:
+    for key in entries:
+        if key not in keys:
+            raise unknown("key", key, keys).within(key)
+
+
+# --- the fields, in the order of the model ----------------------------------------------------------------
+
+
+def name(value: object) -> str:
+    return matching(value, re.compile(NAME_PATTERN), "up to 63 of a-z 0-9 _ . -, the first one a letter or digit")
+
+
+def identifier(value: object) -> str:
+    return matching(value, re.compile(ID_PATTERN), "up to 63 of a-z A-Z 0-9 _ . -, the first one a letter or digit")
+
+
+def image(value: object) -> str:
+    return some_text(value, "the name of an image")
+
+
+def command(value: object) -> tuple[str, ...]:
+    """A list of arguments, or a string that is split as a shell would split it. No shell ever sees it."""
+    expected = "a list of arguments, or a string"
+    words = _split(text(value)) if isinstance(value, str) else each(listed(value, expected), text)
+    if not words:
+        raise Wrong("is without a program", expected)
+    if not words[0]:
+        raise Wrong("is without a program: its first word is empty", expected)
+    return tuple(words)
+
+
+def _split(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:  # "No closing quotation", "No escaped character"
+        raise Wrong(f"can't be split: {str(error).lower()}", "balanced quotes, or a list of arguments") from None
+
+
+def environment(value: object) -> dict[str, str]:
+    """A mapping, or a list of `NAME=value`; values stay as they were written. Nothing is taken from the host."""
+    expected = "a mapping of names to values, or a list of NAME=value"
+    if isinstance(value, Mapping):
+        return dict(each(pairs(value), _variable))
+    taken: dict[str, str] = {}
+    each(listed(value, expected), lambda entry: _take(taken, _variable(_assignment(entry))))
+    return taken
+
+
+def _assignment(entry: object) -> tuple[str, str]:
+    variable, equals, value = text(entry, "NAME=value").partition("=")
+    if not equals:
+        raise unexpected(entry, "NAME=value: nothing is taken from the host's environment")
+    return variable, value
+
+
+def _variable(entry: tuple[str, object]) -> tuple[str, str]:
+    variable, value = entry
+    text(variable)
+    if not variable or "=" in variable:
+        raise Wrong(f"variable name {quoted(variable)} is not valid", "a name that is not empty, without =")
+    if value is None:
+        raise unexpected(value, 'a value; "" is the empty one')
+    return variable, text(value)
+
+
+def _take(taken: dict[str, T], entry: tuple[str, T]) -> None:
+    key, value = entry
+    if key in taken:
+        raise Wrong(f"gives {quoted(key)} a second time", "each once")
+    taken[key] = value
+
+
+def workdir(value: object) -> str | None:
+    expected = "an absolute path in the container"
+    if value is None:
+        return None
+    path = text(value, expected)
+    if not path.startswith("/") or len(path.encode()) > limits.PATH_MAX_BYTES:
+        raise unexpected(value, expected)
+    return path
+
+
+def user(value: object) -> str | None:
+    expected = "uid[:gid] or name[:group]"
+    if value is None:
+        return None
+    found = matching(value, _USER, expected)
+    for part in found.split(":"):
+        if part.isdecimal() and (len(part) > len(str(ID_MAX)) or int(part) > ID_MAX):
+            raise unexpected(value, f"{expected} with ids from 0 to {ID_MAX}")
+    return found
+
+
+def hostname(value: object) -> str | None:
+    """A name as RFC 1123 has it, no longer than the kernel takes."""
+    expected = f"a host name: letters, digits, - and ., at most {limits.HOSTNAME_MAX_CHARS} of them"
+    if value is None:
+        return None
+    found = matching(value, _HOSTNAME, expected)
+    if len(found) > limits.HOSTNAME_MAX_CHARS:
+        raise unexpected(value, expected)
+    return found
+
+
+def restart(value: object) -> Restart:
+    """A policy, or `on-failure:N` for at most N restarts in a row."""
+    words = [policy.value for policy in RestartPolicy]
+    if isinstance(value, Restart):
+        return value
+    if isinstance(value, str):
+        if value in words:
+            return Restart(RestartPolicy(str(value)))
+        if found := _RETRIES.fullmatch(value):
+            return Restart(RestartPolicy.ON_FAILURE, int(found[1]))
+    wrong = unexpected(value, "no, on-failure, on-failure:N (at least 1), always or unless-stopped", words)
+    wrong.word = wrong.word.partition(":")[0]
+    raise wrong
+
+
+def stop_signal(value: object) -> int:
+    """A signal's name with or without SIG, real-time ones as RTMIN+n and RTMAX-n, or its number."""
+    last = int(signal.SIGRTMAX)
+    if isinstance(value, str) and not value.isdecimal():
+        return _signal(value, f"a signal such as SIGTERM, USR1 or SIGRTMIN+3, or a number from 1 to {last}")
+    return whole(Plain(value) if isinstance(value, str) else value, 1, last, "a signal's name, or its number")
+
+
+def _signal(value: str, expected: str) -> int:
+    word = "SIG" + value.upper().removeprefix("SIG")
+    if word in signal.Signals.__members__:
+        return int(signal.Signals[word])
+    if found := _REAL_TIME.fullmatch(word):
+        base = signal.SIGRTMIN if found[1] == "MIN" else signal.SIGRTMAX
+        number = base + int((found[2] or "+") + (found[3] or "0"))
+        if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
+            return int(number)
+    raise Wrong(f"is {shown(value)}", expected, word=word, words=signal.Signals.__members__)
+
+
+def dependencies(value: object) -> dict[str, Condition]:
+    """A list of ids, or a mapping of ids to `{condition: started | completed}`."""
+    expected = "a list of ids, or a mapping of ids to {condition: started} or {condition: completed}"
+    if isinstance(value, Mapping):
+        return dict(each(pairs(value), lambda pair: (pair[0], _condition(pair[1]))))
+    taken: dict[str, Condition] = {}
+    each(listed(value, expected), lambda entry: _take(taken, (some_text(entry, "a container's id"), Condition.STARTED)))
+    return taken
+
+
+def _condition(value: object) -> Condition:
+    if isinstance(value, Condition):
+        return value
+    entry = mapped(value, "{condition: started} or {condition: completed}")
+    only_keys(entry, ("condition",))
+    if "condition" not in entry:
+        raise Wrong("is without a condition", "{condition: started} or {condition: completed}")
+    try:
+        return choice(entry["condition"], Condition)
+    except Wrong as wrong:
+        raise wrong.within("condition") from None
+
+
+def replicas(value: object) -> int:
+    return whole(value, 0, limits.REPLICAS_MAX)
+
+
+def capabilities(value: object) -> tuple[str, ...]:
+    """Names in any case, with or without CAP_, and ALL; as the kernel writes them."""
+    names = each(listed(value, "a list of capabilities, such as [NET_ADMIN]"), _capability)
+    return tuple(dict.fromkeys(names))
+
+
+def _capability(value: object) -> str:
+    word = text(value, "a capability").upper().removeprefix(CAPABILITY_PREFIX)
+    if word == ALL_CAPABILITIES:
+        return word
+    if CAPABILITY_PREFIX + word not in CAPABILITIES:
+        words = [name.removeprefix(CAPABILITY_PREFIX) for name in CAPABILITIES]
+        raise Wrong(f"is {shown(value)}", "a capability, such as NET_ADMIN, or ALL", word=word, words=words)
+    return CAPABILITY_PREFIX + word
+
+
+def umask(value: object) -> int:
+    """Always octal digits, as the shell has them: `22`, `022`, `0022` and `0o22` are one and the same."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return whole(value, 0, 0o777)
+    found = _UMASK.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise unexpected(value, "octal digits from 000 to 777, such as 022")
+    return int(found[1], 8)
+
+
+def rlimits(value: object) -> dict[str, tuple[int, int]]:
+    """The kernel's names, in any case, with or without RLIMIT_, to one limit or to {soft, hard}: getrlimit(2)."""
+    taken: dict[str, tuple[int, int]] = {}
+    each(pairs(mapped(value, "a mapping, such as {nofile: 1024}")), lambda pair: _take(taken, _rlimit(pair)))
+    return taken
+
+
+def _rlimit(entry: tuple[str, object]) -> tuple[str, tuple[int, int]]:
+    key, value = entry
+    word = key.lower().removeprefix("rlimit_")
+    if word not in RLIMITS:
+        raise unknown("limit", word, RLIMITS)
+    soft, hard = _bounds(value)
+    if hard != UNLIMITED and (soft == UNLIMITED or soft > hard):
+        raise Wrong("has its soft limit above its hard one", "soft at most hard")
+    return word, (soft, hard)
+
+
+def _bounds(value: object) -> tuple[int, int]:
+    if isinstance(value, tuple) and len(value) == 2:
+        return _limit(value[0]), _limit(value[1])
+    if not isinstance(value, Mapping):
+        limit = _limit(value)
+        return limit, limit
+    only_keys(value, ("soft", "hard"))
+    return _bound(value, "soft"), _bound(value, "hard")
+
+
+def _bound(value: Mapping[str, object], which: str) -> int:
+    if which not in value:
+        raise Wrong(f"is without its {which} limit", "{soft: …, hard: …}")
+    try:
+        return _limit(value[which])
+    except Wrong as wrong:
+        raise wrong.within(which) from None
+
+
+def _limit(value: object) -> int:
+    if isinstance(value, str) and value.lower() in ("unlimited", "-1"):
+        return UNLIMITED
+    if value == UNLIMITED:
+        return UNLIMITED
+    try:
+        return whole(value, 0, limits.RLIMIT_MAX)
+    except Wrong:
+        raise unexpected(value, f"a whole number from 0 to {limits.RLIMIT_MAX}, or unlimited", ["unlimited"]) from None

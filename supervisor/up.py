@@ -1,0 +1,162 @@
+"""One stack in the foreground, from lock to last line: what `pysup up` does once its arguments are known to be right.
+
+The parts are nested so that each outlives what needs it: the console takes the last events, the output reader the last lines of
+runs, the reaper the launchers' own ends. Signals ask the stack to stop (the first) or to be killed (the second); nothing here
+decides what a container does.
+"""
+
+import random
+import signal
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+from runtime import streams
+from runtime.plan import Plan
+from runtime.streams import Streams
+from supervisor.compile import Images, compile_stack
+from supervisor.console import Console, ConsoleGoneError
+from supervisor.events import Events, Level, LogFormat, forms
+from supervisor.kernel import KernelRunner, kernel
+from supervisor.lines import Layout
+from supervisor.output import Output
+from supervisor.spec import Spec
+from supervisor.state import Home, Swept, locked
+from supervisor.tree import Stack, Summary
+
+STARTS_MAX = 64  # runs that may be between clone and execve at the same time
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# What a stack that goes well has little need of, and what must not be overlooked; all else is information.
+_LEVELS: Mapping[str, Level] = {
+    "starting": "debug",
+    "start_failed": "error",
+    "gave_up": "error",
+    "dependency_failed": "error",
+    "killing": "warning",
+    "left_behind": "warning",
+    "output_lost": "warning",
+    "swept": "warning",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a stack ended. `killed` where a second signal forced it."""
+
+    summary: Summary
+    killed: bool
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 1 where something failed or had to be killed."""
+        return int(bool(self.summary.failed) or self.killed)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How output looks."""
+
+    log_format: LogFormat
+    layout: Layout
+    level: Level = "info"
+
+
+async def up(spec: Spec, found: Images, state: Path, look: Look, starts_max: int) -> Outcome:
+    """Run the stack until it is over. StackError if it runs already."""
+    with ExitStack() as stack:
+        home, swept = stack.enter_context(locked(state, "stacks", spec.name))
+        async with Console(1) as console:
+            return await _supervise(spec, found, home, swept, console, look, starts_max)
+
+
+async def _supervise(
+    spec: Spec, found: Images, home: Home, swept: Swept | None, console: Console, look: Look, starts_max: int
+) -> Outcome:
+    line_form, render = forms(look.log_format, look.layout)
+    emit = partial(_emit, Events(console.write, render, level=look.level))
+    entries = compile_stack(spec, found, home)
+    if swept is not None:
+        emit("swept", None, {"what": f"{swept.containers} containers, {swept.directories} directories"})
+    control = Control(emit)
+    with (
+        open("/dev/null", "rb") as null,  # noqa: ASYNC230, PTH123 (never blocks; a descriptor for all containers' input)
+        Output(console, line_form, on_gone=control.nobody_reads, on_lost=lambda n: emit("output_lost", None, {"lines": n})) as output,
+    ):
+        lowers = {lower for entry in entries for lower in entry.config.lowers}
+        make = partial(_pipes, null.fileno())
+        async with (
+            kernel(home.path, sorted(lowers), make, output, partial(_left_behind, emit)) as runner,
+            anyio.create_task_group() as tasks,
+        ):
+            control.stack = Stack(entries, runner, emit, starts_max=starts_max, chance=random.random)
+            tasks.start_soon(output.run)
+            await tasks.start(control.heed_signals)
+            summary = await control.stack.run()
+            tasks.cancel_scope.cancel()
+    for entry in entries:
+        if entry.config.keep:
+            emit("kept", entry.id, {"path": f"{entry.config.directory}/upper"})
+    _tell_end(emit, summary, interrupted=control.asked > 0)
+    return Outcome(summary, killed=control.asked > 1)
+
+
+class Control:
+    """What asks the stack to stop: signals, and an output that nobody reads any more."""
+
+    def __init__(self, emit: "partial[None]") -> None:
+        self._emit = emit
+        self.asked = 0
+        self.stack: Stack | None = None
+
+    async def heed_signals(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """The first signal stops, the second kills."""
+        with anyio.open_signal_receiver(*ASKING) as received:
+            task_status.started()
+            async for number in received:
+                self._ask(number.name)
+
+    def nobody_reads(self, error: ConsoleGoneError) -> None:
+        """`pysup up | head`: a stack whose output is lost is stopped, not left running unseen."""
+        self._ask(str(error))
+
+    def _ask(self, why: str) -> None:
+        self.asked += 1
+        assert self.stack is not None
+        if self.asked == 1:
+            self._emit("interrupted", None, {"signal": why})
+            self.stack.stop()
+        else:
+            self._emit("forced", None, {"signal": why})
+            self.stack.kill()
+
+
+def _pipes(null: int, plan: Plan) -> Streams:
+    return streams.pipes(null, plan.owner)
+
+
+def _emit(events: Events, event: str, container: str | None, fields: Mapping[str, object]) -> None:
+    events.emit(event, container=container, level=_LEVELS.get(event, "info"), **_readable(fields))
+
+
+def _readable(fields: Mapping[str, object]) -> dict[str, object]:
+    """Signals by name: people and programs alike look for SIGTERM, not for 15."""
+    readable = dict(fields)
+    if isinstance(number := readable.get("signal"), int):
+        readable["signal"] = signal.Signals(number).name if number in iter(signal.Signals) else f"signal {number}"
+    return readable
+
+
+def _left_behind(emit: "partial[None]", container: str, what: str) -> None:
+    emit("left_behind", container, {"error": what})
+
+
+def _tell_end(emit: "partial[None]", summary: Summary, *, interrupted: bool) -> None:
+    for container, why in summary.failed:
+        emit("failed", container, {"reason": why})
+    emit("stack_stopped" if interrupted else "stack_done", None, {"failed": len(summary.failed)})

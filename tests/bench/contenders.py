@@ -1,0 +1,55 @@
+"""Who is compared: the floor, pysup's launchers, `pysup up`, and the peers, each as one function that makes one round."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from bench import launches, native, peers, stack
+from bench.measure import Sample
+from bench.subject import Place, lowered
+
+FLOOR, FORK, LAUNCHERS, LOWERING, UP, CRUN = (
+    "floor",
+    "floor, fork",
+    "launchers",
+    "launchers, lowering",
+    "pysup up",
+    "crun",
+)
+CORES = len(os.sched_getaffinity(0))
+
+Contender = Callable[[Place, int, int], Sample]  # place, runs, in flight
+
+
+def contenders(work: Path, merged: Path) -> dict[str, Contender]:
+    """All of them by name; peers that are not installed are left out."""
+    found: dict[str, Contender] = {
+        FLOOR: partial(_floor, "vfork"),
+        FORK: partial(_floor, "fork"),
+        LAUNCHERS: _launchers,
+        LOWERING: _lowering,
+        UP: stack.one_shots,
+    }
+    for name, command in peers.commands(work, merged).items():
+        found[name] = partial(_peer, command, merged)
+    return found
+
+
+def _floor(mode: str, place: Place, runs: int, in_flight: int) -> Sample:
+    return native.floor(mode, place, runs, in_flight, CORES)
+
+
+def _launchers(place: Place, runs: int, in_flight: int) -> Sample:
+    made = [lowered(place, number) for number in range(runs)]
+    with launches.launchers(place, CORES) as through:
+        return launches.sample(through, runs, in_flight, made.__getitem__)
+
+
+def _lowering(place: Place, runs: int, in_flight: int) -> Sample:
+    with launches.launchers(place, CORES) as through:
+        return launches.sample(through, runs, in_flight, partial(lowered, place))
+
+
+def _peer(command: list[str], merged: Path, place: Place, runs: int, in_flight: int) -> Sample:
+    return native.peer(command, place, merged, runs, in_flight, CORES)
