@@ -27,8 +27,7 @@ $(DEMO_IMAGE): | $(READY)
 demo: $(READY) $(DEMO_IMAGE)
 	@status=0; \
 	if [ -n "$$DEMO_SECONDS" ]; then \
-	    timeout --foreground --signal=INT $$DEMO_SECONDS $(BIN)/pysup up configs/stack.yaml || status=$$?; \
-	    [ $$status -eq 124 ] && status=0; \
+	    timeout --foreground --preserve-status --signal=INT $$DEMO_SECONDS $(BIN)/pysup up configs/stack.yaml || status=$$?; \
 	else \
 	    $(BIN)/pysup up configs/stack.yaml || status=$$?; \
 	fi; exit $$status

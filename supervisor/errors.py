@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class SpecError(PysupError):
     """A spec with faults: all of them, in the order of the file, one line each."""
 
-    def __init__(self, faults: "Iterable[Fault]") -> None:
+    def __init__(self, faults: "Iterable[Fault | str]") -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(map(str, self.faults)))
 

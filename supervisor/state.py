@@ -1,6 +1,6 @@
 """What outlives a supervisor on disk: the lock of a stack, the directories of its runs, and what a crash left of them.
 
-    STATE/stacks/NAME/lock      held (flock) by the one supervisor of the stack; holds its pid, and is empty after a clean end
+    STATE/stacks/NAME/lock      held (flock) by the one supervisor of the stack; holds its pid; gone, or empty, after a clean end
     STATE/stacks/NAME/runs/ID   upper, work and merged of a run; gone when the run is
     STATE/stacks/NAME/kept/ID   the same with `keep: true`: stays, and the next run goes on with it
     STATE/single/ID/...         the same for `pysup run ID`
@@ -60,17 +60,47 @@ def locked(state: Path, kind: str, name: str) -> Iterator[tuple[Home, Swept | No
     StackError if another supervisor holds it, or the state directory can't be used.
     """
     home = Home((state / kind / name).absolute())
-    lock = _open_lock(home, state)
+    lock = _lock(home, state, name)
     try:
-        _take(lock, home, name)
         previous = os.pread(lock, 32, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-        yield home, sweep(home) if previous else None
-        with suppress(OSError):  # something kept us from a clean end: the next start sweeps
-            home.runs.rmdir()
-            os.ftruncate(lock, 0)
+        try:
+            yield home, sweep(home) if previous else None
+        finally:
+            _leave(home, lock)
     finally:
         os.close(lock)
+
+
+def _lock(home: Home, state: Path, name: str) -> int:
+    while True:
+        lock = _open_lock(home, state)
+        try:
+            _take(lock, home, name)
+            if _is_current(lock, home):
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+
+
+def _is_current(lock: int, home: Home) -> bool:
+    """Its holder takes the file away at the end: one that was waited for may be nobody's any more."""
+    try:
+        return os.path.samestat(os.fstat(lock), os.stat(home.path / "lock"))
+    except FileNotFoundError:
+        return False
+
+
+def _leave(home: Home, lock: int) -> None:
+    """Take away what is empty. What can't be keeps our pid in the lock, so that the next start sweeps."""
+    with suppress(OSError):
+        home.runs.rmdir()
+        os.ftruncate(lock, 0)
+        home.kept.rmdir()
+        (home.path / "lock").unlink()
+        home.path.rmdir()
 
 
 def _open_lock(home: Home, state: Path) -> int:
@@ -139,7 +169,12 @@ def _is_member(pid: int, home: str) -> bool:
         mounts = Path(f"/proc/{pid}/mountinfo").read_bytes()
     except OSError:
         return False
-    return b" - overlay " + os.fsencode(home) + b"/" in mounts
+    return b" - overlay " + _as_in_mountinfo(home) + b"/" in mounts
+
+
+def _as_in_mountinfo(path: str) -> bytes:
+    """With white space and backslashes as proc_pid_mountinfo(5) writes them."""
+    return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in os.fsencode(path))
 
 
 def _open_if_member(pid: int, home: str) -> int | None:

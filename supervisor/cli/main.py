@@ -7,6 +7,7 @@ Docker. `--debug` before the command shows where an error came from.
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from importlib import import_module
 
 import click
@@ -60,8 +61,7 @@ def run() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except click.ClickException as error:
-        error.show()
-        code = FAILURE
+        code = _explain(PysupError(f"{error.format_message()} See pysup --help."))
     except BaseException as error:  # noqa: BLE001 (the last place: nobody shall see a traceback unasked)
         code = _explain(error)
     _leave(code)
@@ -70,17 +70,26 @@ def run() -> None:
 def _explain(error: BaseException) -> int:
     if "--debug" in sys.argv:
         traceback.print_exception(error)
-    for line in _lines(error):
-        sys.stderr.write(f"pysup: {line}\n")
-    return error.exit_status if isinstance(error, PysupError) else FAILURE
+    leaves = list(_leaves(error))
+    for leaf in leaves:
+        for line in _lines(leaf):
+            sys.stderr.write(f"pysup: {line}\n")
+    return leaves[0].exit_status if len(leaves) == 1 and isinstance(leaves[0], PysupError) else FAILURE
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Task groups raise groups, of one error as a rule."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 def _lines(error: BaseException) -> list[str]:
     if isinstance(error, PysupError):
         return str(error).splitlines()
-    if isinstance(error, BaseExceptionGroup):
-        return [line for inner in error.exceptions for line in _lines(inner)]
-    return [f"internal error: {type(error).__name__}: {error}; please report it with the output of pysup --debug …"]
+    return [f"internal error: {type(error).__name__}: {error}; please report it with what pysup --debug shows"]
 
 
 def _leave(code: int) -> None:

@@ -19,7 +19,7 @@ from supervisor.errors import SpecError
 from supervisor.spec.editor import schema
 from supervisor.spec.faults import Fault
 from supervisor.spec.graph import order
-from supervisor.spec.loader import load
+from supervisor.spec.loader import container, load
 from supervisor.spec.model import Backoff, Container, Instance, Spec
 from supervisor.spec.resolve import resolved
 from supervisor.spec.terms import Condition, Restart, RestartPolicy, Storage
@@ -36,6 +36,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Storage",
+    "container",
     "load",
     "order",
     "resolved",

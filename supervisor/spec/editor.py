@@ -37,7 +37,7 @@ def _tell_defaults(container: dict[str, Any]) -> None:
 
 
 def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
-    """pydantic makes them of the keys; an editor shows both."""
+    """The model's titles are its keys again, and an editor shows both."""
     properties = {key: {k: v for k, v in field.items() if k != "title"} for key, field in schema["properties"].items()}
     return schema | {"properties": properties}
 

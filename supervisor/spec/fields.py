@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 
 from runtime.build import RLIMITS as RLIMIT_NAMES
-from runtime.capabilities import CAPABILITIES
 from runtime.config import Network as _Network
 from supervisor.spec import limits, values
 from supervisor.spec.terms import Condition, Restart, RestartPolicy
@@ -142,7 +141,7 @@ Capabilities = Annotated[
     WithJsonSchema(
         _list_of(
             _either(
-                _words(["ALL", *(name.removeprefix("CAP_") for name in CAPABILITIES)]),
+                _words(values.BARE_CAPABILITIES),
                 {"type": "string", "pattern": "^[a-zA-Z_]+$"},
             )
         )

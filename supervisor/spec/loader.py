@@ -7,14 +7,15 @@ tree, and along with what is wrong between the containers and with their images.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from supervisor.errors import SpecError
 from supervisor.spec import graph, values
-from supervisor.spec.faults import Loc, Report, Wrong, unexpected, unknown
+from supervisor.spec.faults import Loc, Report, Wrong, path_of, unexpected, unknown
 from supervisor.spec.model import Backoff, Container, Spec
 from supervisor.spec.reader import read
 from supervisor.spec.terms import Storage
@@ -222,3 +223,12 @@ def _keys(loc: Loc) -> tuple[str, ...]:
             return tuple(key for key in Container.model_fields if key not in OWN_KEYS)
         case _:
             return tuple(Container.model_fields)
+
+
+def container(entry: Mapping[str, object]) -> Container:
+    """A container that no file has, as `pysup run` makes it. SpecError with all its faults."""
+    try:
+        return Container.model_validate(dict(entry))
+    except ValidationError as error:
+        lines = (f"{path_of(loc)}: {wrong}" for loc, wrong, _ in _explained(error))
+        raise SpecError(lines) from None

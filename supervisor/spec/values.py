@@ -27,6 +27,7 @@ E = TypeVar("E", bound=StrEnum)
 UNLIMITED = -1
 ALL_CAPABILITIES = "ALL"
 CAPABILITY_PREFIX = "CAP_"
+BARE_CAPABILITIES = (ALL_CAPABILITIES, *(name.removeprefix(CAPABILITY_PREFIX) for name in CAPABILITIES))
 ID_PATTERN = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}"
 NAME_PATTERN = "[a-z0-9][a-z0-9_.-]{0,62}"
 HOSTNAME_PATTERN = r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
@@ -387,8 +388,8 @@ def _capability(value: object) -> str:
     if word == ALL_CAPABILITIES:
         return word
     if CAPABILITY_PREFIX + word not in CAPABILITIES:
-        words = [name.removeprefix(CAPABILITY_PREFIX) for name in CAPABILITIES]
-        raise Wrong(f"is {shown(value)}", "a capability, such as NET_ADMIN, or ALL", word=word, words=words)
+        expected = "a capability, such as NET_ADMIN, or ALL"
+        raise Wrong(f"is {shown(value)}", expected, word=word, words=BARE_CAPABILITIES)
     return CAPABILITY_PREFIX + word
 
 
