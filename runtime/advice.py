@@ -35,7 +35,8 @@ _STEPS: dict[tuple[type, int], str] = {
     (plan.Exec, errno.EAGAIN): "the user has as many processes as its nproc limit allows",
     (plan.MakeDirectories, errno.EEXIST): "the directory is in use or was left behind",
     (plan.MountOverlay, errno.EINVAL): (
-        "overlayfs does not take these directories: the upper can't be on overlay, NFS or FAT; use --state or storage: memory"
+        "overlayfs does not take these directories: the upper can't be on overlay, NFS or FAT; "
+        "use --state or storage: memory"
     ),
     (plan.MountOverlay, errno.ENOENT): "the image or the container's directory is gone",
     (plan.MountOverlay, errno.EBUSY): "another mount uses this upper",

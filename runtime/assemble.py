@@ -1,7 +1,7 @@
 """The assembler: calls with arguments of every kind, laid out as the relocatable block that program.py describes.
 
-A string is stored once. Pointers are offsets into the data until `finish()` puts the data behind the calls. What one assembler
-holds can be included in another's, so that parts common to many programs are assembled once.
+A string is stored once. Pointers are offsets into the data until `finish()` puts the data behind the calls. What one
+assembler holds can be included in another's, so that parts common to many programs are assembled once.
 """
 
 import os
@@ -88,25 +88,24 @@ class Assembler:
         self._steps.append(self.step)
         self._words.append(program.FORK_INIT if name == "fork init" else NR[name])
         for argument in arguments:
-            self._words.append(argument if type(argument) is int else self._word(argument, len(self._words) * 8))
+            self._words.append(self._word(argument, len(self._words) * 8))
         self._words.extend(_PADDING[len(arguments)])
         self._words.append(_rule(forgive) | (program.RULE_ZERO if zero else 0))
         return Result(index)
 
     def _word(self, argument: Argument, place: int) -> int:
         """What stands at `place` before linking: for a pointer its offset in the data."""
-        kind = type(argument)
-        if kind is str or kind is bytes:
+        if isinstance(argument, str | bytes):
             return self._pointer(place, self._string(os.fsencode(argument)))
-        if argument is None:
-            return 0
-        if kind is Struct:
+        if isinstance(argument, Struct):
             return self._pointer(place, self._structure(argument))
-        if kind is Strings:
+        if isinstance(argument, Strings):
             return self._pointer(place, self._array(argument.items))
-        table = self._results if kind is Result else self._descriptors
-        table.append((place, argument[0]) if kind is Descriptor else (argument[0], place))
-        return 0
+        if isinstance(argument, Result):
+            self._results.append((argument.call, place))
+        elif isinstance(argument, Descriptor):
+            self._descriptors.append((place, argument.position))
+        return argument if isinstance(argument, int) else 0
 
     def _pointer(self, place: int, target: int) -> int:
         self._pointers.append(place)

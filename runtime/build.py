@@ -1,7 +1,9 @@
-"""From what a container is to be (`ContainerConfig`) to the plan of a run: the steps of each room, in their one right order.
+"""From what a container is to be (`ContainerConfig`) to the plan of a run: the steps of each room, in their one right
+order.
 
-Two orders matter beyond the obvious. What needs root's powers comes before they are dropped; and the limits that could starve
-the child itself (descriptors, address space, processes) are set after everything that needs descriptors, memory or a fork.
+Two orders matter beyond the obvious. What needs root's powers comes before they are dropped; and the limits that could
+starve the child itself (descriptors, address space, processes) are set after everything that needs descriptors, memory
+or a fork.
 """
 
 import os
@@ -10,9 +12,8 @@ from runtime import network, plan, rootfs, security
 from runtime.config import DEFAULT_PATH, ContainerConfig
 from runtime.errors import ImageError
 
-RLIMITS = (
-    "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime".split()
-)  # by number: include/uapi/asm-generic/resource.h
+# By number: include/uapi/asm-generic/resource.h
+RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime").split()
 
 
 def build_plan(config: ContainerConfig) -> plan.Plan:

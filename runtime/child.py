@@ -1,11 +1,11 @@
 """From clone to execve: the loop over the program, in the child.
 
-It runs in a copy of the launcher's memory, and every page it writes to is copied by a fault: so it imports nothing, formats
-nothing, and allocates next to nothing. The first call that fails is reported on the failure pipe as (index, errno); the pipe's
-end of file without a report means that execve happened.
+It runs in a copy of the launcher's memory, and every page it writes to is copied by a fault: so it imports nothing,
+formats nothing, and allocates next to nothing. The first call that fails is reported on a pipe as (index, errno); the
+pipe's end of file without a report means that execve happened.
 
-The same loop runs the program's prologue in the launcher, before clone. And here is the init that `init: true` asks for:
-process 1 of the container, which waits for signals and children and for nothing else.
+The same loop runs the program's prologue in the launcher, before clone. And here is the init that `init: true` asks
+for: process 1 of the container, which waits for signals and children and for nothing else.
 """
 
 import errno
@@ -21,8 +21,8 @@ _errno = linux.errno_cell()
 def run(linked: program.Linked, first: int, last: int) -> tuple[int, int]:
     """Make the calls [first, last); returns (index, errno) of the one that failed, (last, 0) when none did.
 
-    The end of the program is a failure too: no candidate could be executed. Reported is the last error, or the one that says
-    more than "not there", as execvp(3) does with EACCES.
+    The end of the program is a failure too: no candidate could be executed. Reported is the last error, or the one that
+    says more than "not there", as execvp(3) does with EACCES.
     """
     syscall, unpack, memory, results = linux.syscall, program.CALL.unpack_from, linked.memory, linked.results
     forgiven = cursor = 0
@@ -55,8 +55,8 @@ def _forgives(rule: int, error: int) -> bool:
 def launch(linked: program.Linked, flags: int) -> tuple[int, int, int]:
     """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has executed.
 
-    A bare clone, without the interpreter's fork hooks: the launcher has one thread, the call holds the interpreter's lock, and
-    the child executes or exits; the hooks would cost it a quarter of a millisecond in page faults.
+    A bare clone, without the interpreter's fork hooks: the launcher has one thread, the call holds the interpreter's
+    lock, and the child executes or exits; the hooks would cost it a quarter of a millisecond in page faults.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
@@ -86,7 +86,7 @@ def _main(linked: program.Linked, failure: int) -> None:
         os._exit(FAILED)
 
 
-# --- the container's init ----------------------------------------------------------------------------------------------
+# --- the container's init ---------------------------------------------------------------------------------------------
 
 _ALL_SIGNALS = bytearray(b"\xff" * 8)
 _STATUS = bytearray(4)
@@ -98,8 +98,8 @@ _WNOHANG = 1
 def fork_init(capset_header: int, capset_data: int) -> int:
     """Fork. Returns 0 in the child, which goes on with the program, -1 on failure; the parent stays as init."""
     signals = linux.address_of(_ALL_SIGNALS)
-    # Blocked before the fork, so that no SIGCHLD and no stop signal is missed; a blocked signal stays pending even for a
-    # process 1 that has no handler for it (signal(7), kernel/signal.c: sig_ignored).
+    # Blocked before the fork, so that no SIGCHLD and no stop signal is missed; a blocked signal stays pending even for
+    # a process 1 that has no handler for it (signal(7), kernel/signal.c: sig_ignored).
     linux.raw("rt_sigprocmask", _SIG_SETMASK, signals, 0, 8)
     child = linux.raw("clone", linux.SIGCHLD)
     if child > 0:

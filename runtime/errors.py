@@ -23,5 +23,5 @@ class LaunchError(PysupError):
         self.exit_status = exit_status
 
 
-class LauncherLost(LaunchError):
+class LauncherLostError(LaunchError):
     """The launcher died before it answered."""

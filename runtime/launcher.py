@@ -1,12 +1,13 @@
 """The launcher: a small process with one thread that clones containers on behalf of the supervisor.
 
-A fork copies the page tables of who forks, and a fork of a process with threads, a heap and a loop is unsafe; so the supervisor
-never forks, and this process is kept small: a bare interpreter (isolated, no site-packages) that imports what is named below,
-and whose objects are frozen out of the garbage collector's sight. With CLONE_PARENT its children are the supervisor's.
+A fork copies the page tables of who forks, and a fork of a process with threads, a heap and a loop is unsafe; so the
+supervisor never forks, and this process is kept small: a bare interpreter (isolated, no site-packages) that imports
+what is named below, and whose objects are frozen out of the garbage collector's sight. With CLONE_PARENT its children
+are the supervisor's.
 
-It lives in a mount namespace of its own, pruned of everything: the root is an empty tmpfs, to which the supervisor attaches
-the directories of images and state, at the same paths as on the host. Every container's namespace is a copy of that one, so a
-clone costs the same on a host with 1,000 mounts.
+It lives in a mount namespace of its own, pruned of everything: the root is an empty tmpfs, to which the supervisor
+attaches the directories of images and state, at the same paths as on the host. Every container's namespace is a copy of
+that one, so a clone costs the same on a host with 1,000 mounts.
 
 Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
 
@@ -16,17 +17,17 @@ Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
       ATTACH  payload: a path; descriptor: a detached mount that goes there
     reply: u32 id, i32 pid or 0, i32 errno or 0, i32 index of the call that failed or -1 (clone itself)
 
-The reply to START comes when the command was executed; with a pid and an errno there was a child, which has ended, and the
-supervisor has it to reap. A payload over INLINE_MAX bytes comes in a memfd, the last descriptor (flag IN_MEMFD); IN_PYTHON asks
-for the loop in Python where there is a native one. End of file means: the supervisor is gone.
+A request that makes no sense is answered with EINVAL. The reply to START comes when the command was executed; with a
+pid and an errno there was a child, which has ended, and the supervisor has it to reap. A payload over INLINE_MAX bytes
+comes in a memfd, the last descriptor (flag IN_MEMFD); IN_PYTHON asks for the loop in Python where there is a native
+one. End of file means: the supervisor is gone.
 """
 
+import _socket
 import errno
 import gc
 import os
 import struct
-
-import _socket
 
 from runtime import child, linux, native, program, remove
 
@@ -56,11 +57,16 @@ def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
     control = _socket.socket(fileno=CONTROL)
     gc.disable()
     gc.freeze()
-    serve(control)
+    try:
+        serve(control)
+    except ConnectionError:  # it was closed with replies unread: an end of file all the same
+        return
 
 
 def _reset_signals() -> None:
-    """Containers inherit what is ignored here: Python ignores two signals, posix_spawn of glibc the two it uses itself."""
+    """Containers inherit what is ignored here: Python ignores two signals, posix_spawn of glibc the two it uses
+    itself.
+    """
     default = linux.address_of(bytearray(32))  # struct sigaction: SIG_DFL, no flags
     for number in range(1, 65):
         linux.raw("rt_sigaction", number, default, 0, 8)
@@ -99,6 +105,8 @@ def serve(control: _socket.socket) -> None:
 
 
 def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int, int]:
+    if len(request) < REQUEST.size:
+        return 0, 0, errno.EINVAL, -1
     operation, flags, _, number, clone_flags = REQUEST.unpack_from(request)
     try:
         payload = request[REQUEST.size :]
@@ -112,8 +120,12 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int,
         elif operation == ATTACH:
             os.makedirs(path, 0o755, exist_ok=True)
             linux.move_mount(descriptors[0], path)
+        else:
+            return number, 0, errno.EINVAL, -1
     except OSError as error:
         return number, 0, error.errno or errno.EIO, -1
+    except (ValueError, IndexError, struct.error):
+        return number, 0, errno.EINVAL, -1
     return number, 0, 0, -1
 
 
@@ -128,6 +140,6 @@ def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_
     if error:
         return 0, error, call
     flags = clone_flags | linux.CLONE_PARENT
-    if _native is None or in_python:
-        return child.launch(linked, flags)
-    return _native.launch(linked, flags)
+    launch = child.launch if _native is None or in_python else _native.launch
+    pid, error, call = launch(linked, flags)
+    return (pid, error, call) if pid >= 0 else (0, -pid, -1)

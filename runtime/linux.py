@@ -1,8 +1,9 @@
-"""The kernel, as seen from Python: numbers, structures, and one thin wrapper per system call that the standard library lacks.
+"""The kernel, as seen from Python: numbers, structures, and one thin wrapper per system call that the standard library
+lacks.
 
-Rules: the only module that touches ctypes (a test holds this); no policy, no retries; a failure is an OSError that carries the path.
-It is loaded into the launcher, whose memory every container start copies page tables of: so it imports nothing but `os`,
-`struct` and `ctypes`, and defines plain integers where an enum would read nicer.
+Rules: the only module that touches ctypes (a test holds this); no policy, no retries; a failure is an OSError that
+carries the path. It is loaded into the launcher, whose memory every container start copies page tables of: so it
+imports nothing but `os`, `struct` and `ctypes`, and defines plain integers where an enum would read nicer.
 
 Order: numbers of system calls, constants by subject, structures, the foreign functions, wrappers.
 Sources: man pages section 2 of the calls named, and the kernel's include/uapi.
@@ -159,19 +160,21 @@ def cap_data(effective: int, permitted: int, inheritable: int = 0) -> bytes:
 
 
 # --- foreign functions -----------------------------------------------------------------------------------
-# PyDLL: the interpreter's lock stays held. Our processes that call through it have one thread or must not switch in between,
-# and a child made by a raw clone must not meet a lock that a thread of its parent held.
+# PyDLL: the interpreter's lock stays held. Our processes that call through it have one thread or must not switch in
+# between, and a child made by a raw clone must not meet a lock that a thread of its parent held.
 
 _libc = ctypes.PyDLL(None)
 syscall = _libc.syscall
 syscall.restype = ctypes.c_long
-syscall.argtypes = [ctypes.c_long] * 8  # number, six arguments, and a word that a program's record has and the kernel ignores
-_libc.__errno_location.restype = ctypes.c_void_p
+# The number, six arguments, and a word more: a program's record has eight, and the C library ignores the last.
+syscall.argtypes = [ctypes.c_long] * 8
+_errno_location = _libc["__errno_location"]
+_errno_location.restype = ctypes.c_void_p
 
 
 def errno_cell() -> ctypes.c_int:
     """This thread's errno as a live object: `.value` is what the last failed call left (errno(3))."""
-    return ctypes.c_int.from_address(_libc.__errno_location())
+    return ctypes.c_int.from_address(_errno_location())
 
 
 def address_of(memory: bytearray) -> int:
@@ -206,7 +209,9 @@ if TYPE_CHECKING:
 
 
 def executable(memory: mmap.mmap) -> "Function":
-    """Machine code in `memory` as a function from one word to one; never unmapped. OSError where that is not allowed."""
+    """Machine code in `memory` as a function from one word to one; never unmapped. OSError where that is not
+    allowed.
+    """
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     _call("mprotect", None, address, len(memory), mmap.PROT_READ | mmap.PROT_EXEC)
     _kept.append(memory)
@@ -248,7 +253,9 @@ def prctl(option: int, value: int = 0) -> int:
 
 
 def set_command_line(title: bytes) -> None:
-    """Overwrite what /proc/PID/cmdline shows: a container's init must not tell of the host's paths (proc_pid_cmdline(5))."""
+    """Overwrite what /proc/PID/cmdline shows: a container's init must not tell of the host's paths
+    (proc_pid_cmdline(5)).
+    """
     start, end = _argument_area()
     ctypes.memset(start, 0, end - start)
     ctypes.memmove(start, title, min(len(title), end - start - 1))
@@ -256,7 +263,7 @@ def set_command_line(title: bytes) -> None:
 
 def _argument_area() -> tuple[int, int]:
     if not _arguments:
-        with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123 (pathlib is too big for the launcher)
+        with open("/proc/self/stat", "rb") as stat:
             fields = stat.read().rpartition(b")")[2].split()
         _arguments.extend(
             (int(fields[45]), int(fields[46]))

@@ -1,9 +1,10 @@
 """Plan to program: each step as the system calls that do it, every argument encoded.
 
-One function a step type, registered with `lower`; each writes calls into an `Assembler`. Nothing here touches the kernel, and
-nothing is left to decide in the child: paths, numbers and structures are final. The steps before `PivotRoot` see the launcher's
-mount namespace, in which images and state directories have the host's paths; those after it see the container's root alone, so
-no symbolic link of an image can lead out of it, and until `MountProc` there is no /proc whose magic links could.
+One function a step type, registered with `lower`; each writes calls into an `Assembler`. Nothing here touches the
+kernel, and nothing is left to decide in the child: paths, numbers and structures are final. The steps before
+`PivotRoot` see the launcher's mount namespace, in which images and state directories have the host's paths; those after
+it see the container's root alone, so no symbolic link of an image can lead out of it, and until `MountProc` there is no
+/proc whose magic links could.
 """
 
 import errno
@@ -23,8 +24,8 @@ SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the co
 MISSING_ONLY = (errno.EEXIST,)
 
 
-# Steps that differ from container to container. Runs of all others are assembled once and kept: what thousands of replicas
-# share is most of their programs.
+# Steps that differ from container to container. Runs of all others are assembled once and kept: what thousands of
+# replicas share is most of their programs.
 _PARTICULAR = (plan.MakeDirectories, plan.MountOverlay, plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec)
 _COMMON_KEPT = 256
 
@@ -132,7 +133,8 @@ def _(step: plan.MountDev, asm: Assembler) -> None:
         asm.call("move_mount", Descriptor(FD_DEVPTS), "", AT_FDCWD, "/dev/pts", linux.MOVE_MOUNT_F_EMPTY_PATH)
     else:
         asm.call("mount", "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, DEVPTS_OPTIONS)
-    asm.call("mount", "shm", "/dev/shm", "tmpfs", _NO_PROGRAMS, f"mode=1777,size={step.shm_bytes}")
+    shm = "/dev/shm"  # noqa: S108 (a mount point, no file of ours)
+    asm.call("mount", "shm", shm, "tmpfs", _NO_PROGRAMS, f"mode=1777,size={step.shm_bytes}")
     asm.call("mount", "mqueue", "/dev/mqueue", "mqueue", _NO_PROGRAMS, None)
 
 
@@ -211,7 +213,7 @@ def _(step: plan.SetRlimit, asm: Assembler) -> None:
     asm.call("prlimit64", 0, step.resource, Struct(linux.RLIMIT64.pack(soft, hard)), None)
 
 
-# --- privileges --------------------------------------------------------------------------------------------------------
+# --- privileges -------------------------------------------------------------------------------------------------------
 
 
 @lower.register
@@ -250,7 +252,7 @@ def _(step: plan.ForkInit, asm: Assembler) -> None:
     asm.call("fork init", *_capset(step.capabilities))
 
 
-# --- the process itself ------------------------------------------------------------------------------------------------
+# --- the process itself -----------------------------------------------------------------------------------------------
 
 
 @lower.register

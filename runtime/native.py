@@ -1,8 +1,8 @@
 """The loop of the child in machine code, for x86-64: see launch_x86_64.S, whose assembled bytes these are.
 
-`clone3` with CLONE_VM | CLONE_VFORK copies neither page tables nor pages, so a start costs what its system calls cost: about
-half of what the loop in Python (child.py) costs, which serves every other machine, an init, and hosts that refuse executable
-memory. Both are held to the same contract by the same tests.
+`clone3` with CLONE_VM | CLONE_VFORK copies neither page tables nor pages, so a start costs what its system calls cost:
+about half of what the loop in Python (child.py) costs, which serves every other machine, an init, and hosts that refuse
+executable memory. Both are held to the same contract by the same tests.
 """
 
 import mmap
@@ -41,7 +41,9 @@ class Native:
         self._job_address = linux.address_of(self._job)
 
     def launch(self, linked: program.Linked, flags: int) -> tuple[int, int, int]:
-        """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has executed."""
+        """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has
+        executed.
+        """
         results = bytearray(linked.results)
         flags |= linux.CLONE_VM | linux.CLONE_VFORK
         linux.CLONE_ARGS.pack_into(self._clone_args, 0, flags, *(0,) * 10)

@@ -1,7 +1,8 @@
 """The plan of one run: steps as data, in the order in which they happen.
 
-A step is one thing done between clone and exec (the first, making the directories, before clone). It knows how to say what it
-does (`describe()`), and nothing of how: that is `lower.py`. A plan is frozen and complete; nothing is looked up after it.
+A step is one thing done between clone and exec (the first, making the directories, before clone). It knows how to say
+what it does (`describe()`), and nothing of how: that is `lower.py`. A plan is frozen and complete; nothing is looked up
+after it.
 """
 
 from dataclasses import dataclass
@@ -109,7 +110,9 @@ class EtcFile:
 
 @dataclass(frozen=True, slots=True)
 class ShowFiles:
-    """Bind small files over those of the image. They live in the tmpfs of /dev, where their names are taken away again."""
+    """Bind small files over those of the image. They live in the tmpfs of /dev, where their names are taken away
+    again.
+    """
 
     files: tuple[EtcFile, ...]
 

@@ -1,20 +1,27 @@
 """A program: the system calls that make one container, as bytes that are *linked*, not interpreted.
 
 Like an object file it is one block of memory (calls, then the strings and structures they point to) and three kinds of
-relocation: places that get the block's own address added (pointers), places that get the number of a descriptor that came with
-the request, and places that get the result of an earlier call. A call is eight 64-bit words: its number, six arguments, and a
-rule that says what else than success is acceptable: four errnos, one byte each, that are forgiven, and flags above them. What
-runs it is then a loop of `syscall(*words)`, in Python (child.py), in machine code (native.py), in C (the benchmark's floor).
+relocation: places that get the block's own address added (pointers), places that get the number of a descriptor that
+came with the request, and places that get the result of an earlier call. A call is eight 64-bit words: its number, six
+arguments, and a rule that says what else than success is acceptable: four errnos, one byte each, that are forgiven, and
+flags above them. What runs it is then a loop of `syscall(*words)`, in Python (child.py), in machine code (native.py),
+in C (the benchmark's floor).
 
-    header | calls: 8 x i64 each | data | pointers: u32 place | descriptors: u32 place, u32 which | results: u32 call, u32 place
+    header | calls: 8 x i64 each | data | pointers: u32 place | descriptors: u32 place, u32 which | results: u32 call,
+    u32 place
 
-Places are byte offsets into calls + data; NARROW marks one that is 32 bits wide (a descriptor inside a structure). Results
-are in the order of the calls. All numbers are in the machine's own byte order: a program never leaves the machine.
+Places are byte offsets into calls + data; NARROW marks one that is 32 bits wide (a descriptor inside a structure).
+Results are in the order of the calls. All numbers are in the machine's own byte order: a program never leaves the
+machine.
 
 The launcher loads this module: it imports nothing but `struct`.
 """
 
 import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAGIC = 0x70737570
 HEADER = struct.Struct("=7I4x")  # magic, calls, calls of the prologue, data bytes, pointers, descriptors, results
@@ -29,12 +36,13 @@ FORK_INIT = -1  # in place of a call's number: fork; the parent becomes the cont
 FAILURE = struct.Struct("=ii")  # what a child writes when a call fails: its index and errno
 NO_MORE = PAIR.pack(0xFFFF_FFFF, 0)  # ends the results
 
-MAX_CALLS = 4096
 MAX_BYTES = 4 << 20
 
 
 class Linked:
-    """A program in memory, its pointers and descriptors filled in, ready to run once. `results` still are (call, place)."""
+    """A program in memory, its pointers and descriptors filled in, ready to run once. `results` still are (call,
+    place).
+    """
 
     __slots__ = ("calls", "memory", "prologue", "results")
 
@@ -53,12 +61,13 @@ def store(memory: bytearray, place: int, value: int) -> None:
         WORD.pack_into(memory, place, value)
 
 
-def link(image: memoryview, address_of: "AddressOf", descriptors: list[int]) -> Linked:
-    """Decode and link an encoded program. ValueError if it is not one."""
+def link(image: memoryview, address_of: "Callable[[bytearray], int]", descriptors: list[int]) -> Linked:
+    """Decode and link an encoded program. ValueError, IndexError or struct.error if it is not one."""
     magic, calls, prologue, data, pointers, fds, results = HEADER.unpack_from(image)
-    if magic != MAGIC:
-        raise ValueError("not a program")
     end = HEADER.size + calls * CALL.size + data
+    size = end + pointers * 4 + (fds + results) * PAIR.size
+    if magic != MAGIC or prologue > calls or size != len(image) or data % 8:
+        raise ValueError("not a program")
     memory = bytearray(image[HEADER.size : end])
     base = address_of(memory)
     words = memoryview(memory).cast("q")
@@ -68,11 +77,7 @@ def link(image: memoryview, address_of: "AddressOf", descriptors: list[int]) -> 
     fds_end = pointer_end + fds * PAIR.size
     for place, which in PAIR.iter_unpack(image[pointer_end:fds_end]):
         store(memory, place, descriptors[which])
-    return Linked(memory, calls, prologue, bytes(image[fds_end : fds_end + results * PAIR.size]) + NO_MORE)
-
-
-class AddressOf:
-    """The type of `linux.address_of`, without importing typing into the launcher."""
-
-    def __call__(self, memory: bytearray) -> int:
-        raise NotImplementedError
+    for _, place in PAIR.iter_unpack(image[fds_end:]):
+        if place & ~NARROW > len(memory) - WORD.size:
+            raise ValueError("a result's place is out of range")
+    return Linked(memory, calls, prologue, bytes(image[fds_end:]) + NO_MORE)

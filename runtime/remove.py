@@ -15,7 +15,7 @@ _EMPTY_RUN = ("upper", "merged", "work/work/incompat/volatile", "work/work/incom
 
 def remove_run(path: str) -> None:
     """Remove a container's directory and all in it; no error if it is not there."""
-    try:
+    try:  # noqa: SIM105 (contextlib is not loaded into the launcher)
         os.unlink(f"{path}/{_DIRTY}")
     except FileNotFoundError:
         pass
@@ -57,11 +57,23 @@ def _empty(top: int) -> None:
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
                 stack.append((os.open(below, flags, dir_fd=directory), below))
             else:
-                os.rename(below, f".deep-{moved}", src_dir_fd=directory, dst_dir_fd=top)
-                moved += 1
+                moved = _move_up(below, directory, top, moved)
     finally:
         for directory, _ in stack:
             os.close(directory)
+
+
+def _move_up(name: str, directory: int, top: int, number: int) -> int:
+    """Rename a directory to the first `.deep-NUMBER` in `top` that is free; returns the number after it."""
+    while True:
+        number += 1
+        try:
+            os.rename(name, f".deep-{number}", src_dir_fd=directory, dst_dir_fd=top)
+        except OSError as error:  # a removal that was interrupted may have left some
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        else:
+            return number
 
 
 def _unlink_files(directory: int) -> str | None:

@@ -1,7 +1,8 @@
 """Which steps make a container's root file system, and in what order.
 
-The overlay first, then the pivot into it, then everything that is mounted inside. What is masked and read-only is what the OCI
-runtime specification's users agree on (runc's default specification; moby/oci/defaults.go), as far as this kernel has it.
+The overlay first, then the pivot into it, then everything that is mounted inside. What is masked and read-only is what
+the OCI runtime specification's users agree on (runc's default specification; moby/oci/defaults.go), as far as this
+kernel has it.
 """
 
 import os
@@ -39,7 +40,9 @@ def prologue(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
 
 
 def steps(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
-    """From the launcher's root to the container's; `root` is the image's root directory, whose mode and owner are kept."""
+    """From the launcher's root to the container's; `root` is the image's root directory, whose mode and owner are
+    kept.
+    """
     made: list[plan.Step] = []
     if config.memory_bytes is not None:
         owner = (stat.S_IMODE(root.st_mode), root.st_uid, root.st_gid)

@@ -1,7 +1,8 @@
 """Privileges: which capabilities a container keeps, and which namespaces it gets.
 
-capabilities(7): the bounding set limits what any program run later can gain, so it is cut first; effective and permitted are
-set last, after the user. Inheritable and ambient are empty: a program run by another user than root has none at all.
+capabilities(7): the bounding set limits what any program run later can gain, so it is cut first; effective and
+permitted are set last, after the user. Inheritable and ambient are empty: a program run by another user than root has
+none at all.
 """
 
 from collections.abc import Iterable
@@ -34,7 +35,9 @@ NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWUTS | linux
 
 
 def capability_mask(add: Iterable[str], drop: Iterable[str], *, privileged: bool) -> int:
-    """The bit mask left by Docker's rule: the default set, less `drop`, plus `add`; ALL is every capability that we have."""
+    """The bit mask left by Docker's rule: the default set, less `drop`, plus `add`; ALL is every capability that we
+    have.
+    """
     every = available()
     if privileged:
         return every

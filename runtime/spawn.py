@@ -1,7 +1,8 @@
-"""The supervisor's half of the launcher's protocol: start a launcher, send it requests, read its replies, name what failed.
+"""The supervisor's half of the launcher's protocol: start a launcher, send it requests, read its replies, name what
+failed.
 
-Nothing here waits: the socket is non-blocking, and whoever owns the loop waits for it to become readable. A request is answered
-by exactly one reply with its number, unless the launcher dies: then `receive` raises `LauncherLost`, once.
+Nothing here waits: the socket is non-blocking, and whoever owns the loop waits for it to become readable. A request is
+answered by exactly one reply with its number, unless the launcher dies: then `receive` raises LauncherLostError, once.
 """
 
 import errno
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runtime import advice, launcher, linux, lower
-from runtime.errors import LaunchError, LauncherLost
+from runtime.errors import LauncherLostError, LaunchError
 from runtime.plan import Exec, Plan
 from runtime.program import MAX_BYTES
 from runtime.security import clone_flags
@@ -39,7 +40,9 @@ class Launcher:
     """One launcher process, seen from the supervisor. Its exit status is reaped by whoever reaps everything."""
 
     def __init__(self, state: str) -> None:
-        """Start it. Call from the main thread: its children die when the thread that started it does (PR_SET_PDEATHSIG)."""
+        """Start it. Call from the main thread: its children die when the thread that started it does
+        (PR_SET_PDEATHSIG).
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._socket = ours
@@ -59,6 +62,10 @@ class Launcher:
         """Clone a container with these standard streams. The reply comes when its command was executed."""
         # An init is the launcher's own process going on: only the loop in Python can become one.
         flags = launcher.IN_PYTHON if in_python or plan.init else 0
+        if len(image) > MAX_BYTES:
+            raise LaunchError(
+                f"{plan.id}: arguments and environment are too long: {len(image)} bytes, {MAX_BYTES} at most", 126
+            )
         self._send(launcher.START, number, image, descriptors, flags, clone_flags(plan.network))
 
     def remove(self, number: int, path: str) -> None:
@@ -78,11 +85,9 @@ class Launcher:
     ) -> None:
         if len(payload) <= launcher.INLINE_MAX:
             self._send_message(launcher.REQUEST.pack(operation, flags, 0, number, clone) + payload, descriptors)
-        elif len(payload) <= MAX_BYTES:
+        else:
             header = launcher.REQUEST.pack(operation, flags | launcher.IN_MEMFD, 0, number, clone)
             self._send_memfd(header, payload, descriptors)
-        else:
-            raise LaunchError(f"arguments and environment are too long: {len(payload)} bytes, {MAX_BYTES} at most")
 
     def _send_memfd(self, header: bytes, payload: bytes, descriptors: Sequence[int]) -> None:
         memfd = os.memfd_create("program")
@@ -96,11 +101,11 @@ class Launcher:
         try:
             socket.send_fds(self._socket, [message], list(descriptors))
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise LauncherLost(f"launcher {self.pid} is gone") from error
+            raise LauncherLostError(f"launcher {self.pid} is gone") from error
 
     def receive(self) -> list[Reply]:
-        """Every reply that is there. LauncherLost at end of file."""
-        replies = []
+        """Every reply that is there. LauncherLostError at end of file."""
+        replies: list[Reply] = []
         while True:
             try:
                 data = self._socket.recv(launcher.REPLY.size)
@@ -111,7 +116,7 @@ class Launcher:
             if not data:
                 if replies:
                     return replies  # the end of file is still there next time
-                raise LauncherLost(f"launcher {self.pid} ended unexpectedly")
+                raise LauncherLostError(f"launcher {self.pid} ended unexpectedly")
             replies.append(Reply(*launcher.REPLY.unpack(data)))
 
 
@@ -150,7 +155,7 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ORIGINAL_DESCRIPTORS[1], ORIGINAL_DESCRIPTORS[1]))
 
 
-# --- what came of a start -----------------------------------------------------------------------------------------------
+# --- what came of a start ---------------------------------------------------------------------------------------------
 
 
 def advise(error: OSError) -> str:

@@ -1,7 +1,7 @@
 """The standard streams of a run: pipes that we read, descriptors handed through, or a terminal.
 
-Each maker returns `Streams`: what the launcher is to pass on, and what stays with us. `close_theirs` once the run has started,
-or when it could not be.
+Each maker returns `Streams`: what the launcher is to pass on, and what stays with us. `close_theirs` once the run has
+started, or when it could not be.
 """
 
 import fcntl
@@ -14,7 +14,9 @@ from runtime import linux, lower
 
 @dataclass(slots=True)
 class Streams:
-    """`theirs` are standard input, output, error, and for a terminal the mount of its devpts; `owned` those we must close."""
+    """`theirs` are standard input, output, error, and for a terminal the mount of its devpts; `owned` those we must
+    close.
+    """
 
     theirs: tuple[int, ...]
     owned: tuple[int, ...]

@@ -1,7 +1,7 @@
 """Spec and host to what is run: for every container its configuration, its policy and what it depends on.
 
-The last phase before anything starts: images are found, users looked up in them, environments put together. All faults of all
-containers are gathered, each with its place in the file, before one error is raised.
+The last phase before anything starts: images are found, users looked up in them, environments put together. All faults
+of all containers are gathered, each with its place in the file, before one error is raised.
 """
 
 import os

@@ -12,7 +12,7 @@ import anyio
 from runtime import spawn
 from runtime.build import build_plan
 from runtime.config import ContainerConfig
-from runtime.errors import LauncherLost, LaunchError
+from runtime.errors import LauncherLostError, LaunchError
 from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
@@ -67,7 +67,9 @@ class KernelRun:
 
 
 class KernelRunner:
-    """Starts containers through the launchers. `streams` makes a run's standard streams; pipes among them go to `output`."""
+    """Starts containers through the launchers. `streams` makes a run's standard streams; pipes among them go to
+    `output`.
+    """
 
     def __init__(self, pool: LauncherPool, streams: MakeStreams, output: Output | None, complain: Complain) -> None:
         self._pool = pool
@@ -79,7 +81,7 @@ class KernelRunner:
         """See `Runner.start`."""
         plan = build_plan(config)
         for _ in range(TRIES_MAX - 1):
-            with suppress(LauncherLost):
+            with suppress(LauncherLostError):
                 return await self._try(plan)
         return await self._try(plan)
 
@@ -107,7 +109,9 @@ class KernelRunner:
         return self._output.attach(plan.id, made.stdout, made.stderr)
 
     async def _remove(self, plan: Plan) -> None:
-        """Remove the directory of a run that has ended. What can't be removed is complained of, and left to the next sweep."""
+        """Remove the directory of a run that has ended. What can't be removed is complained of, and left to the next
+        sweep.
+        """
         if plan.directory is None or plan.keep:
             return
         try:
@@ -118,7 +122,12 @@ class KernelRunner:
 
 @asynccontextmanager
 async def kernel(
-    state: Path, paths: Sequence[str], make: MakeStreams, output: Output | None, complain: Complain, size: int | None = None
+    state: Path,
+    paths: Sequence[str],
+    make: MakeStreams,
+    output: Output | None,
+    complain: Complain,
+    size: int | None = None,
 ) -> AsyncIterator[KernelRunner]:
     """A runner on the real kernel with its reaper and launchers, for as long as the context lasts."""
     reaper = Reaper()

@@ -1,8 +1,8 @@
 """The launchers, as many as cores: who gets which request, and what happens when one dies.
 
-A request goes to the launcher with the fewest in flight. When a launcher dies, children it cloned may exist whose pid never
-reached us: they are found among our own children (nobody else can reap them, so their pids are safe), killed and reaped, and
-only then are its unanswered requests failed with `LauncherLost`, so that a retry never meets a stray at work.
+A request goes to the launcher with the fewest in flight. When a launcher dies, children it cloned may exist whose pid
+never reached us: they are found among our own children (nobody else can reap them, so their pids are safe), killed and
+reaped, and only then do its unanswered requests fail (LauncherLostError), so that a retry never meets a stray at work.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
-from runtime.errors import LauncherLost, LaunchError
+from runtime.errors import LauncherLostError, LaunchError
 from runtime.plan import Plan
 from runtime.spawn import REQUESTS_MAX, Launcher, Reply
 from supervisor.reaper import Exit, Reaper
@@ -105,11 +105,18 @@ class LauncherPool:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     async def start(self, plan: Plan, image: bytes, descriptors: Sequence[int]) -> tuple[int, Exit]:
-        """Start a container: its pid and its end. `ReplyError` if it did not reach execve; LauncherLost may be tried again."""
-        pending = await self._request(lambda seat, number: seat.launcher.start(number, plan, image, descriptors), start=True)
+        """Start a container: its pid and its end.
+
+        ReplyError if it did not reach execve; after LauncherLostError another try is in order.
+        """
+
+        def send(seat: Seat, number: int) -> None:
+            seat.launcher.start(number, plan, image, descriptors)
+
+        pending = await self._request(send, start=True)
         reply, ended = pending.reply, pending.exit
         if reply is None:
-            raise LauncherLost(f"{plan.id}: the launcher died while it started the container")
+            raise LauncherLostError(f"{plan.id}: the launcher died while it started the container")
         if ended is not None and reply.error:
             with anyio.CancelScope(shield=True):
                 await ended.wait()
@@ -121,7 +128,7 @@ class LauncherPool:
         """Remove a container's directory. OSError if it can't be."""
         pending = await self._request(lambda seat, number: seat.launcher.remove(number, path))
         if pending.reply is None:
-            raise LauncherLost(f"the launcher died while it removed {path}")
+            raise LauncherLostError(f"the launcher died while it removed {path}")
         if pending.reply.error:
             raise OSError(pending.reply.error, os.strerror(pending.reply.error), path)
 
@@ -133,7 +140,8 @@ class LauncherPool:
             with anyio.move_on_after(ANSWER_S, shield=True) as patience:
                 await pending.answered.wait()
             if patience.cancelled_caught:
-                raise LaunchError(f"launcher {seat.launcher.pid} has not answered for {ANSWER_S} s: is a file system stuck?")
+                pid = seat.launcher.pid
+                raise LaunchError(f"launcher {pid} has not answered for {ANSWER_S:g} s: is a file system stuck?")
             return pending
 
     async def _submit(self, send: Callable[[Seat, int], None], pending: Pending) -> Seat:
@@ -148,7 +156,7 @@ class LauncherPool:
                 del seat.pending[number]
                 await anyio.wait_writable(seat.launcher)
                 continue
-            except LauncherLost:
+            except LauncherLostError:
                 pass  # its end of file is about to be read, which answers the request
             except BaseException:
                 del seat.pending[number]
@@ -163,7 +171,7 @@ class LauncherPool:
             try:
                 for reply in seat.launcher.receive():
                     self._settle(seat, reply)
-            except LauncherLost:
+            except LauncherLostError:
                 await self._revive(seat)
 
     def _settle(self, seat: Seat, reply: Reply) -> None:
@@ -177,7 +185,7 @@ class LauncherPool:
     async def _revive(self, seat: Seat) -> None:
         self._deaths += 1
         if self._deaths > REVIVALS_MAX:
-            raise LaunchError(f"launchers die as soon as they are started ({self._deaths} times): see their messages above")
+            raise LaunchError(f"{self._deaths} launchers died, one after the other: see their messages above")
         self._broken += 1
         if self._broken == 1:
             self._mended = anyio.Event()
@@ -203,8 +211,7 @@ class LauncherPool:
 
     async def _kill_strays(self) -> None:
         self._reaper.drain()
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
-        strays = [int(pid) for pid in children if not self._reaper.knows(int(pid))]
+        strays = [pid for pid in _children() if not self._reaper.knows(pid)]
         for pid in strays:
             descriptor = os.pidfd_open(pid)
             with suppress(ProcessLookupError):
@@ -220,3 +227,8 @@ class ReplyError(LaunchError):
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"call {reply.call} failed with errno {reply.error}")
         self.reply = reply
+
+
+def _children() -> list[int]:
+    """Of this process's main thread, which started the launchers: proc_tid_children(5)."""
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()]

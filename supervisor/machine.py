@@ -1,16 +1,16 @@
 """What one container does next: a pure state machine, and its whole behaviour in one table.
 
-Theory of operation. There is what is *wanted* (up or down) and what *is* (the phase). `step(state, event, now)` gives the next
-state and the actions that lead there; it has no clock, no I/O and no randomness (`chance` is passed in), and it never waits: a
-state that is to be left at a certain time has a `deadline`, and whoever drives the machine delivers `Due` then. Deadlines are
-part of the state, so a timer that is late, or no longer meant, can't exist.
+Theory of operation. There is what is *wanted* (up or down) and what *is* (the phase). `step(state, event, now)` gives
+the next state and the actions that lead there; it has no clock, no I/O and no randomness (`chance` is passed in), and
+it never waits: a state that is to be left at a certain time has a `deadline`, and whoever drives the machine delivers
+`Due` then. Deadlines are part of the state, so a timer that is late, or no longer meant, can't exist.
 
-`TABLE` maps every pair of phase and event to the function that handles it, to IGNORED (a late or repeated word, harmless), or to
-nothing: such an event can't happen there, and raises IllegalEventError with the state as it was.
+`TABLE` maps every pair of phase and event to the function that handles it, to IGNORED (a late or repeated word,
+harmless), or to nothing: such an event can't happen there, and raises IllegalEventError with the state as it was.
 
-What the table does not cover: when dependencies are met (tree.py), how a run is started or ended (the runner), and what users are
-shown (the reports say what happened, not how to put it). A launch can't be called back: a Stop while STARTING is remembered, and
-acted on when the launch is answered.
+What the table does not cover: when dependencies are met (tree.py), how a run is started or ended (the runner), and what
+users are shown (the reports say what happened, not how to put it). A launch can't be called back: a Stop while STARTING
+is remembered, and acted on when the launch is answered.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class State:
     failure: str | None = None  # why FAILED, in words
 
 
-# --- events ------------------------------------------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ EVENTS: tuple[type[Event], ...] = (
     Due,
 )
 
-# --- actions -----------------------------------------------------------------------------------------------------------
+# --- actions ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def step(state: State, event: Event, now: float, chance: float = 0.5) -> tuple[S
     return handler(state, event, now, chance)
 
 
-# --- handlers ----------------------------------------------------------------------------------------------------------
+# --- handlers ---------------------------------------------------------------------------------------------------------
 
 
 def ignored(state: State, _event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
@@ -252,7 +252,7 @@ def stopped(state: State, event: Event, now: float, _chance: float) -> tuple[Sta
     return after, (_exited(event.status, now - (state.started_at or now)), *actions)
 
 
-# --- their parts -------------------------------------------------------------------------------------------------------
+# --- their parts ------------------------------------------------------------------------------------------------------
 
 
 def _stop(state: State, now: float) -> tuple[State, Actions]:
@@ -312,7 +312,7 @@ def describe(status: Status) -> str:
     return f"exited with status {status.code}"
 
 
-# --- the table ---------------------------------------------------------------------------------------------------------
+# --- the table --------------------------------------------------------------------------------------------------------
 
 TABLE: dict[tuple[Phase, type[Event]], Handler] = {
     (Phase.CREATED, Start): await_dependencies,

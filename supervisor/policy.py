@@ -6,7 +6,9 @@ from enum import StrEnum
 
 
 class RestartPolicy(StrEnum):
-    """As in Compose. `unless-stopped` differs from `always` only in what a later supervisor does with a stopped container."""
+    """As in Compose. `unless-stopped` differs from `always` only in what a later supervisor does with a stopped
+    container.
+    """
 
     NO = "no"
     ON_FAILURE = "on-failure"

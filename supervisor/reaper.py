@@ -1,8 +1,8 @@
 """SIGCHLD to exit statuses: each child reaped exactly once, and its status handed to who claimed the pid.
 
-SIGCHLD is a hint, not a message: signals of one kind coalesce, so 1,000 deaths may be one signal. Each wake therefore drains
-waitid(2) until it has nothing more. A container that ends before the launcher's reply has told its pid is kept until claimed.
-Nothing else in this process may wait for a child.
+SIGCHLD is a hint, not a message: signals of one kind coalesce, so 1,000 deaths may be one signal. Each wake therefore
+drains waitid(2) until it has nothing more. A container that ends before the launcher's reply has told its pid is kept
+until claimed. Nothing else in this process may wait for a child.
 """
 
 import os

@@ -1,7 +1,8 @@
 """One container over all its runs: feeds events to its machine, performs the actions that come back.
 
-One task, one mailbox, one deadline. Everything that can happen to a container (its process was reaped, a timer is due, its
-dependencies are met, the stack stops) is an event in the mailbox; what to do about it is the machine's decision alone.
+One task, one mailbox, one deadline. Everything that can happen to a container (its process was reaped, a timer is due,
+its dependencies are met, the stack stops) is an event in the mailbox; what to do about it is the machine's decision
+alone.
 """
 
 import math

@@ -1,7 +1,7 @@
 """One container in the foreground: `pysup run`. No restart, no prefix: its streams are ours, or its terminal is.
 
-Its exit status is the command's, 128+n for signal n. SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on; after SIGTERM or SIGHUP
-it has its grace period, and any second signal kills it.
+Its exit status is the command's, 128+n for signal n. SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on; after SIGTERM
+or SIGHUP it has its grace period, and any second signal kills it.
 """
 
 import os
@@ -32,12 +32,14 @@ async def run_single(config: ContainerConfig, state: Path, stop_grace_s: float, 
 
 
 async def _in_foreground(config: ContainerConfig, state: Path, stop_grace_s: float, complain: Complain) -> Status:
-    async with kernel(state, [*config.lowers], lambda _: streams.inherited(), None, complain, 1) as runner:
-        async with anyio.create_task_group() as tasks:
-            run = await runner.start(config)
-            await tasks.start(_forward_signals, run, stop_grace_s)
-            status = await run.ended()
-            tasks.cancel_scope.cancel()
+    async with (
+        kernel(state, [*config.lowers], lambda _: streams.inherited(), None, complain, 1) as runner,
+        anyio.create_task_group() as tasks,
+    ):
+        run = await runner.start(config)
+        await tasks.start(_forward_signals, run, stop_grace_s)
+        status = await run.ended()
+        tasks.cancel_scope.cancel()
     return status
 
 

@@ -1,12 +1,13 @@
 """What outlives a supervisor on disk: the lock of a stack, the directories of its runs, and what a crash left of them.
 
-    STATE/stacks/NAME/lock      held (flock) by the one supervisor of the stack; holds its pid; gone, or empty, after a clean end
-    STATE/stacks/NAME/runs/ID   upper, work and merged of a run; gone when the run is
+    STATE/stacks/NAME/lock      held (flock) by the one supervisor of the stack; holds its pid; gone, or empty, after a
+    clean end STATE/stacks/NAME/runs/ID   upper, work and merged of a run; gone when the run is
     STATE/stacks/NAME/kept/ID   the same with `keep: true`: stays, and the next run goes on with it
     STATE/single/ID/...         the same for `pysup run ID`
 
-A supervisor that was killed leaves its pid in the lock; the next one then looks for containers that outlived it (one that
-cleared its parent-death signal), by the directory that their overlay is named after, kills them, and removes the directories.
+A supervisor that was killed leaves its pid in the lock; the next one then looks for containers that outlived it (one
+that cleared its parent-death signal), by the directory that their overlay is named after, kills them, and removes the
+directories.
 """
 
 import fcntl
@@ -88,7 +89,7 @@ def _lock(home: Home, state: Path, name: str) -> int:
 def _is_current(lock: int, home: Home) -> bool:
     """Its holder takes the file away at the end: one that was waited for may be nobody's any more."""
     try:
-        return os.path.samestat(os.fstat(lock), os.stat(home.path / "lock"))
+        return os.path.samestat(os.fstat(lock), (home.path / "lock").stat())
     except FileNotFoundError:
         return False
 
@@ -113,7 +114,8 @@ def _open_lock(home: Home, state: Path) -> int:
             path.mkdir(mode=0o700, exist_ok=True)
         return os.open(home.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise StackError(f"state directory {error.filename}: {error.strerror}; give another with --state DIR") from error
+        where = f"state directory {error.filename}"
+        raise StackError(f"{where}: {error.strerror}; give another with --state DIR") from error
 
 
 def _take(lock: int, home: Home, name: str) -> None:
@@ -121,7 +123,8 @@ def _take(lock: int, home: Home, name: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.pread(lock, 32, 0).decode().strip() or "unknown"
-        raise StackError(f"{name} is already running under pid {pid} (lock {home.path}/lock): stop that first") from None
+        where = f"{home.path}/lock"
+        raise StackError(f"{name} is already running under pid {pid} (lock {where}): stop that first") from None
 
 
 def sweep(home: Home) -> Swept:
@@ -155,7 +158,7 @@ def _wait_all(descriptors: list[int], home: str) -> None:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise StackError(f"containers of a killed supervisor are still there (overlay {home}/…): they do not end on SIGKILL")
+            raise StackError(f"containers of a killed supervisor do not end on SIGKILL (their overlays are {home}/…)")
 
 
 def _members(home: str) -> list[int]:

@@ -1,7 +1,8 @@
-"""The user's terminal joined to a container's: raw mode, bytes both ways, the window's size; and put back whatever happens.
+"""The user's terminal joined to a container's: raw mode, bytes both ways, the window's size; and put back whatever
+happens.
 
-In raw mode Ctrl-C, Ctrl-Z and the like are bytes: the container's own line discipline turns them into signals for the job in
-its foreground (termios(3), pty(7)).
+In raw mode Ctrl-C, Ctrl-Z and the like are bytes: the container's own line discipline turns them into signals for the
+job in its foreground (termios(3), pty(7)).
 """
 
 import fcntl
@@ -52,7 +53,9 @@ async def follow_size(master: int) -> None:
 
 
 async def suspend_on_request(saved: Settings) -> None:
-    """Ctrl-Z reaches the container; a SIGTSTP sent to pysup itself stops pysup, with the terminal put back meanwhile."""
+    """Ctrl-Z reaches the container; a SIGTSTP sent to pysup itself stops pysup, with the terminal put back
+    meanwhile.
+    """
     raw = termios.tcgetattr(0)
     with anyio.open_signal_receiver(signal.SIGTSTP) as requests:
         async for _ in requests:

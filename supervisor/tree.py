@@ -1,8 +1,8 @@
 """All containers of a stack: in what order they start and stop, and when it is over.
 
-The containers that one entry of the spec stands for are a group; dependencies hold between groups. A group counts what has
-become of its members, so that a change costs the same with one replica and with thousands. Containers start as soon as their
-dependencies are met, as many at once as the limiter lets; they stop when nobody who depends on them is left.
+The containers that one entry of the spec stands for are a group; dependencies hold between groups. A group counts what
+has become of its members, so that a change costs the same with one replica and with thousands. Containers start as soon
+as their dependencies are met, as many at once as the limiter lets; they stop when nobody who depends on them is left.
 """
 
 import random
@@ -122,7 +122,9 @@ class Stack:
                 await self._final.wait()
             tasks.cancel_scope.cancel()
         return Summary(
-            tuple((each.entry.id, each.state.failure or "") for each in self.services if each.state.phase is Phase.FAILED)
+            tuple(
+                (each.entry.id, each.state.failure or "") for each in self.services if each.state.phase is Phase.FAILED
+            )
         )
 
     def stop(self) -> None:

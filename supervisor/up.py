@@ -1,14 +1,15 @@
 """One stack in the foreground, from lock to last line: what `pysup up` does once its arguments are known to be right.
 
-The parts are nested so that each outlives what needs it: the console takes the last events, the output reader the last lines of
-runs, the reaper the launchers' own ends. Signals ask the stack to stop (the first) or to be killed (the second); nothing here
-decides what a container does.
+The parts are nested so that each outlives what needs it: the console takes the last events, the output reader the last
+lines of runs, the reaper the launchers' own ends. Signals ask the stack to stop (the first) or to be killed (the
+second); nothing here decides what a container does.
 """
 
+import os
 import random
 import signal
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,12 @@ from runtime.streams import Streams
 from supervisor.compile import Images, compile_stack
 from supervisor.console import Console, ConsoleGoneError
 from supervisor.events import Events, Level, LogFormat, forms
-from supervisor.kernel import KernelRunner, kernel
+from supervisor.kernel import kernel
 from supervisor.lines import Layout
 from supervisor.output import Output
 from supervisor.spec import Spec
 from supervisor.state import Home, Swept, locked
-from supervisor.tree import Stack, Summary
+from supervisor.tree import Emit, Stack, Summary
 
 STARTS_MAX = 64  # runs that may be between clone and execve at the same time
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -69,8 +70,7 @@ class Look:
 
 async def up(spec: Spec, found: Images, state: Path, look: Look, starts_max: int) -> Outcome:
     """Run the stack until it is over. StackError if it runs already."""
-    with ExitStack() as stack:
-        home, swept = stack.enter_context(locked(state, "stacks", spec.name))
+    with locked(state, "stacks", spec.name) as (home, swept):
         async with Console(1) as console:
             return await _supervise(spec, found, home, swept, console, look, starts_max)
 
@@ -85,11 +85,11 @@ async def _supervise(
         emit("swept", None, {"what": f"{swept.containers} containers, {swept.directories} directories"})
     control = Control(emit)
     with (
-        open("/dev/null", "rb") as null,  # noqa: ASYNC230, PTH123 (never blocks; a descriptor for all containers' input)
-        Output(console, line_form, on_gone=control.nobody_reads, on_lost=lambda n: emit("output_lost", None, {"lines": n})) as output,
+        _null() as null,
+        Output(console, line_form, on_gone=control.nobody_reads, on_lost=partial(_lost, emit)) as output,
     ):
         lowers = {lower for entry in entries for lower in entry.config.lowers}
-        make = partial(_pipes, null.fileno())
+        make = partial(_pipes, null)
         async with (
             kernel(home.path, sorted(lowers), make, output, partial(_left_behind, emit)) as runner,
             anyio.create_task_group() as tasks,
@@ -109,7 +109,7 @@ async def _supervise(
 class Control:
     """What asks the stack to stop: signals, and an output that nobody reads any more."""
 
-    def __init__(self, emit: "partial[None]") -> None:
+    def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self.asked = 0
         self.stack: Stack | None = None
@@ -136,6 +136,20 @@ class Control:
             self.stack.kill()
 
 
+@contextmanager
+def _null() -> Iterator[int]:
+    """The standard input of all containers."""
+    descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lost(emit: Emit, lines: int) -> None:
+    emit("output_lost", None, {"lines": lines})
+
+
 def _pipes(null: int, plan: Plan) -> Streams:
     return streams.pipes(null, plan.owner)
 
@@ -148,15 +162,18 @@ def _readable(fields: Mapping[str, object]) -> dict[str, object]:
     """Signals by name: people and programs alike look for SIGTERM, not for 15."""
     readable = dict(fields)
     if isinstance(number := readable.get("signal"), int):
-        readable["signal"] = signal.Signals(number).name if number in iter(signal.Signals) else f"signal {number}"
+        readable["signal"] = signal.Signals(number).name if number in _NAMED_SIGNALS else f"signal {number}"
     return readable
 
 
-def _left_behind(emit: "partial[None]", container: str, what: str) -> None:
+_NAMED_SIGNALS = frozenset(map(int, signal.Signals))
+
+
+def _left_behind(emit: Emit, container: str, what: str) -> None:
     emit("left_behind", container, {"error": what})
 
 
-def _tell_end(emit: "partial[None]", summary: Summary, *, interrupted: bool) -> None:
+def _tell_end(emit: Emit, summary: Summary, *, interrupted: bool) -> None:
     for container, why in summary.failed:
         emit("failed", container, {"reason": why})
     emit("stack_stopped" if interrupted else "stack_done", None, {"failed": len(summary.failed)})

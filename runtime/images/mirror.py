@@ -104,7 +104,7 @@ def _copy(path: Path, place: Path) -> str | None:
     """
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
-        target = os.readlink(path)  # noqa: PTH115 (Path.readlink would normalise it)
+        target = os.readlink(path)
         place.symlink_to(target)
         return target
     if stat.S_ISDIR(status.st_mode):

@@ -1,7 +1,7 @@
 """The command line: one group; each family of commands is loaded when one of it is called, for a quick start.
 
-Whatever goes wrong, the user sees lines of one sentence, and an exit status: 125 when it was pysup's own failure, as with
-Docker. `--debug` before the command shows where an error came from.
+Whatever goes wrong, the user sees lines of one sentence, and an exit status: 125 when it was pysup's own failure, as
+with Docker. `--debug` before the command shows where an error came from.
 """
 
 import os

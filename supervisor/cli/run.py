@@ -17,7 +17,7 @@ from supervisor.terminal import is_terminal
 @click.command(context_settings={"allow_interspersed_args": False})
 @options.images
 @options.state
-@click.option("-t/-T", "--tty/--no-tty", "tty", default=None, help="Give it a terminal; the default where there is one.")
+@click.option("-t/-T", "--tty/--no-tty", "tty", default=None, help="A terminal for it; default: if we have one.")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Set a variable; NAME alone takes ours.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user: a number, or a name of the image.")
 @click.option("-w", "--workdir", metavar="DIR", help="Start in this directory of the image.")
@@ -51,8 +51,8 @@ def run(
 ) -> int:
     """Run CMD in a container ID made from IMAGE, in the foreground.
 
-    Its exit status is the command's, 128+n for signal n, 125 where pysup failed, 126 where CMD can't be executed, 127 where it
-    is not there. Ctrl-C is passed on; a second one kills.
+    Its exit status is the command's, 128+n for signal n, 125 where pysup failed, 126 where CMD can't be executed, 127
+    where it is not there. Ctrl-C is passed on; a second one kills.
     """
     options.need_root()
     container = spec.container(
@@ -62,7 +62,7 @@ def run(
             "cmd": list(cmd),
             "env": dict(_variable(item) for item in env),
             "rlimits": dict(_limit(item) for item in rlimit),
-            **{"stop_grace_s": stop_grace for _ in range(stop_grace is not None)},
+            **({} if stop_grace is None else {"stop_grace_s": stop_grace}),
             **{key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value},
         }
     )

@@ -16,9 +16,9 @@ from supervisor.compile import Images, compile_stack
 from supervisor.events import LogFormat
 from supervisor.lines import Ansi, layout_for, wants_colour
 from supervisor.show import dry_run
-from supervisor.spec import Spec
 from supervisor.state import Home
-from supervisor.up import STARTS_MAX, Look, up as run_stack
+from supervisor.up import STARTS_MAX, Look
+from supervisor.up import up as run_stack
 
 
 @click.command()
@@ -26,7 +26,7 @@ from supervisor.up import STARTS_MAX, Look, up as run_stack
 @options.state
 @click.option("--scale", multiple=True, metavar="ID=N", help="Run N replicas of a container, whatever the spec says.")
 @click.option("--dry-run", "dry", is_flag=True, help="Print the order and every step of each plan; start nothing.")
-@click.option("--parallel", type=click.IntRange(1), default=STARTS_MAX, show_default=True, help="Starts under way at once.")
+@click.option("--parallel", type=click.IntRange(1), default=STARTS_MAX, show_default=True, help="Starts at once.")
 @click.option("--log-format", type=click.Choice(list(LogFormat)), default=LogFormat.TEXT, show_default=True)
 @click.option("--ansi", type=click.Choice(list(Ansi)), default=Ansi.AUTO, show_default=True, help="Colours.")
 @click.option("-v", "--verbose", is_flag=True, help="Tell of every start attempted, too.")

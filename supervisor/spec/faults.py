@@ -36,7 +36,7 @@ class Wrong(ValueError):  # noqa: N818 (of the user's value: told to the user, n
     """What is wrong with a value, what was `expected`, and the `words` of which the nearest to `word` may be meant.
 
     `loc` leads from the value to its part at fault, and `first` from the root to what it collides with. Where
-    `expected` is but the list of `words`, the nearest one will do (`listing`).
+    `expected` is but the list of `words`, the nearest one will do (`listing`). `at_key`: not the value, but its key.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Wrong(ValueError):  # noqa: N818 (of the user's value: told to the user, n
         word: str = "",
         words: Collection[str] = (),
         listing: bool = False,
+        at_key: bool = False,
         first: Loc = (),
     ) -> None:
         super().__init__(f"{what}, expected {expected}" if expected else what)
@@ -54,6 +55,7 @@ class Wrong(ValueError):  # noqa: N818 (of the user's value: told to the user, n
         self.word = word
         self.words = words
         self.listing = listing
+        self.at_key = at_key
         self.first = first
         self.loc: Loc = ()
 
@@ -69,8 +71,8 @@ def unexpected(value: object, expected: str, words: Collection[str] = ()) -> Wro
 
 
 def unknown(what: str, word: str, words: Collection[str]) -> Wrong:
-    """What is said of a word that is none of `words`."""
-    return Wrong(f"unknown {what}", f"one of {', '.join(words)}", word=word, words=words, listing=True)
+    """What is said of a key that is none of `words`."""
+    return Wrong(f"unknown {what}", f"one of {', '.join(words)}", word=word, words=words, listing=True, at_key=True)
 
 
 def together(wrongs: Sequence[Wrong]) -> ValidationError:

@@ -80,7 +80,7 @@ def _unknown(entries: Iterable[Entry], by_id: Mapping[str, Entry]) -> Faults:
         for need, step in entry.needs.items():
             if need not in by_id:
                 others = [id_ for id_ in by_id if id_ != entry.id]
-                wrong = Wrong(f"is {quoted(need)}", "the id of a container", word=need, words=others)
+                wrong = Wrong(f"is {quoted(need)}", "the id of a container", word=need, words=others, at_key=True)
                 yield entry.loc("depends_on", step), wrong
 
 
@@ -89,7 +89,8 @@ def _cycles(by_id: Mapping[str, Entry]) -> Faults:
     for cycle in islice(cycles(needs), limits.FAULTS_MAX):
         last, first = by_id[cycle[-1]], cycle[0]
         way = " -> ".join([*_shortened(cycle), first])
-        wrong = Wrong(f"closes a cycle, {way}" if len(cycle) > 1 else f"is the container itself, {way}", "no cycle")
+        what = f"closes a cycle, {way}" if len(cycle) > 1 else f"is the container itself, {way}"
+        wrong = Wrong(what, "no cycle", at_key=True)
         yield last.loc("depends_on", last.needs[first]), wrong
 
 

@@ -78,8 +78,8 @@ def _defaults(written: Map, report: Report) -> Map:
     try:
         Container.model_validate(_completed(defaults.without(*OWN_KEYS)))
     except ValidationError as error:
-        for loc, wrong, at_key in _explained(error, DEFAULTS):
-            report.add(locate(written, loc, key=at_key), wrong)
+        for loc, wrong in _explained(error, DEFAULTS):
+            _report(report, written, loc, wrong)
     return defaults.without(*OWN_KEYS, *(key for key in defaults if key not in Container.model_fields))
 
 
@@ -106,23 +106,23 @@ def _with_defaults(written: Map, defaults: Map) -> Map:
 def _joined(container: Map, defaults: Map) -> Map:
     joined = container.over(defaults)
     for key in JOINED_KEYS:
-        own, base = _as_map(container.get(key)), _as_map(defaults.get(key))
-        if own is not None and base is not None:
+        own, base = (_as_map(value) if key == "env" else value for value in (container.get(key), defaults.get(key)))
+        if isinstance(own, Map) and isinstance(base, Map):
             joined[key] = own.over(base)
     if "storage_size" in joined.inherited and joined.get("storage") != Storage.MEMORY:
         joined = joined.without("storage_size")
     return joined
 
 
-def _as_map(value: object) -> Map | None:
-    """An environment given as a list, as a mapping; None if it has faults, which are told of the list."""
+def _as_map(value: object) -> object:
+    """An environment given as a list, as a mapping; as it was if it has faults, which are told of the list."""
     if not isinstance(value, Seq):
-        return value if isinstance(value, Map) else None
+        return value
     result = Map(value.position)
     for entry, position in zip(value, value.spots, strict=True):
         name, equals, text = entry.partition("=") if isinstance(entry, str) else ("", "", "")
         if not equals or name in result:
-            return None
+            return value
         result.put(name, text, Spot(position, position))
     return result
 
@@ -152,18 +152,18 @@ def _parse(tree: Map, report: Report) -> Spec:
     try:
         return Spec.from_tree(tree, report.file)
     except ValidationError as error:
-        for loc, wrong, at_key in _explained(error):
+        for loc, wrong in _explained(error):
             if loc:  # what the whole spec is told of was told above, with its places
-                _report(report, tree, loc, wrong, at_key=at_key)
+                _report(report, tree, loc, wrong)
     raise report.error()
 
 
-def _report(report: Report, tree: Map, loc: Loc, wrong: Wrong, *, at_key: bool = False) -> None:
+def _report(report: Report, tree: Map, loc: Loc, wrong: Wrong) -> None:
     more = ""
     if wrong.first:
         first = locate(tree, wrong.first)
         more = f"; first at {first.line}:{first.column}"
-    report.add(locate(tree, loc, key=at_key), wrong, more)
+    report.add(locate(tree, loc, key=wrong.at_key), wrong, more)
 
 
 def _entries(tree: Map) -> Iterator[graph.Entry]:
@@ -190,11 +190,11 @@ def _needs(container: Map) -> dict[str, str | int]:
             return {}
 
 
-def _explained(error: ValidationError, *root: str) -> Iterator[tuple[Loc, Wrong, bool]]:
-    """What pydantic says, in our words; and whether it is the key that is at fault."""
+def _explained(error: ValidationError, *root: str) -> Iterator[tuple[Loc, Wrong]]:
+    """What pydantic says, in our words."""
     for detail in error.errors(include_url=False):
         loc = (*root, *detail["loc"])
-        yield loc, _wrong(detail, loc), detail["type"] == "extra_forbidden"
+        yield loc, _wrong(detail, loc)
 
 
 def _wrong(detail: ErrorDetails, loc: Loc) -> Wrong:
@@ -230,5 +230,5 @@ def container(entry: Mapping[str, object]) -> Container:
     try:
         return Container.model_validate(dict(entry))
     except ValidationError as error:
-        lines = (f"{path_of(loc)}: {wrong}" for loc, wrong, _ in _explained(error))
+        lines = (f"{path_of(loc)}: {wrong}" for loc, wrong in _explained(error))
         raise SpecError(lines) from None

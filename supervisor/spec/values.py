@@ -270,7 +270,8 @@ def _variable(entry: tuple[str, object]) -> tuple[str, str]:
     variable, value = entry
     text(variable)
     if not variable or "=" in variable:
-        raise Wrong(f"variable name {quoted(variable)} is not valid", "a name that is not empty, without =")
+        what = f"variable name {quoted(variable)} is not valid"
+        raise Wrong(what, "a name that is not empty, without =", at_key=True)
     if value is None:
         raise unexpected(value, 'a value; "" is the empty one')
     return variable, text(value)
@@ -279,7 +280,7 @@ def _variable(entry: tuple[str, object]) -> tuple[str, str]:
 def _take(taken: dict[str, T], entry: tuple[str, T]) -> None:
     key, value = entry
     if key in taken:
-        raise Wrong(f"gives {quoted(key)} a second time", "each once")
+        raise Wrong(f"gives {quoted(key)} a second time", "each once", at_key=True)
     taken[key] = value
 
 

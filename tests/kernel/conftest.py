@@ -9,8 +9,9 @@ import pytest
 from driver import Driver
 
 APPLETS = (
-    "sh ash cat chmod cp cut dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount mv nc ping ps pwd "
-    "readlink rm rmdir seq sleep sort stat tail test touch tr true tty umount uname wc which wget httpd ifconfig ip stty"
+    "sh ash cat chmod cp cut dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount mv nc ping "
+    "ps pwd readlink rm rmdir seq sleep sort stat tail test touch tr true tty umount uname wc which wget httpd "
+    "ifconfig ip stty"
 ).split()
 
 

@@ -3,23 +3,26 @@
 import os
 import select
 import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from runtime import security, spawn, streams
+from runtime import launcher, security, spawn, streams
 from runtime.build import build_plan
 from runtime.child import FAILED
 from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
 from runtime.lower import lower_plan
+from runtime.plan import Plan
 from runtime.status import Exited, Status, from_waitid
 from runtime.users import User
 
 ROOT = User(0, 0, (0,), "root", "/root")
 PATIENCE_S = 30
+
+Spoil = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,7 @@ class Driver:
         self._number = 0
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         for path in (state, image):
-            self.launcher.attach(self._next(), str(path))
-            assert self.reply().error == 0
+            self.attach(path)
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +65,21 @@ class Driver:
         (reply,) = self.launcher.receive()
         return reply
 
+    def attach(self, path: Path) -> None:
+        """Show a directory of the host to the launcher."""
+        self.launcher.attach(self._next(), str(path))
+        assert self.reply().error == 0
+
+    def attach_mount(self, path: Path, mount: int) -> None:
+        """Show a detached mount to the launcher, which nobody else will see."""
+        self.launcher._send(launcher.ATTACH, self._next(), os.fsencode(path), (mount,))
+        assert self.reply().error == 0
+
+    def remove(self, path: str) -> None:
+        """Remove a container's directory."""
+        self.launcher.remove(self._next(), path)
+        assert self.reply().error == 0
+
     def config(self, *argv: str, **changes: object) -> ContainerConfig:
         """A container `c` of the test image; `changes` replace fields."""
         base = ContainerConfig(
@@ -81,43 +98,65 @@ class Driver:
         """Run a container to its end. LaunchError if it does not start."""
         return self.run_config(self.config(*argv, **changes))
 
-    def run_config(self, config: ContainerConfig, spoil: Callable[[bytes], bytes] = bytes) -> Result:
+    def run_config(self, config: ContainerConfig, spoil: Spoil = bytes) -> Result:
         """The same for a whole configuration; `spoil` may change the encoded program."""
         with self.started(config, spoil) as (pid, made):
-            stdout, stderr = _read(made.stdout), _read(made.stderr)
+            stdout, stderr = read_all(made.stdout), read_all(made.stderr)
             return Result(wait(pid), stdout, stderr)
 
     @contextmanager
-    def started(
-        self, config: ContainerConfig, spoil: Callable[[bytes], bytes] = bytes
-    ) -> Iterator[tuple[int, streams.Streams]]:
+    def started(self, config: ContainerConfig, spoil: Spoil = bytes) -> Iterator[tuple[int, streams.Streams]]:
         """A container that reached execve; the block must wait for its end. Its directory is removed afterwards."""
-        plan = build_plan(config)
-        made = streams.pipes(self._null, plan.owner)
+        with self.requested(build_plan(config), spoil) as made:
+            yield self.executed(build_plan(config), made), made
+
+    @contextmanager
+    def requested(
+        self, plan: Plan, spoil: Spoil = bytes, *, stdin: int | None = None, more: Sequence[int] = ()
+    ) -> Iterator[streams.Streams]:
+        """A start under way, whose reply the block must take; `more` are descriptors that go along."""
+        made = streams.terminal(plan.owner) if plan.terminal else streams.pipes(stdin or self._null, plan.owner)
         try:
             image = spoil(lower_plan(plan).image)
-            self.launcher.start(self._next(), plan, image, made.theirs, in_python=self.in_python)
+            self.launcher.start(self._next(), plan, image, (*made.theirs, *more), in_python=self.in_python)
             made.close_theirs()
-            reply = self.reply()
-            if reply.error:
-                if reply.pid:
-                    assert wait(reply.pid) == Exited(FAILED)
-                raise spawn.launch_error(plan, reply.call, reply.error)
-            yield reply.pid, made
+            yield made
         finally:
             made.close()
             if plan.directory and not plan.keep:
-                self.launcher.remove(self._next(), plan.directory)
-                assert self.reply().error == 0
+                self.remove(plan.directory)
+
+    def executed(self, plan: Plan, made: streams.Streams) -> int:
+        """Take the reply: the pid. LaunchError if the command was not executed; then nothing is left running either."""
+        reply = self.reply()
+        if reply.error:
+            if reply.pid:
+                assert wait(reply.pid) == Exited(FAILED)
+            assert [read_all(fd) for fd in (made.stdout, made.stderr) if fd is not None] in ([], ["", ""])
+            raise spawn.launch_error(plan, reply.call, reply.error)
+        return reply.pid
 
 
-def _read(descriptor: int | None) -> str:
+def read_all(descriptor: int | None) -> str:
+    """Everything up to the end of file."""
     assert descriptor is not None
     os.set_blocking(descriptor, True)
     chunks = []
     while chunk := os.read(descriptor, 65536):
         chunks.append(chunk)
     return b"".join(chunks).decode()
+
+
+def read_until(descriptor: int | None, word: str) -> str:
+    """Everything up to `word`, from a pipe or a terminal; bytes beyond it may be lost."""
+    assert descriptor is not None
+    text = b""
+    while word.encode() not in text:
+        assert select.select([descriptor], [], [], PATIENCE_S)[0], f"{word!r} did not come: {text!r}"
+        chunk = os.read(descriptor, 65536)
+        assert chunk, f"{word!r} did not come: {text!r}"
+        text += chunk
+    return text.decode()
 
 
 def wait(pid: int) -> Status:
