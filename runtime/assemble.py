@@ -42,7 +42,8 @@ class Struct:
     descriptor: tuple[int, Descriptor] | None = None
 
 
-Argument = int | str | bytes | None | Descriptor | Result | Strings | Struct
+Pointed = str | bytes | None | Descriptor | Result | Strings | Struct
+Argument = int | Pointed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Assembler:
         self._words: list[int] = []
         self._data = bytearray()
         self._strings: dict[bytes, int] = {}
+        self._arrays: dict[Strings, int] = {}
         self._pointers: list[int] = []
         self._data_pointers: list[tuple[int, int]] = []  # (where in the data, what it points to in the data)
         self._descriptors: list[tuple[int, int]] = []
@@ -88,24 +90,25 @@ class Assembler:
         self._steps.append(self.step)
         self._words.append(program.FORK_INIT if name == "fork init" else NR[name])
         for argument in arguments:
-            self._words.append(self._word(argument, len(self._words) * 8))
+            word = argument if isinstance(argument, int) else self._word(argument, len(self._words) * 8)
+            self._words.append(word)
         self._words.extend(_PADDING[len(arguments)])
         self._words.append(_rule(forgive) | (program.RULE_ZERO if zero else 0))
         return Result(index)
 
-    def _word(self, argument: Argument, place: int) -> int:
+    def _word(self, argument: Pointed, place: int) -> int:
         """What stands at `place` before linking: for a pointer its offset in the data."""
         if isinstance(argument, str | bytes):
             return self._pointer(place, self._string(os.fsencode(argument)))
         if isinstance(argument, Struct):
             return self._pointer(place, self._structure(argument))
         if isinstance(argument, Strings):
-            return self._pointer(place, self._array(argument.items))
+            return self._pointer(place, self._array(argument))
         if isinstance(argument, Result):
             self._results.append((argument.call, place))
         elif isinstance(argument, Descriptor):
             self._descriptors.append((place, argument.position))
-        return argument if isinstance(argument, int) else 0
+        return 0
 
     def _pointer(self, place: int, target: int) -> int:
         self._pointers.append(place)
@@ -121,13 +124,13 @@ class Assembler:
         self._data += bytes(-len(self._data) % 8)
         return len(self._data)
 
-    def _array(self, items: tuple[bytes, ...]) -> int:
-        targets = [self._string(item) for item in items]
-        start = self._align()
-        for target in targets:
-            self._data_pointers.append((len(self._data), target))
-            self._data += bytes(8)
-        self._data += bytes(8)
+    def _array(self, strings: Strings) -> int:
+        if strings in self._arrays:
+            return self._arrays[strings]
+        targets = [self._string(item) for item in strings.items]
+        self._arrays[strings] = start = self._align()
+        self._data_pointers += [(start + 8 * index, target) for index, target in enumerate(targets)]
+        self._data += bytes(8 * len(targets) + 8)
         return start
 
     def _structure(self, structure: Struct) -> int:

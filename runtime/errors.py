@@ -16,10 +16,11 @@ class UserError(PysupError):
 
 
 class LaunchError(PysupError):
-    """A run could not be started. `transient` where the same plan may work on another try by another launcher."""
+    """A run could not be started. `detail` is the message without the container's name before it."""
 
-    def __init__(self, message: str, exit_status: int = 125) -> None:
-        super().__init__(message)
+    def __init__(self, detail: str, exit_status: int = 125, *, container: str | None = None) -> None:
+        super().__init__(f"{container}: {detail}" if container else detail)
+        self.detail = detail
         self.exit_status = exit_status
 
 

@@ -67,9 +67,9 @@ def _reset_signals() -> None:
     """Containers inherit what is ignored here: Python ignores two signals, posix_spawn of glibc the two it uses
     itself.
     """
-    default = linux.address_of(bytearray(32))  # struct sigaction: SIG_DFL, no flags
+    default = bytearray(32)  # struct sigaction: SIG_DFL, no flags
     for number in range(1, 65):
-        linux.raw("rt_sigaction", number, default, 0, 8)
+        linux.raw("rt_sigaction", number, linux.address_of(default), 0, 8)
 
 
 def _limit_descriptors(soft: int, hard: int) -> None:

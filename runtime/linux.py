@@ -258,7 +258,8 @@ def set_command_line(title: bytes) -> None:
     """
     start, end = _argument_area()
     ctypes.memset(start, 0, end - start)
-    ctypes.memmove(start, title, min(len(title), end - start - 1))
+    ctypes.memmove(start, title, min(len(title), end - start - 2))
+    ctypes.memset(end - 1, 1, 1)  # no NUL at the end: what counts is up to the first (fs/proc/base.c: get_mm_proctitle)
 
 
 def _argument_area() -> tuple[int, int]:

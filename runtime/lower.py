@@ -143,6 +143,8 @@ DEVPTS_OPTIONS = "newinstance,ptmxmode=0666,mode=0620,gid=5"
 
 @lower.register
 def _(step: plan.ShowFiles, asm: Assembler) -> None:
+    for directory in {os.path.dirname(file.path): None for file in step.files}:
+        _make_directory(asm, directory)
     for file in step.files:
         _show_file(asm, file)
 
@@ -152,7 +154,6 @@ def _show_file(asm: Assembler, file: plan.EtcFile) -> None:
     temporary = "/dev/." + os.path.basename(file.path)
     descriptor = asm.call("openat", AT_FDCWD, temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
     asm.call("write", descriptor, Struct(file.contents), len(file.contents))
-    _make_directory(asm, os.path.dirname(file.path))
     asm.call("mknodat", AT_FDCWD, file.path, linux.S_IFREG | 0o644, 0, forgive=MISSING_ONLY)
     asm.call("mount", temporary, file.path, None, MS_BIND)
     asm.call("unlinkat", AT_FDCWD, temporary, 0)

@@ -63,9 +63,8 @@ class Launcher:
         # An init is the launcher's own process going on: only the loop in Python can become one.
         flags = launcher.IN_PYTHON if in_python or plan.init else 0
         if len(image) > MAX_BYTES:
-            raise LaunchError(
-                f"{plan.id}: arguments and environment are too long: {len(image)} bytes, {MAX_BYTES} at most", 126
-            )
+            too_long = f"arguments and environment are too long: {len(image)} bytes, {MAX_BYTES} at most"
+            raise LaunchError(too_long, 126, container=plan.id)
         self._send(launcher.START, number, image, descriptors, flags, clone_flags(plan.network))
 
     def remove(self, number: int, path: str) -> None:
@@ -170,4 +169,4 @@ def launch_error(plan: Plan, call: int, code: int) -> LaunchError:
     status = 125
     if isinstance(step, Exec):
         status = 127 if code in (errno.ENOENT, errno.ENOTDIR) else 126
-    return LaunchError(f"{plan.id}: {what}: {advice.advise(step, code)}", status)
+    return LaunchError(f"{what}: {advice.advise(step, code)}", status, container=plan.id)

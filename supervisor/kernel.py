@@ -98,7 +98,7 @@ class KernelRunner:
             if isinstance(error, ReplyError):
                 raise spawn.launch_error(plan, error.reply.call, error.reply.error) from error
             if isinstance(error, OSError):
-                raise LaunchError(f"{plan.id}: make its pipes: {spawn.advise(error)}") from error
+                raise LaunchError(f"make its pipes: {spawn.advise(error)}", container=plan.id) from error
             raise
         made.close_theirs()
         return KernelRun(pid, ended, self._capture(plan, made), partial(self._remove, plan))

@@ -116,7 +116,7 @@ class LauncherPool:
         pending = await self._request(send, start=True)
         reply, ended = pending.reply, pending.exit
         if reply is None:
-            raise LauncherLostError(f"{plan.id}: the launcher died while it started the container")
+            raise LauncherLostError("the launcher died while it started the container", container=plan.id)
         if ended is not None and reply.error:
             with anyio.CancelScope(shield=True):
                 await ended.wait()

@@ -54,6 +54,7 @@ class State:
     deadline: float | None = None
     status: Status | None = None  # of the last run
     failure: str | None = None  # why FAILED, in words
+    told: str | None = None  # the start error last reported: said once, however often it is tried again
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -190,8 +191,8 @@ def launch(state: State, _event: Event, _now: float, _chance: float) -> tuple[St
 def refuse(state: State, event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
     """A dependency can never be met."""
     assert isinstance(event, DependencyFailed)
-    failed = replace(state, phase=Phase.FAILED, failure=f"dependency {event.chain}")
-    return failed, (Report("dependency_failed", {"dependency": event.chain}),)
+    failed = replace(state, phase=Phase.FAILED, failure=f"not started: {event.chain}")
+    return failed, (Report("dependency_failed", {"chain": event.chain}),)
 
 
 def stay_down(state: State, _event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
@@ -207,7 +208,7 @@ def remember_stop(state: State, event: Event, _now: float, _chance: float) -> tu
 def run_or_stop(state: State, event: Event, now: float, _chance: float) -> tuple[State, Actions]:
     """The command was executed; if it is wanted down by now, stop it."""
     assert isinstance(event, Started)
-    running = replace(state, phase=Phase.RUNNING, pid=event.pid, started_at=now)
+    running = replace(state, phase=Phase.RUNNING, pid=event.pid, started_at=now, told=None)
     told = Report("started", {"pid": event.pid})
     if state.wanted_up:
         return running, (told,)
@@ -230,9 +231,10 @@ def start_failed(state: State, event: Event, now: float, chance: float) -> tuple
     assert isinstance(event, StartFailed)
     if not state.wanted_up:
         return _stopped(state)
-    told = Report("start_failed", {"error": event.error, "exit_status": event.exit_status})
-    after, actions = _again_or_end(replace(state, status=Exited(event.exit_status)), event.error, now, chance)
-    return after, (told, *actions)
+    report = Report("start_failed", {"error": event.error, "exit_status": event.exit_status})
+    failed = replace(state, status=Exited(event.exit_status), told=event.error)
+    after, actions = _again_or_end(failed, event.error, now, chance)
+    return after, actions if state.told == event.error else (report, *actions)
 
 
 def ended(state: State, event: Event, now: float, chance: float) -> tuple[State, Actions]:
@@ -280,7 +282,10 @@ def _again_or_end(state: State, reason: str, now: float, chance: float) -> tuple
     if not failed:
         return replace(state, phase=Phase.EXITED), ()
     after = replace(state, phase=Phase.FAILED, failure=reason)
-    return after, (Report("gave_up", {"reason": reason, "retries": state.retries}),)
+    fields: dict[str, object] = {"reason": reason}
+    if state.retries:
+        fields["retries"] = state.retries
+    return after, (Report("gave_up", fields),)
 
 
 def _again(state: State, now: float, chance: float) -> tuple[State, Actions]:

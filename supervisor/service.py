@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import anyio
 
-from runtime.errors import PysupError
+from runtime.errors import LaunchError, PysupError
 from supervisor.compile import Entry
 from supervisor.machine import (
     FINAL,
@@ -142,6 +142,8 @@ class Service:
             return StartFailed("called off")
         try:
             self._run = await self._runner.start(self.entry.config)
+        except LaunchError as error:
+            return StartFailed(error.detail, error.exit_status)
         except PysupError as error:
             return StartFailed(str(error), error.exit_status)
         finally:

@@ -53,7 +53,7 @@ class Group:
         self.phases[before] -= 1
         self.phases[phase] += 1
         if phase is Phase.FAILED and self.failure is None:
-            self.failure = f"{service.entry.id} failed ({service.state.failure})"
+            self.failure = f"{service.entry.id} failed"
         if phase is not Phase.RUNNING or service.entry.id in self.started:
             return False
         self.started.add(service.entry.id)
@@ -163,7 +163,7 @@ class Stack:
         chain = next((other.failure for other, _ in dependencies if other.failure), None)
         if chain is not None:
             group.released = True
-            group.failure = group.failure or f"{group.name} can't start: {chain}"
+            group.failure = f"{group.name} was not started, as {chain}"
             group.post(DependencyFailed(chain))
         elif all(other.meets(condition) for other, condition in dependencies):
             group.released = True

@@ -31,6 +31,7 @@ from supervisor.state import Home, Swept, locked
 from supervisor.tree import Emit, Stack, Summary
 
 STARTS_MAX = 64  # runs that may be between clone and execve at the same time
+NAMES_MAX = 20  # of failed containers, in the last line
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # What a stack that goes well has little need of, and what must not be overlooked; all else is information.
@@ -174,6 +175,12 @@ def _left_behind(emit: Emit, container: str, what: str) -> None:
 
 
 def _tell_end(emit: Emit, summary: Summary, *, interrupted: bool) -> None:
-    for container, why in summary.failed:
-        emit("failed", container, {"reason": why})
-    emit("stack_stopped" if interrupted else "stack_done", None, {"failed": len(summary.failed)})
+    fields: dict[str, object] = {}
+    if summary.failed:
+        fields = {"names": _shortened([name for name, _ in summary.failed]), "failed": dict(summary.failed)}
+    emit("stack_stopped" if interrupted else "stack_done", None, fields)
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return ", ".join(names[:NAMES_MAX]) + more

@@ -212,6 +212,7 @@ class _Builder:
     def _close(self, _event: Any) -> None:
         frame = self._frames[-1]
         if isinstance(frame.node, Map):
+            frame.key = _MERGE if frame.merges else None
             for position, value in frame.merges:
                 self._merge(frame.node, value, position)
         self._frames.pop()
@@ -258,7 +259,7 @@ class _Builder:
             if isinstance(source, Map):
                 node.absorb(source)
             else:
-                wrong = Wrong(f"<< is {shown(source)}", "a mapping, or a list of them, such as *name")
+                wrong = Wrong(f"is {shown(source)}", "a mapping, or a list of them, such as *name")
                 self._wrong(position, wrong)
 
     def _anchor(self, name: str | None, value: object, nodes: int) -> None:
