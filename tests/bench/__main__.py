@@ -1,11 +1,15 @@
 """`make bench`: what a container costs, against the floor and against the peers, and whether the aims are met.
 
-Every contender runs in every round, one after the other, so that a noisy neighbour is everybody's; figures are medians over the
-rounds, and the ratios are what to look at. Needs root, and installs the Debian packages it compares with, where they lack.
+Every contender runs in every round, one after the other, so that a noisy neighbour is everybody's; figures are medians
+over the rounds, and the ratios are what to look at. Needs root; installs the Debian packages that it compares with.
 
-    python -m bench [--quick] [--json FILE] [--only launches|figures|profile] [--dir DIRECTORY]
+    python -m tests.bench [--quick] [--json FILE] [--only launches|figures|profile] [--dir DIRECTORY]
 
-`profile` shows where a launch's time goes instead: the microseconds of each step, and the page faults of launcher and child.
+The disk is a fresh ext4 in a sparse file, mounted in a mount namespace of the benchmark's own, so that its figures
+depend on neither the age nor the options of the host's file system. (An ext4 without a journal, as some virtual
+machines have, gets slower with every inode deleted in the last minutes: fs/ext4/ialloc.c, recently_deleted.)
+
+`profile` shows where a launch's time goes instead: microseconds of each step, page faults of launcher and child.
 """
 
 import argparse
@@ -23,13 +27,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import contenders, figures, native, peers, profile, report
-from bench.measure import Result, Sample, result
-from bench.stack import Missing
-from bench.subject import Place, make_image
+from runtime import linux
+from tests.bench import contenders, figures, native, peers, profile, report
+from tests.bench.measure import Result, Sample, result
+from tests.bench.stack import Missing
+from tests.bench.subject import Place, make_image
 
-PACKAGES = {**peers.PACKAGES, "busybox": "busybox-static", "cc": "gcc"}
-SLOW = {"runc": 4}  # a fourth of the runs, so that a round is not all its
+PACKAGES = {**peers.PACKAGES, "busybox": "busybox-static", "cc": "gcc", "mkfs.ext4": "e2fsprogs"}
+DISK_BYTES = 8 << 30  # sparse
+SHARES = {"runc": 0.25, contenders.UP: 4}  # of the runs: not to take all of a round, or to have enough to measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +59,33 @@ def install() -> None:
     lacking = [package for program, package in PACKAGES.items() if not shutil.which(program)]
     if lacking and shutil.which("apt-get"):
         subprocess.run(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *lacking], check=False)
-    if not (shutil.which("cc") and shutil.which("busybox")):
-        sys.exit("bench: needs a C compiler and a static busybox")
+    if needed := [program for program in ("busybox", "cc", "mkfs.ext4") if not shutil.which(program)]:
+        sys.exit(f"bench: not found: {', '.join(needed)}")
+
+
+def leave_mounts() -> None:
+    """A mount namespace of our own: what is mounted here is never seen outside, and goes when we go."""
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
 
 
 @contextmanager
 def workshop(parent: Path) -> Iterator[Path]:
-    """A directory for everything that is made, removed at the end."""
-    work = Path(tempfile.mkdtemp(prefix="pysup-bench-", dir=parent))
-    try:
-        make_image(work / "images/bench", Path(shutil.which("busybox") or "busybox"))
-        for name in ("state", "stacks", "merged", "run"):
-            (work / name).mkdir(mode=0o700)
-        yield work
-    finally:
-        shutil.rmtree(work)
+    """A directory on a new ext4 for everything that is made, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="pysup-bench-", dir=parent) as made:
+        disk, work = Path(made, "disk"), Path(made, "work")
+        work.mkdir()
+        with disk.open("wb") as file:
+            file.truncate(DISK_BYTES)
+        subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True)
+        subprocess.run(["mount", "-o", "loop", disk, work], check=True)
+        try:
+            make_image(work / "images/bench", Path(shutil.which("busybox") or "busybox"))
+            for name in ("state", "stacks", "merged", "run"):
+                (work / name).mkdir(mode=0o700)
+            yield work
+        finally:
+            linux.umount2(str(work), linux.MNT_DETACH)
 
 
 def compare(console: Console, work: Path, scale: Scale) -> report.Rounds:
@@ -91,7 +109,7 @@ def _rounds(
     for _ in range(scale.rounds):
         for name, contender in list(taking_part.items()):
             try:
-                samples.setdefault(name, []).append(contender(place, runs // SLOW.get(name, 1), in_flight))
+                samples.setdefault(name, []).append(contender(place, int(runs * SHARES.get(name, 1)), in_flight))
             except Missing as reason:
                 console.log(f"{name} is missing: {reason}")
                 del taking_part[name]
@@ -117,7 +135,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--only", choices=("launches", "figures", "profile"), help="a part of it")
-    parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="on the disk to be measured (/var/tmp)")
+    parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="where the disk's file is made (/var/tmp)")
     return parser.parse_args(arguments)
 
 
@@ -126,6 +144,7 @@ def main() -> None:
     options = parse(sys.argv[1:])
     if os.geteuid():
         sys.exit("bench: needs root")
+    leave_mounts()
     install()
     native.build()
     scale, console = QUICK if options.quick else WHOLE, Console()

@@ -1,23 +1,18 @@
-"""Who is compared: the floor, pysup's launchers, `pysup up`, and the peers, each as one function that makes one round."""
+"""Who is compared: the floor, pysup's launchers, `pysup up`, and the peers; each a function that makes one round."""
 
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import launches, native, peers, stack
-from bench.measure import Sample
-from bench.subject import Place, lowered
+from tests.bench import launches, native, peers, stack
+from tests.bench.measure import Sample
+from tests.bench.subject import Place, lowered
 
-FLOOR, FORK, LAUNCHERS, LOWERING, UP, CRUN = (
-    "floor",
-    "floor, fork",
-    "launchers",
-    "launchers, lowering",
-    "pysup up",
-    "crun",
-)
+FLOOR, FORK, UP, CRUN = "floor", "floor, fork", "pysup up", "crun"
+LAUNCHERS, LOWERING = "launchers", "launchers, lowering"
 CORES = len(os.sched_getaffinity(0))
+WORKERS = 2 * CORES  # of the C programs: they do best so, as each waits while its child has not yet executed
 
 Contender = Callable[[Place, int, int], Sample]  # place, runs, in flight
 
@@ -37,7 +32,7 @@ def contenders(work: Path, merged: Path) -> dict[str, Contender]:
 
 
 def _floor(mode: str, place: Place, runs: int, in_flight: int) -> Sample:
-    return native.floor(mode, place, runs, in_flight, CORES)
+    return native.floor(mode, place, runs, in_flight, WORKERS)
 
 
 def _launchers(place: Place, runs: int, in_flight: int) -> Sample:
@@ -52,4 +47,4 @@ def _lowering(place: Place, runs: int, in_flight: int) -> Sample:
 
 
 def _peer(command: list[str], merged: Path, place: Place, runs: int, in_flight: int) -> Sample:
-    return native.peer(command, place, merged, runs, in_flight, CORES)
+    return native.peer(command, place, merged, runs, in_flight, WORKERS)

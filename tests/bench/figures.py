@@ -7,12 +7,12 @@ from statistics import median
 
 from rich.console import Console
 
-from bench import launches, stack
-from bench.contenders import CORES, CRUN, FLOOR, FORK, LAUNCHERS, UP
-from bench.measure import Result
-from bench.report import Figure, Rounds
-from bench.stack import Missing
-from bench.subject import Place, lowered
+from tests.bench import launches, native, stack
+from tests.bench.contenders import CORES, CRUN, FLOOR, FORK, LAUNCHERS, UP
+from tests.bench.measure import Result
+from tests.bench.report import Figure, Rounds
+from tests.bench.stack import Missing
+from tests.bench.subject import Place, lowered
 
 LAUNCH_MAX = 1.5  # x the floor
 CRUN_MIN = {"disk": 2.5, "memory": 4.0}  # x crun's containers/s
@@ -23,8 +23,9 @@ WAKEUPS_MAX = 0
 VERSION_MAX = 3  # x the bare interpreter
 
 IDLE_S = 5.0
+CROWD = 1000  # idle containers, for memory
 RESTARTS = 20
-STARTS = 40
+STARTS = 100
 VERSIONS = 15
 
 
@@ -67,22 +68,28 @@ def of_stacks(console: Console, work: Path, sizes: tuple[int, ...]) -> list[Figu
     ratio_note = f"{version:.1f} ms; the interpreter {bare:.1f}"
     made.append(Figure("pysup --version / bare interpreter", version / bare, "x", VERSION_MAX, note=ratio_note))
     add("restart, SIGKILL to execve", lambda: median(stack.restarts_ms(place, RESTARTS)), "ms", RESTART_MAX_MS)
-    add(
-        f"memory per idle container at {sizes[-1]}",
-        lambda: _memory(place, sizes[-1]),
-        "KiB",
-        MEMORY_MAX_KIB,
-        "all of it: PSS of supervisor and launchers, over the containers",
-    )
+    whole = "PSS of supervisor and launchers, all of it, over the containers"
+    add(f"memory per idle container at {CROWD}", lambda: _memory(place, CROWD), "KiB", MEMORY_MAX_KIB, whole)
+    add("memory added by each of them", lambda: _added(place, CROWD), "KiB")
     add("wake-ups of an idle stack", lambda: _wakeups(place), "/s", WAKEUPS_MAX)
     add(f"pysup up: cost at {sizes[-1]} / at {sizes[0]}", lambda: _up_flatness(place, sizes), "x", FLAT_MAX)
-    add(f"launch among {sizes[-1]} idle / among {sizes[0]}", lambda: _launch_flatness(place, sizes), "x", FLAT_MAX)
+    for name, figure in zip((LAUNCHERS, FLOOR), _among(place, sizes), strict=True):
+        limit = FLAT_MAX if name == LAUNCHERS else None
+        made.append(Figure(f"{name}: cost among {sizes[-1]} idle / among {sizes[0]}", figure, limit=limit))
     return made
 
 
 def _memory(place: Place, replicas: int) -> float:
+    return _held_kib(place, replicas) / replicas
+
+
+def _added(place: Place, replicas: int) -> float:
+    return (_held_kib(place, replicas) - _held_kib(place, 1)) / (replicas - 1)
+
+
+def _held_kib(place: Place, replicas: int) -> int:
     with stack.running(place, replicas) as up:
-        return up.memory_kib() / replicas
+        return up.memory_kib()
 
 
 def _wakeups(place: Place) -> float:
@@ -99,10 +106,13 @@ def _up_flatness(place: Place, sizes: tuple[int, ...]) -> float:
     return many / few
 
 
-def _launch_flatness(place: Place, sizes: tuple[int, ...]) -> float:
+def _among(place: Place, sizes: tuple[int, ...]) -> tuple[float, float]:
+    """How much longer a run takes among many idle containers than among few: our launchers', and the floor's."""
+    medians = []
     with launches.launchers(place, CORES) as through, launches.Idle(through, place) as idle:
-        medians = []
         for size in (sizes[0], sizes[-1]):
             idle.grow(size)
-            medians.append(median(through.one(lowered(place, number))[1] for number in range(STARTS)))
-        return medians[-1] / medians[0]
+            ours = median(through.one(lowered(place, number))[1] for number in range(STARTS))
+            medians.append((ours, median(native.floor("vfork", place, STARTS, 1, 1).exit_us)))
+    (ours_few, floor_few), (ours_many, floor_many) = medians
+    return ours_many / ours_few, floor_many / floor_few

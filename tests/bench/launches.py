@@ -1,7 +1,7 @@
 """Launches through pysup's launchers, driven by a loop that does nothing else: what `runtime` alone can do.
 
-One thread, no event loop library: it keeps a number of runs in flight, spread over the launchers, waits on one epoll for
-replies and for SIGCHLD, reaps, and asks for the removal of each run's directory. A run counts as ended when that is done.
+One thread, no event loop library: it keeps a number of runs in flight, spread over the launchers, waits on one epoll
+for replies and for SIGCHLD, reaps, and asks for the removal of each run's directory. A run ends when that is done.
 """
 
 import os
@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from bench.measure import Sample, machine_busy_s, own_cpu_s
+from typing import Self
 
 from runtime import spawn
-from bench.subject import Lowered, Place, lowered
+from tests.bench.measure import Sample, machine_busy_s, own_cpu_s
+from tests.bench.subject import Lowered, Place, lowered
 
 SLEEP = ("busybox", "sleep", "1000000")
 IDLE_FROM = 1_000_000  # the numbers of idle containers
@@ -57,7 +57,7 @@ class Launchers:
             for reply in launcher.receive():
                 return reply
 
-    # --- one at a time -------------------------------------------------------------------------------------------------
+    # --- one at a time ----------------------------------------------------------------------------------------------
 
     def start(self, number: int, made: Lowered, launcher: spawn.Launcher) -> None:
         """Ask for one run; the reply comes when it has executed its command."""
@@ -86,7 +86,7 @@ class Launchers:
             launcher.remove(0, made.plan.directory)
             removed(self.only_reply(launcher))
 
-    # --- many ----------------------------------------------------------------------------------------------------------
+    # --- many -------------------------------------------------------------------------------------------------------
 
     def many(self, count: int, in_flight: int, make: Callable[[int], Lowered]) -> list[float]:
         """Run `count` containers, `in_flight` at a time; returns the seconds from request to reap of each."""
@@ -235,7 +235,7 @@ class Idle:
         self._place = place
         self._pids: list[int] = []
 
-    def __enter__(self) -> "Idle":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

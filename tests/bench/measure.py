@@ -52,7 +52,7 @@ def own_cpu_s() -> float:
 
 
 def machine_busy_s() -> float:
-    """Time that any processor was not idle: all of proc_stat(5)'s first line but idle, iowait and what guests repeat."""
+    """Time that any processor was not idle: all of proc_stat(5)'s first line but idle, iowait and guests'."""
     first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
     user, nice, system, _idle, _iowait, *rest = map(int, first.split()[1:9])
     return (user + nice + system + sum(rest)) / _TICKS

@@ -4,8 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from bench.measure import Sample
-from bench.subject import Place, lowered, write_programs
+from tests.bench.measure import Sample
+from tests.bench.subject import Place, lowered, write_programs
 
 HERE = Path(__file__).parent
 BUILD = HERE / ".build"

@@ -1,8 +1,8 @@
 """The peers, configured to make what pysup makes: crun, runc and bubblewrap.
 
-Equal namespaces (mount, pid, uts, ipc, cgroup; the host's network), the same mounts, masks and read-only paths, the same
-capabilities, no_new_privs, no seccomp filter, no cgroup limits. They can't mount an overlay themselves (bubblewrap learnt
-it with 0.11), so peers.c does that for all of them, in C. What remains unequal is said in `NOTES`.
+Equal namespaces (mount, pid, uts, ipc, cgroup; the host's network), the same mounts, masks and read-only paths, the
+same capabilities, no_new_privs, no seccomp filter, no cgroup limits. They can't mount an overlay themselves (bubblewrap
+learnt it with 0.11), so peers.c does that for all of them, in C. What remains unequal is said in `NOTES`.
 """
 
 import json
@@ -10,12 +10,12 @@ import shutil
 from pathlib import Path
 
 from runtime import rootfs, security
-from bench.subject import HOSTNAME, PATH, TRUE
+from tests.bench.subject import HOSTNAME, PATH, TRUE
 
 NOTES = (
-    "crun runs without a cgroup (--cgroup-manager=disabled); runc has no such option and makes one per container, without limits",
+    "crun runs without a cgroup (--cgroup-manager=disabled); runc has no such option: it makes one, without limits",
     "bubblewrap binds the host's /sys, having no way to mount a new one",
-    "the peers' overlay is mounted by a C driver (peers.c) without a page-table copy, at no cost to their own processes",
+    "the peers' overlay is mounted by peers.c, in a clone without a page-table copy, before they execute",
 )
 PACKAGES = {"crun": "crun", "runc": "runc", "bwrap": "bubblewrap"}
 
@@ -92,17 +92,7 @@ def _bubblewrap(bundle: Path, merged: Path) -> list[str]:
     covered = ["--ro-bind", "/proc/fs", "/proc/fs"]
     kept = [word for name in security.DEFAULT_CAPABILITIES for word in ("--cap-add", name)]
     rights = ["--cap-drop", "ALL", *kept]
-    life = [
-        "--die-with-parent",
-        "--new-session",
-        "--as-pid-1",
-        "--clearenv",
-        "--setenv",
-        "PATH",
-        PATH,
-        "--setenv",
-        "HOME",
-        "/",
-    ]
+    life = ["--die-with-parent", "--new-session", "--as-pid-1"]
+    environment = ["--clearenv", "--setenv", "PATH", PATH, "--setenv", "HOME", "/", "--setenv", "HOSTNAME", HOSTNAME]
     masks = [*(word for words in hidden for word in words), *covered]
-    return [*unshare, *root, "--proc", "/proc", *files, *masks, *rights, *life, "--", *TRUE]
+    return [*unshare, *root, "--proc", "/proc", *files, *masks, *rights, *life, *environment, "--", *TRUE]

@@ -3,15 +3,16 @@
 import os
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from rich.console import Console
 from rich.table import Table
 
-from bench import launches, native
-from bench.subject import Lowered, Place, lowered
 from runtime import launcher, linux, lower, program
+from tests.bench import launches, native
+from tests.bench.subject import Lowered, Place, lowered
 
 
 def show(console: Console, work: Path, runs: int) -> None:
@@ -69,7 +70,7 @@ def _phase(through: launches.Launchers, made: Lowered) -> tuple[float, ...]:
     launches.reaped(reply.pid, status)
     through.remove(made, only)
     times.append(time.perf_counter())
-    return *((after - before) * 1e6 for before, after in zip(times, times[1:], strict=False)), float(usage.ru_minflt)
+    return *((after - before) * 1e6 for before, after in pairwise(times)), float(usage.ru_minflt)
 
 
 def _faults(pid: int) -> int:

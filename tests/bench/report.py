@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
-from bench.measure import Result
+from tests.bench.measure import Result
 
 Rounds = dict[tuple[str, int], dict[str, Result]]  # (storage, in flight): contender: result
 
@@ -25,7 +25,7 @@ class Figure:
     def aim(self) -> str:
         if self.limit is None:
             return ""
-        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"  # noqa: RUF001 (a sign of mathematics)
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
 
     @property
     def met(self) -> bool | None:
@@ -43,9 +43,9 @@ def print_rounds(console: Console, rounds: Rounds) -> None:
     for storage in dict.fromkeys(storage for storage, _ in rounds):
         by_flight = {in_flight: results for (at, in_flight), results in rounds.items() if at == storage}
         table = Table(title=f"one container of busybox true, upper in {storage}")
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         rates = [f"/s, {in_flight}" for in_flight in by_flight]
-        for heading in ("to execve", "to reap", *rates, "processor", "machine"):
+        for heading in ("execve", "reap", *rates, "cpu", "machine"):
             table.add_column(heading, justify="right")
         alone, crowd = by_flight[min(by_flight)], by_flight[sorted(by_flight)[1]]
         for name in dict.fromkeys(name for results in by_flight.values() for name in results):

@@ -1,7 +1,7 @@
 """`pysup up` from outside: what a whole stack costs, idle or busy, and how soon what died is back.
 
-The command is started as a user would, on a spec made for the purpose; everything is read from /proc. A container is a child of
-the supervisor that runs busybox; every other child is a launcher. What can't be had is `Missing`, with the reason.
+The command is started as a user would, on a spec made for the purpose; everything is read from /proc. A container is a
+child of the supervisor that runs busybox; every other child is a launcher. What can't be had is `Missing`, with why.
 """
 
 import json
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.launches import SLEEP
-from bench.measure import Sample, machine_busy_s, own_cpu_s
-from bench.subject import TRUE, Place
+from tests.bench.launches import SLEEP
+from tests.bench.measure import Sample, machine_busy_s, own_cpu_s
+from tests.bench.subject import TRUE, Place
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 120.0
@@ -38,15 +38,17 @@ def write_spec(place: Place, replicas: int, argv: tuple[str, ...], **more: objec
     """A stack of one entry, so many times (JSON is YAML)."""
     entry = {"id": "c", "image": place.image.name, "cmd": list(argv), "replicas": replicas, "storage": place.storage}
     spec = place.state.parent / "bench.yaml"
-    spec.write_text(json.dumps({"name": "bench", "containers": [{**entry, "restart": "no", **more}]}))
+    spec.write_text(
+        json.dumps({"name": "bench", "containers": [{**entry, "restart": "no", "stop_signal": "SIGKILL", **more}]})
+    )
     return spec
 
 
-# --- one-shots ----------------------------------------------------------------------------------------------------------
+# --- one-shots ------------------------------------------------------------------------------------------------------
 
 
 def one_shots(place: Place, runs: int, in_flight: int = 0) -> Sample:
-    """`pysup up` on so many one-shots, less what it takes on one alone; how many are in flight is the supervisor's choice."""
+    """`pysup up` on so many one-shots, less what it takes on one alone; the supervisor limits those in flight."""
     del in_flight
     alone, all_of_them = _up(place, 1), _up(place, runs)
     wall, cpu, busy = (total - one for total, one in zip(all_of_them, alone, strict=True))
@@ -67,7 +69,7 @@ def _last_line(text: bytes) -> str:
     return text.decode(errors="replace").strip().rpartition("\n")[2]
 
 
-# --- idle stacks --------------------------------------------------------------------------------------------------------
+# --- idle stacks ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def restarts_ms(place: Place, count: int) -> list[float]:
     return took
 
 
-# --- the command itself -------------------------------------------------------------------------------------------------
+# --- the command itself ---------------------------------------------------------------------------------------------
 
 
 def version_ms(count: int) -> tuple[float, float]:

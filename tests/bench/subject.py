@@ -1,7 +1,7 @@
 """What is measured: one container that runs busybox `true`, as pysup makes it by default, on one of two storages.
 
-The image holds every directory and file that a runtime mounts something on, so that no runtime writes into the upper layer and
-all of them leave the same empty directories to remove.
+The image holds every directory and file that a runtime mounts something on, so that no runtime writes into the upper
+layer and all of them leave the same empty directories to remove.
 """
 
 import os

@@ -86,8 +86,8 @@ def test_what_is_below_the_level_is_not_said() -> None:
     written: list[bytes] = []
     events = Events(written.append, PLAIN, level="warning")
     events.emit("started", container="web.1", pid=1)
-    events.emit("gave_up", container="web.1", level="error", attempts=5)
-    assert written == [b"pysup | web.1: given up after 5 attempts\n"]
+    events.emit("gave_up", container="web.1", level="error", retries=5)
+    assert written == [b"pysup | web.1: given up after 5 retries\n"]
 
 
 def test_structlogs_own_configuration_is_left_alone() -> None:
