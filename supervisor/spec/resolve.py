@@ -9,14 +9,15 @@ import yaml
 from supervisor.spec.model import Container, Spec
 from supervisor.spec.values import UNLIMITED
 
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _NO_FOLDING = 1 << 30  # columns: a long line stays one
 
 
 def resolved(spec: Spec) -> str:
     """What `pysup config FILE` prints."""
     document = {"name": spec.name, "containers": [plain(container) for container in spec.containers]}
-    text: str = yaml.dump(document, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=_NO_FOLDING)
+    as_is = DUMPER is not yaml.SafeDumper  # which writes U+0085 so that it is read back as a space
+    text: str = yaml.dump(document, Dumper=DUMPER, sort_keys=False, allow_unicode=as_is, width=_NO_FOLDING)
     return text
 
 

@@ -1,0 +1,169 @@
+"""The resolved spec says everything, and loads again to the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.build import RLIMITS
+from runtime.capabilities import CAPABILITIES
+from supervisor.spec import (
+    Backoff,
+    Condition,
+    Container,
+    Network,
+    Restart,
+    RestartPolicy,
+    Spec,
+    Storage,
+    reader,
+    resolve,
+    resolved,
+)
+
+LoadText = Callable[[str | bytes], Spec]
+PATIENT = settings(deadline=None)  # a busy machine is no fault
+
+TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20)
+SECONDS = st.floats(0, 86_400)
+LIMIT = st.integers(-1, (1 << 63) - 1)
+RESTARTS = st.sampled_from([Restart(policy) for policy in RestartPolicy]) | st.builds(
+    Restart, st.just(RestartPolicy.ON_FAILURE), st.integers(1, 999_999)
+)
+
+
+@st.composite
+def backoffs(draw: st.DrawFn) -> Backoff:
+    initial_s, max_s = sorted((draw(SECONDS), draw(SECONDS)))
+    factor, jitter = draw(st.floats(1, 1e6)), draw(st.floats(0, 1))
+    return Backoff(initial_s=initial_s, max_s=max_s, factor=factor, jitter=jitter, reset_after_s=draw(SECONDS))
+
+
+@st.composite
+def rlimits(draw: st.DrawFn) -> tuple[int, int]:
+    return draw(st.tuples(LIMIT, LIMIT).filter(lambda pair: pair[1] == -1 or 0 <= pair[0] <= pair[1]))
+
+
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "image": TEXT.filter(bool),
+    "cmd": st.lists(TEXT, min_size=1, max_size=4).filter(lambda words: words[0] != "").map(tuple),
+    "env": st.dictionaries(TEXT.filter(lambda name: name and "=" not in name), TEXT, max_size=4),
+    "workdir": st.none() | TEXT.map("/".__add__),
+    "user": st.none() | st.from_regex(r"[a-z0-9_][a-z0-9_]{0,5}(:[a-z0-9_]{1,5})?", fullmatch=True),
+    "hostname": st.none() | st.from_regex(r"[a-zA-Z0-9]{1,9}(\.[a-z0-9]{1,9})?", fullmatch=True),
+    "restart": RESTARTS,
+    "backoff": backoffs(),
+    "stop_signal": st.integers(1, 64),
+    "stop_grace_s": SECONDS,
+    "replicas": st.integers(0, 10_000),
+    "storage": st.sampled_from(Storage),
+    "keep": st.booleans(),
+    "network": st.sampled_from(Network),
+    "init": st.booleans(),
+    "cap_add": st.lists(st.sampled_from([*CAPABILITIES, "ALL"]), unique=True, max_size=3).map(tuple),
+    "cap_drop": st.lists(st.sampled_from([*CAPABILITIES, "ALL"]), unique=True, max_size=3).map(tuple),
+    "privileged": st.booleans(),
+    "umask": st.integers(0, 0o777),
+    "rlimits": st.dictionaries(st.sampled_from(RLIMITS), rlimits(), max_size=3),
+}
+IDS = st.lists(st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,9}", fullmatch=True), min_size=1, max_size=4, unique=True)
+NEEDED = ("image", "cmd")
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> Spec:
+    """Any spec: each container depends on some before it, and says any part of what can be said."""
+    ids = draw(IDS)
+    containers = []
+    for index, id_ in enumerate(ids):
+        chosen = draw(st.sets(st.sampled_from(sorted(FIELDS)), max_size=6)) | set(NEEDED)
+        fields = {key: draw(FIELDS[key]) for key in sorted(chosen)}
+        if fields.get("storage") is Storage.MEMORY:
+            fields["storage_size"] = draw(st.none() | st.integers(64 << 10, 1 << 50))
+        needs = draw(st.dictionaries(st.sampled_from(ids[:index]), st.sampled_from(Condition))) if index else {}
+        containers.append(Container(id=id_, depends_on=needs, **fields))
+    return Spec(name=draw(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,9}", fullmatch=True)), containers=tuple(containers))
+
+
+@PATIENT
+@given(specs())
+def test_a_resolved_spec_loads_again_to_an_equal_one(load_text: LoadText, spec: Spec) -> None:
+    assert load_text(resolved(spec)) == spec
+
+
+@settings(PATIENT, max_examples=30)
+@given(specs())
+def test_so_it_does_on_hosts_without_libyaml(load_text: LoadText, spec: Spec) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resolve, "DUMPER", yaml.SafeDumper)
+        patch.setattr(reader, "PARSER", yaml.SafeLoader)
+        assert load_text(resolved(spec)) == spec
+
+
+def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) -> None:
+    spec = load_text("""
+        name: demo
+        containers:
+          - id: web
+            image: base
+            cmd: run 'a b'
+            env: {A: 1, B: "no"}
+            user: 1000:1000
+            restart: on-failure:5
+            stop_signal: 37
+            stop_grace_s: 1m
+            storage: memory
+            umask: 077
+            cap_add: [net_admin]
+            rlimits: {nofile: 100, core: {soft: 0, hard: unlimited}}
+            depends_on: [db]
+          - {id: db, image: base, cmd: run}
+    """)
+    assert resolved(spec).partition("- id: db\n")[0] == (
+        "name: demo\n"
+        "containers:\n"
+        "- id: web\n"
+        "  image: base\n"
+        "  cmd:\n"
+        "  - run\n"
+        "  - a b\n"
+        "  env:\n"
+        "    A: '1'\n"
+        "    B: 'no'\n"
+        "  workdir: null\n"
+        "  user: 1000:1000\n"
+        "  hostname: null\n"
+        "  restart: on-failure:5\n"
+        "  backoff:\n"
+        "    initial_s: 0.1\n"
+        "    max_s: 30.0\n"
+        "    factor: 2.0\n"
+        "    jitter: 0.1\n"
+        "    reset_after_s: 10.0\n"
+        "  stop_signal: SIGRTMIN+3\n"
+        "  stop_grace_s: 60.0\n"
+        "  depends_on:\n"
+        "    db:\n"
+        "      condition: started\n"
+        "  replicas: 1\n"
+        "  storage: memory\n"
+        "  storage_size: 67108864\n"
+        "  keep: false\n"
+        "  network: host\n"
+        "  init: false\n"
+        "  cap_add:\n"
+        "  - CAP_NET_ADMIN\n"
+        "  cap_drop: []\n"
+        "  privileged: false\n"
+        "  umask: '0077'\n"
+        "  rlimits:\n"
+        "    nofile:\n"
+        "      soft: 100\n"
+        "      hard: 100\n"
+        "    core:\n"
+        "      soft: 0\n"
+        "      hard: unlimited\n"
+    )
