@@ -11,6 +11,8 @@ _ANYWHERE = {
     errno.ENOSYS: "this kernel lacks the system call: Linux 5.15 or newer is needed",
     errno.ENOSPC: _FULL,
     errno.EDQUOT: "the disk quota is used up: make room, or use another file system with --state",
+    # Where overlayfs can't make a directory in `work`, it mounts read-only (fs/overlayfs/super.c: ovl_make_workdir).
+    errno.EROFS: "read-only, or too full for an overlay: make room, or use another file system with --state",
     errno.ENOMEM: "the kernel is out of memory",
     errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
     errno.ENFILE: "the system's file table is full: raise fs.file-max",

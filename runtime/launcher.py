@@ -15,6 +15,7 @@ Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
       START   payload: a program; descriptors: stdin, stdout, stderr, more as the program says
       REMOVE  payload: a path; the tree is removed
       ATTACH  payload: a path; descriptor: a detached mount that goes there
+      FORK    no payload; descriptor: the socket of another launcher, which shares this one's memory and mount namespace
     reply: u32 id, i32 pid or 0, i32 errno or 0, i32 index of the call that failed or -1 (clone itself)
 
 A request that makes no sense is answered with EINVAL. The reply to START comes when the command was executed; with a
@@ -31,7 +32,7 @@ import struct
 
 from runtime import child, linux, native, program, remove
 
-START, REMOVE, ATTACH = 1, 2, 3
+START, REMOVE, ATTACH, FORK = 1, 2, 3, 4
 IN_MEMFD, IN_PYTHON = 1, 2
 REQUEST = struct.Struct("=BBHIQ")
 REPLY = struct.Struct("=Iiii")
@@ -114,6 +115,8 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int,
             payload = _read_all(descriptors[-1])
         if operation == START:
             return (number, *_start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
+        if operation == FORK:
+            return number, _fork(descriptors[0]), 0, -1
         path = os.fsdecode(bytes(payload))
         if operation == REMOVE:
             remove.remove_run(path)
@@ -143,3 +146,20 @@ def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_
     launch = child.launch if _native is None or in_python else _native.launch
     pid, error, call = launch(linked, flags)
     return (pid, error, call) if pid >= 0 else (0, -pid, -1)
+
+
+def _fork(control: int) -> int:
+    """Another launcher that costs a copy of our page tables and little more: its memory stays shared with ours."""
+    arguments = bytearray(linux.CLONE_ARGS.pack(linux.CLONE_PARENT, *(0,) * 10))
+    pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
+    if pid < 0:
+        raise OSError(linux.errno_cell().value, "clone3")
+    if pid == 0:
+        try:
+            linux.prctl(linux.PR_SET_PDEATHSIG, linux.SIGKILL)  # not inherited
+            os.dup2(control, CONTROL)
+            os.close(control)
+            serve(_socket.socket(fileno=CONTROL))
+        finally:
+            os._exit(0)
+    return pid

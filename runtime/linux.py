@@ -57,6 +57,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "setresgid": (119, 149),
     "setresuid": (117, 147),
     "setsid": (112, 157),
+    "signalfd4": (289, 74),
     "socket": (41, 198),
     "symlinkat": (266, 36),
     "umask": (95, 166),
@@ -250,6 +251,12 @@ def unshare(flags: int) -> None:
 def prctl(option: int, value: int = 0) -> int:
     """prctl(2), for the options that take one number."""
     return _call("prctl", None, option, value)
+
+
+def signalfd(number: int) -> int:
+    """signalfd(2): a descriptor, non-blocking, readable while the blocked signal `number` is pending."""
+    mask = bytearray((1 << number - 1).to_bytes(8, "little"))
+    return _call("signalfd4", None, -1, address_of(mask), len(mask), os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def set_command_line(title: bytes) -> None:

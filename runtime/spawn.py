@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from runtime import advice, launcher, linux, lower
 from runtime.errors import LauncherLostError, LaunchError
@@ -39,15 +39,23 @@ class Reply(NamedTuple):
 class Launcher:
     """One launcher process, seen from the supervisor. Its exit status is reaped by whoever reaps everything."""
 
-    def __init__(self, state: str) -> None:
-        """Start it. Call from the main thread: its children die when the thread that started it does
-        (PR_SET_PDEATHSIG).
-        """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        self._socket = ours
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid = pid
+        self._socket = control
+
+    @classmethod
+    def spawn(cls, state: str) -> Self:
+        """Start one, from the main thread: its children die when the thread that started it does (PR_SET_PDEATHSIG)."""
+        ours, theirs = _control()
         with theirs:
-            self.pid = _start(theirs.fileno(), state)
+            return cls(_start(theirs.fileno(), state), ours)
+
+    def fork(self, number: int) -> socket.socket:
+        """Ask for another that shares this one's memory and mounts. The reply has its pid, this is our end of it."""
+        ours, theirs = _control()
+        with theirs:
+            self._send(launcher.FORK, number, b"", (theirs.fileno(),))
+        return ours
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -117,6 +125,12 @@ class Launcher:
                     return replies  # the end of file is still there next time
                 raise LauncherLostError(f"launcher {self.pid} ended unexpectedly")
             replies.append(Reply(*launcher.REPLY.unpack(data)))
+
+
+def _control() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ours, theirs
 
 
 def _start(control: int, state: str) -> int:

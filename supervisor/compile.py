@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from runtime import images, security, users
+from runtime import security, users
 from runtime.build import RLIMITS
 from runtime.config import DEFAULT_PATH, ContainerConfig, Network
 from runtime.errors import PysupError, UserError
-from runtime.images import Image
+from runtime.images.lookup import Image, find
 from supervisor.policy import Backoff, Policy, RestartPolicy
 from supervisor.spec import Condition, Container, Spec, SpecError
 from supervisor.state import Home
@@ -43,7 +43,7 @@ class Images:
         self.lookup = cache(self._lookup)
 
     def _find(self, name: str) -> Image:
-        return images.find(name, self._path)
+        return find(name, self._path)
 
     def _lookup(self, name: str, user: str | None) -> users.User:
         return users.lookup(self.find(name).path, user)
@@ -101,7 +101,7 @@ def compile_container(
     return ContainerConfig(
         id=identity,
         lowers=(str(found.find(container.image).path),),
-        directory=str(home.of(identity, keep=container.keep)),
+        directory=home.of(identity, keep=container.keep),
         argv=container.cmd,
         env=_environment(container, user.home, hostname, replica),
         workdir=container.workdir or "/",

@@ -19,6 +19,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -66,7 +67,10 @@ class Console:
         self._complained = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="pysup console", daemon=True)
+        # It takes no signal, not even for a moment: SIGCHLD would be lost on it (signalfd(2), signal(7)).
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self._thread.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     async def __aenter__(self) -> Self:
         return self

@@ -94,30 +94,35 @@ class KernelRunner:
             if made is not None:
                 made.close()
             with anyio.CancelScope(shield=True):
-                await self._remove(plan)
+                await self._remove(plan.id, _temporary(plan))
             if isinstance(error, ReplyError):
                 raise spawn.launch_error(plan, error.reply.call, error.reply.error) from error
             if isinstance(error, OSError):
                 raise LaunchError(f"make its pipes: {spawn.advise(error)}", container=plan.id) from error
             raise
         made.close_theirs()
-        return KernelRun(pid, ended, self._capture(plan, made), partial(self._remove, plan))
+        # The run does not hold the plan: for thousands of idle containers that would be most of their memory.
+        remove = partial(self._remove, plan.id, _temporary(plan))
+        return KernelRun(pid, ended, self._capture(plan, made), remove)
 
     def _capture(self, plan: Plan, made: Streams) -> Capture | None:
         if self._output is None or made.stdout is None or made.stderr is None:
             return None
         return self._output.attach(plan.id, made.stdout, made.stderr)
 
-    async def _remove(self, plan: Plan) -> None:
-        """Remove the directory of a run that has ended. What can't be removed is complained of, and left to the next
-        sweep.
-        """
-        if plan.directory is None or plan.keep:
+    async def _remove(self, container: str, directory: str | None) -> None:
+        """Remove what a run that has ended has on disk. What can't be is complained of, and left to the next sweep."""
+        if directory is None:
             return
         try:
-            await self._pool.remove(plan.directory)
+            await self._pool.remove(directory)
         except (OSError, LaunchError) as error:
-            self._complain(plan.id, f"left behind: {error}")
+            self._complain(container, f"left behind: {error}")
+
+
+def _temporary(plan: Plan) -> str | None:
+    """The directory that goes with the run."""
+    return None if plan.keep else plan.directory
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The launchers, as many as cores: who gets which request, and what happens when one dies.
+"""The launchers, one more than cores: who gets which request, and what happens when one dies.
 
 A request goes to the launcher with the fewest in flight. When a launcher dies, children it cloned may exist whose pid
 never reached us: they are found among our own children (nobody else can reap them, so their pids are safe), killed and
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -20,6 +21,11 @@ from runtime.plan import Plan
 from runtime.spawn import REQUESTS_MAX, Launcher, Reply
 from supervisor.reaper import Exit, Reaper
 
+if TYPE_CHECKING:
+    import socket
+
+# One more than cores: a launcher waits while its child has not executed yet, and a slow file system holds up no other.
+LAUNCHERS = len(os.sched_getaffinity(0)) + 1
 REVIVALS_MAX = 5  # launchers that die one after the other without answering anything: then something is wrong for good
 
 ANSWER_S = 120.0  # the longest a launcher may take to answer
@@ -48,12 +54,12 @@ class Seat:
 
 
 class LauncherPool:
-    """Requests to any of the launchers. `run()` must be running."""
+    """Requests to any of the launchers, at most `size` of them. `run()` must be running."""
 
     def __init__(self, state: Path, reaper: Reaper, size: int | None = None) -> None:
         self._state = str(state)
         self._reaper = reaper
-        self._size = size or len(os.sched_getaffinity(0))
+        self._size = min(size or LAUNCHERS, LAUNCHERS)
         self._seats: list[Seat] = []
         self._attached: list[str] = []
         self._numbers = count(1)
@@ -63,22 +69,31 @@ class LauncherPool:
         self._mended.set()
         self._strays = anyio.Lock()
         self._deaths = 0
+        self._ended = False
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep the launchers; at cancellation they are told to end, and reaped."""
-        seats = [self._seat() for _ in range(self._size)]
+        self._seats = [self._seat()]
         try:
             async with anyio.create_task_group() as tasks:
-                for seat in seats:
-                    tasks.start_soon(self._listen, seat)
-                self._seats = seats
+                tasks.start_soon(self._listen, self._seats[0])
                 task_status.started()
+                while len(self._seats) < self._size:
+                    self._seats.append(seat := await self._another())
+                    tasks.start_soon(self._listen, seat)
         finally:
-            for seat in seats:
-                seat.launcher.close()
-            with anyio.move_on_after(FAREWELL_S, shield=True):
-                for seat in seats:
-                    await seat.ended.wait()
+            await self._end()
+
+    async def _end(self) -> None:
+        self._ended = True
+        self._mended.set()
+        for seat in self._seats:
+            seat.launcher.close()
+            for pending in seat.pending.values():
+                pending.answered.set()
+        with anyio.move_on_after(FAREWELL_S, shield=True):
+            for seat in self._seats:
+                await seat.ended.wait()
 
     @property
     def pids(self) -> list[int]:
@@ -91,10 +106,19 @@ class LauncherPool:
             self._attached.append(path)
 
     def _seat(self) -> Seat:
-        launcher = Launcher(self._state)
+        launcher = Launcher.spawn(self._state)
         seat = Seat(launcher, self._reaper.claim(launcher.pid))
         self._furnish(seat)
         return seat
+
+    async def _another(self) -> Seat:
+        """A launcher forked from the first, whose memory and mounts it shares."""
+        controls: list[socket.socket] = []
+        pending = await self._request(lambda seat, number: controls.append(seat.launcher.fork(number)), start=True)
+        if pending.reply is None or pending.exit is None:
+            controls[-1].close()
+            return self._seat()
+        return Seat(Launcher(pending.reply.pid, controls[-1]), pending.exit)
 
     def _furnish(self, seat: Seat) -> None:
         for path in (self._state, *self._attached):
@@ -147,6 +171,8 @@ class LauncherPool:
     async def _submit(self, send: Callable[[Seat, int], None], pending: Pending) -> Seat:
         while True:
             await self._mended.wait()
+            if self._ended:
+                raise LauncherLostError("the launchers have ended")
             seat = min(self._seats, key=lambda seat: len(seat.pending))
             number = next(self._numbers)
             seat.pending[number] = pending
@@ -194,7 +220,7 @@ class LauncherPool:
         async with self._strays:
             await self._kill_strays()
         seat.launcher.close()
-        seat.launcher = Launcher(self._state)
+        seat.launcher = Launcher.spawn(self._state)
         seat.ended = self._reaper.claim(seat.launcher.pid)
         self._furnish(seat)
         for pending in lost.values():

@@ -222,8 +222,13 @@ def stop(state: State, _event: Event, now: float, _chance: float) -> tuple[State
 
 
 def kill(state: State, _event: Event, now: float, _chance: float) -> tuple[State, Actions]:
-    """SIGKILL: asked for, or the grace period is over."""
+    """SIGKILL, as asked for."""
     return _kill(state, now)
+
+
+def kill_after_grace(state: State, _event: Event, now: float, _chance: float) -> tuple[State, Actions]:
+    """SIGKILL, as the grace period is over."""
+    return _kill(state, now, grace_s=state.policy.stop_grace_s)
 
 
 def start_failed(state: State, event: Event, now: float, chance: float) -> tuple[State, Actions]:
@@ -240,7 +245,7 @@ def start_failed(state: State, event: Event, now: float, chance: float) -> tuple
 def ended(state: State, event: Event, now: float, chance: float) -> tuple[State, Actions]:
     """The run ended by itself."""
     assert isinstance(event, Ended)
-    ran_s = now - (state.started_at or now)
+    ran_s = _ran_s(state, now)
     retries = 0 if is_stable(state.policy.backoff, ran_s) else state.retries
     rested = replace(state, pid=None, started_at=None, status=event.status, retries=retries)
     after, actions = _again_or_end(rested, describe(event.status), now, chance)
@@ -251,7 +256,7 @@ def stopped(state: State, event: Event, now: float, _chance: float) -> tuple[Sta
     """The run ended as wanted."""
     assert isinstance(event, Ended)
     after, actions = _stopped(replace(state, pid=None, status=event.status))
-    return after, (_exited(event.status, now - (state.started_at or now)), *actions)
+    return after, (_exited(event.status, _ran_s(state, now)), *actions)
 
 
 # --- their parts ------------------------------------------------------------------------------------------------------
@@ -263,9 +268,9 @@ def _stop(state: State, now: float) -> tuple[State, Actions]:
     return after, (Report("stopping", {"signal": number}), Signal(number))
 
 
-def _kill(state: State, _now: float) -> tuple[State, Actions]:
+def _kill(state: State, _now: float, grace_s: float | None = None) -> tuple[State, Actions]:
     after = replace(state, phase=Phase.KILLING, wanted_up=False, forced=True, deadline=None)
-    fields: dict[str, object] = {} if state.deadline is None else {"grace_s": state.policy.stop_grace_s}
+    fields: dict[str, object] = {} if grace_s is None else {"grace_s": grace_s}
     return after, (Report("killing", fields), Signal(SIGKILL))
 
 
@@ -294,8 +299,13 @@ def _again(state: State, now: float, chance: float) -> tuple[State, Actions]:
     counted = replace(state, retries=retry, restarts=state.restarts + 1)
     told = Report("restarting", {"delay_s": delay, "retry": retry})
     if not delay:
-        return replace(counted, phase=Phase.STARTING), (told, Launch())
+        return replace(counted, phase=Phase.STARTING), (told, Report("starting"), Launch())
     return replace(counted, phase=Phase.BACKOFF, deadline=now + delay), (told,)
+
+
+def _ran_s(state: State, now: float) -> float:
+    assert state.started_at is not None  # Ended comes after Started
+    return now - state.started_at
 
 
 def _exited(status: Status, ran_s: float) -> Report:
@@ -349,7 +359,7 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = {
     (Phase.STOPPING, Ended): stopped,
     (Phase.STOPPING, Stop): ignored,
     (Phase.STOPPING, Kill): kill,
-    (Phase.STOPPING, Due): kill,
+    (Phase.STOPPING, Due): kill_after_grace,
     (Phase.KILLING, Start): ignored,
     (Phase.KILLING, DependenciesMet): ignored,
     (Phase.KILLING, DependencyFailed): ignored,

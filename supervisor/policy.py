@@ -1,6 +1,5 @@
 """When to restart, and after how long: pure functions of a container's policy."""
 
-import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -56,10 +55,10 @@ def delay_s(backoff: Backoff, retry: int, chance: float) -> float:
     """The wait before consecutive retry number `retry` (1 is the first); `chance` is uniform in [0, 1)."""
     if not backoff.initial_s:
         return 0.0
-    # Compared as logarithms: the power itself overflows long before a crash loop of months ends.
-    growth = (retry - 1) * math.log(backoff.factor)
-    reaches_limit = math.log(backoff.initial_s) + growth >= math.log(backoff.max_s)
-    wait = backoff.max_s if reaches_limit else backoff.initial_s * math.exp(growth)
+    try:
+        wait = min(backoff.max_s, backoff.initial_s * backoff.factor ** (retry - 1))
+    except OverflowError:  # a crash loop of some hours is enough
+        wait = backoff.max_s
     return min(backoff.max_s, wait * (1 + backoff.jitter * (2 * chance - 1)))
 
 

@@ -7,12 +7,16 @@ until claimed. Nothing else in this process may wait for a child.
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import anyio
 import anyio.abc
 
+from runtime import linux
 from runtime.status import Status, from_waitid
+
+SIGINFO_BYTES = 128  # struct signalfd_siginfo
 
 
 class Exit:
@@ -87,8 +91,26 @@ class Reaper:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Reap until cancelled."""
-        with anyio.open_signal_receiver(signal.SIGCHLD) as hints:
+        with _sigchld() as hints:
             task_status.started()
-            self.drain()
-            async for _ in hints:
+            while True:
                 self.drain()
+                await anyio.wait_readable(hints)
+                with suppress(BlockingIOError):
+                    os.read(hints, SIGINFO_BYTES)
+
+
+@contextmanager
+def _sigchld() -> Iterator[int]:
+    """SIGCHLD as a descriptor, whose many pending signals are one.
+
+    A handler would run for each of them, and the loops' handlers write a byte each into a pipe: 1,000 containers that
+    die together fill it, and then a Ctrl-C finds no room. Threads that are there already must block it themselves.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    descriptor = linux.signalfd(signal.SIGCHLD)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

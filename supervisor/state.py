@@ -41,9 +41,9 @@ class Home:
     def kept(self) -> Path:
         return self.path / "kept"
 
-    def of(self, container: str, *, keep: bool) -> Path:
+    def of(self, container: str, *, keep: bool) -> str:
         """Where a container's upper, work and merged are."""
-        return (self.kept if keep else self.runs) / container
+        return f"{self.kept if keep else self.runs}/{container}"
 
 
 @dataclass(frozen=True, slots=True)

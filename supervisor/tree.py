@@ -94,9 +94,10 @@ class Stack:
         self._phases: dict[str, Phase] = {}
         self._final = anyio.Event()
         limiter = anyio.Semaphore(starts_max)
+        tell, changed = self._tell, self._changed  # one bound method for all services
         for entry in entries:
             group = self._groups.setdefault(entry.group, Group(entry.group, entry.depends_on))
-            service = Service(entry, runner, limiter, tell=self._tell, changed=self._changed, chance=chance)
+            service = Service(entry, runner, limiter, tell=tell, changed=changed, chance=chance)
             group.add(service)
             self._phases[entry.id] = service.state.phase
         for group in list(self._groups.values()):

@@ -92,7 +92,7 @@ async def _supervise(
         lowers = {lower for entry in entries for lower in entry.config.lowers}
         make = partial(_pipes, null)
         async with (
-            kernel(home.path, sorted(lowers), make, output, partial(_left_behind, emit)) as runner,
+            kernel(home.path, sorted(lowers), make, output, partial(_left_behind, emit), len(entries)) as runner,
             anyio.create_task_group() as tasks,
         ):
             control.stack = Stack(entries, runner, emit, starts_max=starts_max, chance=random.random)

@@ -1,8 +1,9 @@
-"""Images: read-only root file systems, each a directory `images/NAME`. Find them, list them, make one from the host."""
+"""Images: read-only root file systems, each a directory `images/NAME`.
 
-from runtime.images.from_host import create
-from runtime.images.listing import ImageInfo, ls
-from runtime.images.lookup import Image, find, search_path
-from runtime.images.skeleton import HOST_TOOLS
-
-__all__ = ["HOST_TOOLS", "Image", "ImageInfo", "create", "find", "ls", "search_path"]
+lookup.py       names to directories: `find`, `search_path`; all that a start needs
+listing.py      `ls`: what there is
+from_host.py    `create`: one made from programs of the host, by way of
+  skeleton.py   the directories and small files that every image has
+  programs.py   which files a program needs
+  elf.py, interpreter.py, mirror.py
+"""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from runtime.images import ImageInfo, create, ls, search_path
+from runtime.images.from_host import create
+from runtime.images.listing import ImageInfo, ls
+from runtime.images.lookup import search_path
 
 
 @click.group()

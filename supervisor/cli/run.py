@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import click
 
-from runtime.images import search_path
+from runtime.images.lookup import search_path
 from supervisor import spec
 from supervisor.cli import options
 from supervisor.errors import StackError

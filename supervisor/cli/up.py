@@ -9,7 +9,7 @@ import anyio
 import click
 
 from runtime.errors import PysupError
-from runtime.images import search_path
+from runtime.images.lookup import search_path
 from supervisor import spec as specs
 from supervisor.cli import options
 from supervisor.compile import Images, compile_stack

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from supervisor import launchers as pool
 from tests.bench import launches, native, peers, stack
 from tests.bench.measure import Sample
 from tests.bench.subject import Place, lowered
@@ -37,12 +38,12 @@ def _floor(mode: str, place: Place, runs: int, in_flight: int) -> Sample:
 
 def _launchers(place: Place, runs: int, in_flight: int) -> Sample:
     made = [lowered(place, number) for number in range(runs)]
-    with launches.launchers(place, CORES) as through:
+    with launches.launchers(place, pool.LAUNCHERS) as through:
         return launches.sample(through, runs, in_flight, made.__getitem__)
 
 
 def _lowering(place: Place, runs: int, in_flight: int) -> Sample:
-    with launches.launchers(place, CORES) as through:
+    with launches.launchers(place, pool.LAUNCHERS) as through:
         return launches.sample(through, runs, in_flight, partial(lowered, place))
 
 

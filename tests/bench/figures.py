@@ -7,8 +7,9 @@ from statistics import median
 
 from rich.console import Console
 
+from supervisor.launchers import LAUNCHERS as LAUNCHERS_MAX
 from tests.bench import launches, native, stack
-from tests.bench.contenders import CORES, CRUN, FLOOR, FORK, LAUNCHERS, UP
+from tests.bench.contenders import CRUN, FLOOR, FORK, LAUNCHERS, UP
 from tests.bench.measure import Result
 from tests.bench.report import Figure, Rounds
 from tests.bench.stack import Missing
@@ -109,7 +110,7 @@ def _up_flatness(place: Place, sizes: tuple[int, ...]) -> float:
 def _among(place: Place, sizes: tuple[int, ...]) -> tuple[float, float]:
     """How much longer a run takes among many idle containers than among few: our launchers', and the floor's."""
     medians = []
-    with launches.launchers(place, CORES) as through, launches.Idle(through, place) as idle:
+    with launches.launchers(place, LAUNCHERS_MAX) as through, launches.Idle(through, place) as idle:
         for size in (sizes[0], sizes[-1]):
             idle.grow(size)
             ours = median(through.one(lowered(place, number))[1] for number in range(STARTS))

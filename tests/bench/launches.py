@@ -28,7 +28,7 @@ class Launchers:
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._place = place
         self._epoll = select.epoll()
-        self.launchers = [spawn.Launcher(str(place.state)) for _ in range(count)]
+        self.launchers = [spawn.Launcher.spawn(str(place.state)) for _ in range(count)]
         self._signals, wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wakeup = wakeup
         signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.images import Image, create
+from runtime.images.from_host import create
+from runtime.images.lookup import Image
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
 

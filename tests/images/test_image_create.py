@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ImageError
-from runtime.images import HOST_TOOLS, Image, create, find, from_host, ls
+from runtime.images import from_host
+from runtime.images.from_host import create
+from runtime.images.listing import ls
+from runtime.images.lookup import Image, find
+from runtime.images.skeleton import HOST_TOOLS
 
 pytestmark = pytest.mark.kernel
 
@@ -231,7 +235,8 @@ def test_a_build_that_fails_leaves_what_was_there(
 
 def test_what_a_killed_build_left_is_no_image_and_goes_with_the_next(images: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from runtime.images import create, from_host\n"
+        "import sys; from pathlib import Path\n"
+        "from runtime.images import from_host; from runtime.images.from_host import create\n"
         "from_host.add_surroundings = lambda _: (print('building', flush=True), sys.stdin.read())\n"
         "create('base', Path(sys.argv[1]), ['sh'])"
     )
@@ -272,7 +277,7 @@ def test_a_build_that_takes_too_long_is_not_waited_for(images: Path, monkeypatch
 def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from runtime.errors import ImageError; from runtime.images import create\n"
+        "from runtime.errors import ImageError; from runtime.images.from_host import create\n"
         "directory = Path(sys.argv[1])\n"
         "try: create('base', directory / 'images', ['sh', 'bash'])\n"
         "except ImageError as error: print(error, list((directory / 'images').iterdir()))"

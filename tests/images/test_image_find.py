@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import ImageError
-from runtime.images import find, search_path
-from runtime.images.lookup import check_name, names
+from runtime.images.lookup import check_name, find, names, search_path
 
 
 def make(directory: Path, *images: str) -> Path:

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from runtime.errors import ImageError
-from runtime.images import listing, ls
+from runtime.images import listing
+from runtime.images.listing import ls
 from supervisor.cli.image import image
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +115,27 @@ async def test_a_paused_reader_does_not_hold_up_the_end_and_what_is_lost_is_said
     assert read_all(err_read) == b"pysup: standard output is paused: up to 3 lines were not written\n"
 
 
+async def test_a_cancelled_supervisor_still_writes_what_it_has(full_pipe: tuple[int, int]) -> None:
+    lines = b"x" * 99 + b"\n"
+    console = Console(full_pipe[1])
+    console.write(lines * 10_000)
+    reader = threading.Thread(target=read_until_written, args=(console, full_pipe[0], 10_000 * len(lines)))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        reader.start()
+        assert await console.aclose(limit_s=10) == 0
+    reader.join(timeout=10)
+    assert not reader.is_alive()
+
+
+def read_until_written(console: Console, fd: int, count: int) -> None:
+    """Not before the end waits for it."""
+    while not console._awaited:
+        os.sched_yield()
+    while count > 0:
+        count -= len(os.read(fd, 1 << 16).lstrip(b"."))
+
+
 async def test_a_paused_standard_error_does_not_hold_up_the_end(full_pipe: tuple[int, int]) -> None:
     console = Console(full_pipe[1], stderr=full_pipe[1])
     console.write(b"a\n")
@@ -217,7 +239,7 @@ def test_a_paused_reader_does_not_hold_up_the_interpreters_exit(
         async def main():
             console = Console(1)
             console.write(b"never read\\n")
-            sys.exit(await console.aclose(limit_s=0))
+            sys.exit(await console.aclose(limit_s=0.2))  # the thread is in its write by then
 
         anyio.run(main, backend=sys.argv[1])
         """

@@ -131,6 +131,7 @@ async def test_an_overlong_line_is_cut_but_complete(pipe: PipeMaker) -> None:
         os.close(run.stderr)
         await run.capture.drain()
     assert b"".join(lines[:-1] for _, _, lines in recorder.pieces) == line
+    assert CHUNK_BYTES <= LINE_MAX_BYTES, "the cutter cuts once per chunk"
 
 
 def write_and_close(fd: int, data: bytes) -> None:
