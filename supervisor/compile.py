@@ -6,7 +6,7 @@ of all containers are gathered, each with its place in the file, before one erro
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,23 +15,13 @@ from runtime.build import RLIMITS
 from runtime.config import DEFAULT_PATH, ContainerConfig, Network
 from runtime.errors import PysupError, UserError
 from runtime.images.lookup import Image, find
+from supervisor.entry import Compiled, Entry
 from supervisor.policy import Backoff, Policy, RestartPolicy
-from supervisor.spec import Condition, Container, Spec, SpecError
+from supervisor.spec import Container, Spec, SpecError
 from supervisor.state import Home
 
 HOSTNAME_MAX = 64
 RESOLV_CONF_MAX_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One supervised container. `group` is its id in the spec, which replicas share."""
-
-    id: str
-    group: str
-    config: ContainerConfig
-    policy: Policy
-    depends_on: Mapping[str, Condition]
 
 
 class Images:
@@ -57,11 +47,11 @@ class Images:
         return None
 
 
-def compile_stack(spec: Spec, found: Images, home: Home) -> tuple[Entry, ...]:
-    """The entries of a stack, in the spec's order. SpecError with every user that an image does not have."""
+def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
+    """The stack, in the spec's order. SpecError with every user that an image does not have."""
     _check_users(spec, found)
-    resolv_conf = _resolv_conf()
-    return tuple(
+    home, resolv_conf = Home.of_stack(state, spec.name), _resolv_conf()
+    entries = (
         Entry(
             id=each.id,
             group=each.container.id,
@@ -71,6 +61,7 @@ def compile_stack(spec: Spec, found: Images, home: Home) -> tuple[Entry, ...]:
         )
         for each in spec.instances()
     )
+    return Compiled(spec.name, tuple(entries))
 
 
 def _check_users(spec: Spec, found: Images) -> None:

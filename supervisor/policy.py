@@ -15,6 +15,13 @@ class RestartPolicy(StrEnum):
     UNLESS_STOPPED = "unless-stopped"
 
 
+class Condition(StrEnum):
+    """What a dependency must have come to before its dependent starts."""
+
+    STARTED = "started"
+    COMPLETED = "completed"
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Waits between restarts: `initial_s`, then `factor` times longer each, never over `max_s`.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import anyio
 
 from runtime.errors import LaunchError, PysupError
-from supervisor.compile import Entry
+from supervisor.entry import Entry
 from supervisor.machine import (
     FINAL,
     SIGKILL,

@@ -1,31 +1,46 @@
 """What `pysup up --dry-run` prints: the order of the containers, and the steps of each one's plan."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from runtime.build import build_plan
-from supervisor.compile import Entry
-from supervisor.spec import Spec, order
+from supervisor.entry import Compiled, Entry
+
+Groups = dict[str, list[Entry]]
 
 
-def dry_run(spec: Spec, entries: Iterable[Entry]) -> str:
-    """As text. Replicas that differ only in their names are shown once."""
-    by_group: dict[str, list[Entry]] = {}
-    for entry in entries:
-        by_group.setdefault(entry.group, []).append(entry)
-    return "".join(f"{line}\n" for line in _lines(spec, by_group))
+def dry_run(stack: Compiled) -> str:
+    """As text. Of replicas, which differ only in their names, the first is shown."""
+    groups: Groups = {}
+    for entry in stack.entries:
+        groups.setdefault(entry.group, []).append(entry)
+    return "".join(f"{line}\n" for line in _lines(stack.name, groups))
 
 
-def _lines(spec: Spec, by_group: dict[str, list[Entry]]) -> Iterator[str]:
-    yield f"stack {spec.name}"
-    for number, level in enumerate(order(spec), 1):
+def _lines(name: str, groups: Groups) -> Iterator[str]:
+    yield f"stack {name}"
+    for number, level in enumerate(_levels(groups), 1):
         yield ""
-        yield f"{number}. {', '.join(_name(container.id, by_group) for container in level)}"
-        for container in level:
-            for entry in by_group.get(container.id, [])[:1]:
-                yield f"   {entry.id}"
-                yield from (f"     {step.describe()}" for step in build_plan(entry.config).steps)
+        yield f"{number}. {', '.join(_title(group, groups) for group in level)}"
+        for group in level:
+            first = groups[group][0]
+            yield f"   {first.id}"
+            yield from (f"     {step.describe()}" for step in build_plan(first.config).steps)
 
 
-def _name(group: str, by_group: dict[str, list[Entry]]) -> str:
-    count = len(by_group.get(group, []))
+def _levels(groups: Groups) -> Iterator[list[str]]:
+    """Groups that may start together, dependencies first. There are no cycles: the spec was checked."""
+    placed: set[str] = set()
+    while len(placed) < len(groups):
+        level = [name for name, entries in groups.items() if name not in placed and _needs(entries, groups) <= placed]
+        yield level
+        placed.update(level)
+
+
+def _needs(entries: list[Entry], groups: Groups) -> set[str]:
+    """What the group waits for; one without replicas is met at once."""
+    return set(entries[0].depends_on) & set(groups)
+
+
+def _title(group: str, groups: Groups) -> str:
+    count = len(groups[group])
     return group if count == 1 else f"{group} ({count} replicas)"

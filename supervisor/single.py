@@ -1,15 +1,18 @@
 """One container in the foreground: `pysup run`. No restart, no prefix: its streams are ours, or its terminal is.
 
 Its exit status is the command's, 128+n for signal n. SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on; after SIGTERM
-or SIGHUP it has its grace period, and any second signal kills it.
+or SIGHUP it has its grace period, and any second signal kills it. Signals are received from before its start: none
+finds us with a container and without a handler, or with the terminal in raw mode.
 """
 
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-import anyio.abc
 
 from runtime import streams
 from runtime.config import ContainerConfig
@@ -18,32 +21,46 @@ from runtime.status import Status
 from runtime.streams import Streams
 from supervisor import terminal
 from supervisor.console import Console
-from supervisor.kernel import Complain, KernelRun, kernel
+from supervisor.kernel import Complain, KernelRun, KernelRunner, MakeStreams, kernel
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-LAST_WORD_S = 2.0  # the longest to wait for the terminal's end of file after the container's end
 AGAIN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # the second of these kills
+HINT_S = 1.0  # after which we say so
+LAST_WORD_S = 2.0  # the longest to wait for the terminal's end of file after the container's end
+
+Signals = AsyncIterator[signal.Signals]
 
 
-async def run_single(config: ContainerConfig, state: Path, stop_grace_s: float, complain: Complain) -> Status:
+@dataclass(frozen=True, slots=True)
+class Single:
+    """What is to run, and how."""
+
+    config: ContainerConfig
+    state: Path
+    stop_grace_s: float
+    complain: Complain
+
+
+async def run_single(single: Single) -> Status:
     """Run the container to its end. LaunchError if it could not be started."""
-    return await (_in_terminal if config.terminal else _in_foreground)(config, state, stop_grace_s, complain)
+    with anyio.open_signal_receiver(*FORWARDED) as signals:
+        return await (_in_terminal if single.config.terminal else _in_foreground)(single, signals)
 
 
-async def _in_foreground(config: ContainerConfig, state: Path, stop_grace_s: float, complain: Complain) -> Status:
+async def _in_foreground(single: Single, signals: Signals) -> Status:
     async with (
-        kernel(state, [*config.lowers], lambda _: streams.inherited(), None, complain, 1) as runner,
+        _kernel(single, lambda _: streams.inherited()) as runner,
+        _started(runner, single.config) as run,
         anyio.create_task_group() as tasks,
     ):
-        run = await runner.start(config)
-        await tasks.start(_forward_signals, run, stop_grace_s)
+        tasks.start_soon(_forward_signals, single, run, signals)
         status = await run.ended()
         tasks.cancel_scope.cancel()
     return status
 
 
-async def _in_terminal(config: ContainerConfig, state: Path, stop_grace_s: float, complain: Complain) -> Status:
+async def _in_terminal(single: Single, signals: Signals) -> Status:
     masters: list[int] = []
 
     def make(plan: Plan) -> Streams:
@@ -53,13 +70,16 @@ async def _in_terminal(config: ContainerConfig, state: Path, stop_grace_s: float
         masters.append(made.terminal)
         return made
 
-    async with kernel(state, [*config.lowers], make, None, complain, 1) as runner, Console(1) as console:
-        run = await runner.start(config)
+    async with (
+        _kernel(single, make) as runner,
+        Console(1) as console,
+        _started(runner, single.config) as run,
+    ):
         master = masters[-1]
         try:
             with terminal.raw_mode() as saved:
                 async with anyio.create_task_group() as tasks:
-                    await tasks.start(_forward_signals, run, stop_grace_s)
+                    tasks.start_soon(_forward_signals, single, run, signals)
                     tasks.start_soon(terminal.follow_size, master)
                     tasks.start_soon(terminal.suspend_on_request, saved)
                     tasks.start_soon(terminal.relay_input, master)
@@ -75,28 +95,49 @@ async def _in_terminal(config: ContainerConfig, state: Path, stop_grace_s: float
     return status
 
 
+def _kernel(single: Single, make: MakeStreams) -> AbstractAsyncContextManager[KernelRunner]:
+    return kernel(single.state, [*single.config.lowers], make, None, single.complain, 1)
+
+
+@asynccontextmanager
+async def _started(runner: KernelRunner, config: ContainerConfig) -> AsyncIterator[KernelRun]:
+    """The run; should we fail while it lives, nothing of it is left either."""
+    run = await runner.start(config)
+    try:
+        yield run
+    except BaseException:
+        run.signal(signal.SIGKILL)
+        with anyio.CancelScope(shield=True):
+            await run.ended()
+        raise
+
+
 async def _relay_output(master: int, console: Console, done: anyio.Event) -> None:
     await terminal.relay_output(master, console)
     done.set()
 
 
-async def _forward_signals(
-    run: KernelRun, stop_grace_s: float, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
+async def _forward_signals(single: Single, run: KernelRun, signals: Signals) -> None:
     """Pass signals on; bring an end about where one was asked for."""
     asked = False
-    with anyio.open_signal_receiver(*FORWARDED) as received:
-        task_status.started()
-        async with anyio.create_task_group() as tasks:
-            async for number in received:
-                if number in AGAIN and asked:
-                    run.signal(signal.SIGKILL)
-                asked = asked or number in AGAIN
-                run.signal(number)
-                if number in ENDING:
-                    tasks.start_soon(_kill_after, run, stop_grace_s)
+    async with anyio.create_task_group() as tasks:
+        async for number in signals:
+            if number in AGAIN and asked:
+                run.signal(signal.SIGKILL)
+            run.signal(number)
+            if number in ENDING:
+                tasks.start_soon(_kill_after, run, single.stop_grace_s)
+            if number in AGAIN and not asked and not single.config.terminal:
+                tasks.start_soon(_hint_after, single, number)
+            asked = asked or number in AGAIN
 
 
 async def _kill_after(run: KernelRun, grace_s: float) -> None:
     await anyio.sleep(grace_s)
     run.signal(signal.SIGKILL)
+
+
+async def _hint_after(single: Single, number: signal.Signals) -> None:
+    """Process 1 ignores what it has no handler for (pid_namespaces(7)): who does not know that waits in vain."""
+    await anyio.sleep(HINT_S)
+    single.complain(single.config.id, f"still there after {number.name}; once more kills")

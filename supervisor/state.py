@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from runtime.remove import remove_run
 from supervisor.errors import StackError
@@ -32,6 +33,16 @@ class Home:
     """The directory of one stack, locked."""
 
     path: Path
+
+    @classmethod
+    def of_stack(cls, state: Path, name: str) -> Self:
+        """Of the stack `name`."""
+        return cls((state / "stacks" / name).absolute())
+
+    @classmethod
+    def of_single(cls, state: Path, name: str) -> Self:
+        """Of the container that `pysup run` runs."""
+        return cls((state / "single" / name).absolute())
 
     @property
     def runs(self) -> Path:
@@ -55,29 +66,28 @@ class Swept:
 
 
 @contextmanager
-def locked(state: Path, kind: str, name: str) -> Iterator[tuple[Home, Swept | None]]:
-    """Hold the stack's lock; yields its home, and what was swept if the last supervisor did not end cleanly.
+def locked(home: Home) -> Iterator[Swept | None]:
+    """Hold a stack's lock; yields what was swept, if the last supervisor did not end cleanly.
 
     StackError if another supervisor holds it, or the state directory can't be used.
     """
-    home = Home((state / kind / name).absolute())
-    lock = _lock(home, state, name)
+    lock = _lock(home)
     try:
         previous = os.pread(lock, 32, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         try:
-            yield home, sweep(home) if previous else None
+            yield sweep(home) if previous else None
         finally:
             _leave(home, lock)
     finally:
         os.close(lock)
 
 
-def _lock(home: Home, state: Path, name: str) -> int:
+def _lock(home: Home) -> int:
     while True:
-        lock = _open_lock(home, state)
+        lock = _open_lock(home)
         try:
-            _take(lock, home, name)
+            _take(lock, home)
             if _is_current(lock, home):
                 return lock
         except BaseException:
@@ -104,10 +114,10 @@ def _leave(home: Home, lock: int) -> None:
         home.path.rmdir()
 
 
-def _open_lock(home: Home, state: Path) -> int:
+def _open_lock(home: Home) -> int:
     try:
         # Only root may enter: an upper holds set-user-ID programs and secrets of the containers.
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.path.parent.mkdir(mode=0o700, exist_ok=True)
         home.path.parent.chmod(0o700)
         for path in (home.path, home.runs, home.kept):
@@ -118,13 +128,15 @@ def _open_lock(home: Home, state: Path) -> int:
         raise StackError(f"{where}: {error.strerror}; give another with --state DIR") from error
 
 
-def _take(lock: int, home: Home, name: str) -> None:
+def _take(lock: int, home: Home) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.pread(lock, 32, 0).decode().strip() or "unknown"
         where = f"{home.path}/lock"
-        raise StackError(f"{name} is already running under pid {pid} (lock {where}): stop that first") from None
+        raise StackError(
+            f"{home.path.name} is already running under pid {pid} (lock {where}): stop that first"
+        ) from None
 
 
 def sweep(home: Home) -> Swept:

@@ -35,8 +35,9 @@ def raw_mode(descriptor: int = 0) -> Iterator[Settings]:
         tty.setraw(descriptor, termios.TCSANOW)
         yield saved
     finally:
-        # Not TCSADRAIN: a terminal that was paused would never let go.
-        termios.tcsetattr(descriptor, termios.TCSANOW, saved)
+        with suppress(termios.error):  # its window was closed: there is nothing to put back
+            # Not TCSADRAIN: a terminal that was paused would never let go.
+            termios.tcsetattr(descriptor, termios.TCSANOW, saved)
 
 
 def copy_size(source: int, master: int) -> None:

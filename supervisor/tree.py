@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import anyio
 import anyio.abc
 
-from supervisor.compile import Entry
+from supervisor.entry import Entry
 from supervisor.machine import FINAL, DependenciesMet, DependencyFailed, Event, Kill, Phase, Report, Start, Stop
+from supervisor.policy import Condition
 from supervisor.runner import Runner
 from supervisor.service import Service
-from supervisor.spec import Condition
 
 Emit = Callable[[str, str | None, Mapping[str, object]], None]  # event, container, fields
 

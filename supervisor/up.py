@@ -8,11 +8,10 @@ second); nothing here decides what a container does.
 import os
 import random
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.abc
@@ -20,17 +19,15 @@ import anyio.abc
 from runtime import streams
 from runtime.plan import Plan
 from runtime.streams import Streams
-from supervisor.compile import Images, compile_stack
 from supervisor.console import Console, ConsoleGoneError
+from supervisor.entry import Compiled, Entry
 from supervisor.events import Events, Level, LogFormat, forms
 from supervisor.kernel import kernel
 from supervisor.lines import Layout
 from supervisor.output import Output
-from supervisor.spec import Spec
 from supervisor.state import Home, Swept, locked
 from supervisor.tree import Emit, Stack, Summary
 
-STARTS_MAX = 64  # runs that may be between clone and execve at the same time
 NAMES_MAX = 20  # of failed containers, in the last line
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -69,19 +66,18 @@ class Look:
     level: Level = "info"
 
 
-async def up(spec: Spec, found: Images, state: Path, look: Look, starts_max: int) -> Outcome:
+async def up(stack: Compiled, home: Home, look: Look, starts_max: int) -> Outcome:
     """Run the stack until it is over. StackError if it runs already."""
-    with locked(state, "stacks", spec.name) as (home, swept):
+    with locked(home) as swept:
         async with Console(1) as console:
-            return await _supervise(spec, found, home, swept, console, look, starts_max)
+            return await _supervise(stack.entries, home, swept, console, look, starts_max)
 
 
 async def _supervise(
-    spec: Spec, found: Images, home: Home, swept: Swept | None, console: Console, look: Look, starts_max: int
+    entries: Sequence[Entry], home: Home, swept: Swept | None, console: Console, look: Look, starts_max: int
 ) -> Outcome:
     line_form, render = forms(look.log_format, look.layout)
     emit = partial(_emit, Events(console.write, render, level=look.level))
-    entries = compile_stack(spec, found, home)
     if swept is not None:
         emit("swept", None, {"what": f"{swept.containers} containers, {swept.directories} directories"})
     control = Control(emit)

@@ -5,16 +5,23 @@ from pathlib import Path
 import click
 
 from supervisor import spec
+from supervisor.cli import options
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=options.PATH)
 def config(file: Path) -> None:
-    """Check the spec FILE and print it with every default filled in."""
+    """Check a spec and print it with its defaults.
+
+    FILE comes out complete: every key of every container, with the value that it has. Images are not looked for.
+    """
     click.echo(spec.resolved(spec.load(file)), nl=False)
 
 
 @click.command()
 def schema() -> None:
-    """Print the JSON schema of a spec, for editors."""
+    """Print the JSON schema of a spec.
+
+    Editors check a spec against it, and complete its keys.
+    """
     click.echo(spec.schema(), nl=False)

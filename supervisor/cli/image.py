@@ -9,17 +9,22 @@ import click
 from runtime.images.from_host import create
 from runtime.images.listing import ImageInfo, ls
 from runtime.images.lookup import search_path
+from supervisor.cli import options
 
 
 @click.group()
 def image() -> None:
-    """List and make images: read-only root file systems, each a directory images/NAME."""
+    """List and make images.
+
+    An image is a directory, images/NAME, with a root file system in it. Containers read it and never write to it.
+    images/README.md says how to bring images from elsewhere.
+    """
 
 
 _images = click.option(
     "--images",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="The images directory; default: images in the working directory.",
 )
 
@@ -29,7 +34,7 @@ _images = click.option(
 @click.option("-q", "--quiet", is_flag=True, help="Names only, one a line.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")
 def list_images(images: Path | None, *, quiet: bool, as_json: bool) -> None:
-    """List images with their size."""
+    """List images and their sizes."""
     path = search_path(None, images, Path.cwd())
     found = ls(path)
     if as_json:
@@ -46,7 +51,13 @@ def list_images(images: Path | None, *, quiet: bool, as_json: bool) -> None:
             click.echo(f"image {info.name}: {problem}", err=True)
 
 
-@image.command("create")
+_EXAMPLES = """\b
+Examples:
+  pysup image create base --from-host --tools --python
+  pysup image create tiny --from-host sh sleep /opt/app/server"""
+
+
+@image.command("create", epilog=_EXAMPLES)
 @click.argument("name")
 @click.argument("programs", nargs=-1, metavar="[CMD]...")
 @click.option("--from-host", is_flag=True, required=True, expose_value=False, help="The only source.")
@@ -63,9 +74,9 @@ def create_image(
     python: bool,
     force: bool,
 ) -> None:
-    """Make image NAME from programs of this host.
+    """Make an image of programs of this host.
 
-    CMD is a name or an absolute path. It comes with the interpreter and libraries it loads, all at the paths
+    CMD is a program's name or absolute path. It comes with the interpreter and libraries it loads, all at the paths
     they have here.
     """
     (directory,) = search_path(None, images, Path.cwd())

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import takewhile
 
 import click
 
@@ -43,12 +44,24 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_EXAMPLES = """\b
+Examples:
+  pysup image create base --from-host --tools   make images/base of this host's programs
+  pysup run c1 base echo hello world            one container, in the foreground
+  pysup run c2 base sh                          the same with a terminal, if you have one
+  pysup up stack.yaml                           all containers of a stack, supervised
+
+pysup COMMAND --help tells more."""
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXAMPLES
+)
 @click.version_option(__version__, prog_name="pysup", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 def pysup(*, debug: bool) -> None:
-    """Supervise many Linux containers from one YAML file."""
-    del debug  # read from the arguments in run(), so that it serves errors of any command
+    """Run and supervise many Linux containers from one YAML file."""
+    del debug  # read from the arguments when there is an error, of whatever command
 
 
 def run() -> None:
@@ -60,15 +73,24 @@ def run() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = FAILURE
     except click.ClickException as error:
-        code = _explain(PysupError(f"{error.format_message()} See pysup --help."))
+        code = _explain(PysupError(_usage(error)))
     except BaseException as error:  # noqa: BLE001 (the last place: nobody shall see a traceback unasked)
         code = _explain(error)
     _leave(code)
 
 
+def _usage(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = context.command_path if context else "pysup"
+    return f"{error.format_message().removesuffix('.')}; see {command} --help"
+
+
 def _explain(error: BaseException) -> int:
-    if "--debug" in sys.argv:
+    if "--debug" in takewhile(lambda word: word.startswith("-"), sys.argv[1:]):
         traceback.print_exception(error)
     leaves = list(_leaves(error))
     for leaf in leaves:

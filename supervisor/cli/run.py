@@ -1,6 +1,8 @@
 """`pysup run`: one container in the foreground."""
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
@@ -10,20 +12,30 @@ from runtime.images.lookup import search_path
 from supervisor import spec
 from supervisor.cli import options
 from supervisor.errors import StackError
-from supervisor.state import locked
+from supervisor.state import Home, locked
 from supervisor.terminal import is_terminal
+
+# A fault names a key of the spec, as `rlimits.nofile: …`; whoever called `pysup run` wrote an option.
+_FAULT = re.compile(r"(\w+)(?:\[\d+\]|\.([\w-]+))?(.*)", re.DOTALL)
+_WRITTEN = {
+    "id": "ID",
+    "image": "IMAGE",
+    "cmd": "CMD",
+    "rlimits": "--rlimit",
+    "stop_grace_s": "--stop-grace",
+}
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @options.images
 @options.state
 @click.option("-t/-T", "--tty/--no-tty", "tty", default=None, help="A terminal for it; default: if we have one.")
-@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Set a variable; NAME alone takes ours.")
+@click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; NAME alone: as it is here.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user: a number, or a name of the image.")
-@click.option("-w", "--workdir", metavar="DIR", help="Start in this directory of the image.")
+@click.option("-w", "--workdir", metavar="DIR", help="Start in this directory; made if it is not there.")
 @click.option("--hostname", metavar="NAME", help="Its host name; default: ID.")
-@click.option("--network", type=click.Choice(["host", "none"]), help="The host's network, or one with loopback only.")
-@click.option("--storage", type=click.Choice(["disk", "memory"]), help="Where what it writes goes.")
+@click.option("--network", type=options.words(spec.Network), help="The host's network, or one with loopback only.")
+@click.option("--storage", type=options.words(spec.Storage), help="Where what it writes goes.")
 @click.option("--storage-size", metavar="SIZE", help="The limit of --storage memory; default 64MiB.")
 @click.option("--keep", is_flag=True, help="Keep what it writes, and go on with it at the next run.")
 @click.option("--init", is_flag=True, help="Run a small init as process 1.")
@@ -49,24 +61,41 @@ def run(
     stop_grace: str | None,
     **given: object,
 ) -> int:
-    """Run CMD in a container ID made from IMAGE, in the foreground.
+    """Run one container in the foreground.
 
-    Its exit status is the command's, 128+n for signal n, 125 where pysup failed, 126 where CMD can't be executed, 127
-    where it is not there. Ctrl-C is passed on; a second one kills.
+    CMD runs in a container called ID, on top of IMAGE, and what it writes is gone afterwards. Options go before ID;
+    all that follows IMAGE is CMD's.
+
+    The exit status is CMD's; 128+n if signal n ended it; 125 if pysup failed; 126 if CMD can't be executed, 127 if it
+    is not there. Ctrl-C is passed on; a second one kills.
     """
     options.need_root()
-    container = spec.container(
-        {
-            "id": id,
-            "image": image,
-            "cmd": list(cmd),
-            "env": dict(_variable(item) for item in env),
-            "rlimits": dict(_limit(item) for item in rlimit),
-            **({} if stop_grace is None else {"stop_grace_s": stop_grace}),
-            **{key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value},
-        }
-    )
+    entry = {
+        "id": id,
+        "image": image,
+        "cmd": list(cmd),
+        "env": _variables(env),
+        "rlimits": dict(map(_limit, rlimit)),
+        "stop_grace_s": stop_grace,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in given.items()},
+    }
+    container = _container({key: value for key, value in entry.items() if value is not None})
     return _run(container, images, state, _wants_terminal(tty))
+
+
+def _container(entry: Mapping[str, object]) -> spec.Container:
+    try:
+        return spec.container(entry)
+    except spec.SpecError as error:
+        raise spec.SpecError(_as_written(str(fault)) for fault in error.faults) from None
+
+
+def _as_written(fault: str) -> str:
+    """`--rlimit nofile: …` for `rlimits.nofile: …`."""
+    found = _FAULT.fullmatch(fault)
+    assert found is not None
+    key, part, rest = found.groups()
+    return f"{_WRITTEN.get(key, '--' + key.replace('_', '-'))}{' ' + part if part else ''}{rest}"
 
 
 def _wants_terminal(tty: bool | None) -> bool:
@@ -75,13 +104,22 @@ def _wants_terminal(tty: bool | None) -> bool:
     return is_terminal() if tty is None else tty
 
 
-def _variable(item: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
-    return name, value if equals else os.environ.get(name, "")
+def _variables(items: tuple[str, ...]) -> dict[str, str]:
+    """As docker does it: a bare name that we don't have either is left out."""
+    given = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if equals or not name:
+            given[name] = value
+        elif name in os.environ:
+            given[name] = os.environ[name]
+    return given
 
 
 def _limit(item: str) -> tuple[str, object]:
-    name, _, value = item.partition("=")
+    name, equals, value = item.partition("=")
+    if not equals:
+        raise StackError(f"--rlimit {item}: expected NAME=SOFT[:HARD], such as nofile=1024:4096")
     soft, colon, hard = value.partition(":")
     return name, {"soft": _number(soft), "hard": _number(hard)} if colon else _number(soft)
 
@@ -92,13 +130,14 @@ def _number(text: str) -> object:
 
 def _run(container: spec.Container, images: Path | None, state: Path, terminal: bool) -> int:
     from supervisor.compile import Images, compile_single  # noqa: PLC0415 (after the arguments are known to be right)
-    from supervisor.single import run_single  # noqa: PLC0415
+    from supervisor.single import Single, run_single  # noqa: PLC0415
 
     found = Images(search_path(None, images, Path.cwd()))
-    with locked(state, "single", container.id) as (home, _swept):
+    home = Home.of_single(state, container.id)
+    with locked(home):
         config = compile_single(container, found, home, terminal=terminal)
         options.raise_limits()
-        status = anyio.run(run_single, config, home.path, container.stop_grace_s, _complain)
+        status = anyio.run(run_single, Single(config, home.path, container.stop_grace_s, _complain))
         if container.keep:
             click.echo(f"pysup: kept what it wrote in {config.directory}/upper", err=True)
     return status.exit_status

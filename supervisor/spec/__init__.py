@@ -16,13 +16,14 @@ editor.py     the JSON schema of a stack file
 
 from runtime.config import Network
 from supervisor.errors import SpecError
+from supervisor.policy import Condition, RestartPolicy
 from supervisor.spec.editor import schema
 from supervisor.spec.faults import Fault
 from supervisor.spec.graph import order
 from supervisor.spec.loader import container, load
 from supervisor.spec.model import Backoff, Container, Instance, Spec
 from supervisor.spec.resolve import resolved
-from supervisor.spec.terms import Condition, Restart, RestartPolicy, Storage
+from supervisor.spec.terms import Restart, Storage
 
 __all__ = [
     "Backoff",

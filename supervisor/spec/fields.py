@@ -13,8 +13,9 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from runtime.build import RLIMITS as RLIMIT_NAMES
 from runtime.config import Network as _Network
+from supervisor.policy import Condition, RestartPolicy
 from supervisor.spec import limits, values
-from supervisor.spec.terms import Condition, Restart, RestartPolicy
+from supervisor.spec.terms import Restart
 from supervisor.spec.terms import Storage as _Storage
 
 Schema = dict[str, Any]

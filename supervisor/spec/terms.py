@@ -3,14 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-
-class RestartPolicy(StrEnum):
-    """When a container that ended is started again."""
-
-    NO = "no"
-    ON_FAILURE = "on-failure"
-    ALWAYS = "always"
-    UNLESS_STOPPED = "unless-stopped"
+from supervisor.policy import RestartPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +15,6 @@ class Restart:
 
     def __str__(self) -> str:
         return self.policy.value if self.max_retries is None else f"{self.policy.value}:{self.max_retries}"
-
-
-class Condition(StrEnum):
-    """What a dependency must have come to before its dependent starts."""
-
-    STARTED = "started"
-    COMPLETED = "completed"
 
 
 class Storage(StrEnum):

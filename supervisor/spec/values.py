@@ -15,9 +15,10 @@ from typing import TypeVar
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.users import ID_MAX
+from supervisor.policy import Condition, RestartPolicy
 from supervisor.spec import limits
 from supervisor.spec.faults import Wrong, quoted, shown, together, unexpected, unknown
-from supervisor.spec.terms import Condition, Restart, RestartPolicy
+from supervisor.spec.terms import Restart
 from supervisor.spec.tree import Plain
 
 S = TypeVar("S")

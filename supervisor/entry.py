@@ -1,0 +1,26 @@
+"""What a compiled stack consists of. Plain data: it is made in one process and run in another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runtime.config import ContainerConfig
+from supervisor.policy import Condition, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One supervised container. `group` is its id in the spec, which replicas share."""
+
+    id: str
+    group: str
+    config: ContainerConfig
+    policy: Policy
+    depends_on: Mapping[str, Condition]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A stack, ready to run."""
+
+    name: str
+    entries: tuple[Entry, ...]
