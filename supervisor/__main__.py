@@ -1,5 +1,6 @@
 """The `pysup` command. What needs no command line parser is answered before one is loaded."""
 
+import os
 import sys
 
 from supervisor import __version__
@@ -10,9 +11,24 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"pysup {__version__}\n")
         return
+    _open_standard_descriptors()
     from supervisor.cli.main import run  # noqa: PLC0415 (click takes longer to load than this answer may take)
 
     run()
+
+
+def _open_standard_descriptors() -> None:
+    """Where one is closed (`pysup up f >&-`), the next file opened would take its number, and our output."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(descriptor, True)
+    # Python itself gives up on a stream whose descriptor was closed when it started.
+    sys.stdin = sys.stdin or open(0, closefd=False, encoding="utf-8")  # noqa: SIM115, PTH123
+    sys.stdout = sys.stdout or open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 if __name__ == "__main__":

@@ -128,7 +128,10 @@ class Service:
                 if self._run is not None:
                     self._run.signal(number)
             case Launch():
-                self._mailbox.insert(0, await self._launch())
+                # In the order in which things happened: a stop while it started comes before the answer.
+                self._mailbox.append(await self._launch())
+                if self._run is not None:
+                    self._run.on_exit(self._reaped)
 
     async def _launch(self) -> Event:
         """Wait for a turn, and start. A stop while it waits calls it off."""
@@ -147,7 +150,6 @@ class Service:
             return StartFailed(str(error), error.exit_status)
         finally:
             self._limiter.release()
-        self._run.on_exit(self._reaped)
         return Started(self._run.pid)
 
     def _reaped(self) -> None:

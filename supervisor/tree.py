@@ -116,7 +116,8 @@ class Stack:
             for service in self.services:
                 tasks.start_soon(service.run)
             for group in self._groups.values():
-                group.post(Start())
+                if not group.stopping:  # it may have been asked before
+                    group.post(Start())
             for group in self._groups.values():
                 self._release(group)
             if self.services:

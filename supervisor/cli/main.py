@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from itertools import takewhile
 
@@ -66,8 +67,9 @@ def pysup(*, debug: bool) -> None:
 
 def run() -> None:
     """The command line's whole life."""
+    _open_standard_streams()
     try:
-        status = pysup.main(standalone_mode=False)
+        status = pysup.main(prog_name="pysup", standalone_mode=False)
         code = status if isinstance(status, int) else 0
     except click.exceptions.Exit as error:
         code = error.exit_code
@@ -83,6 +85,15 @@ def run() -> None:
     _leave(code)
 
 
+def _open_standard_streams() -> None:
+    """Whoever closed one of them (`>&-`) wants nothing of it, and not the next file that we open to take its place."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free: this one
+
+
 def _usage(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command_path if context else "pysup"
@@ -95,7 +106,7 @@ def _explain(error: BaseException) -> int:
     leaves = list(_leaves(error))
     for leaf in leaves:
         for line in _lines(leaf):
-            sys.stderr.write(f"pysup: {line}\n")
+            click.echo(f"pysup: {line}", err=True)
     return leaves[0].exit_status if len(leaves) == 1 and isinstance(leaves[0], PysupError) else FAILURE
 
 
@@ -116,9 +127,7 @@ def _lines(error: BaseException) -> list[str]:
 
 def _leave(code: int) -> None:
     """Exit without waiting for a thread that may be stuck in a write to a paused terminal."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: was closed when we started
+        with suppress(OSError, ValueError):
             stream.flush()
-        except (OSError, ValueError):
-            continue
     os._exit(code)

@@ -16,7 +16,7 @@ from supervisor.state import Home, locked
 from supervisor.terminal import is_terminal
 
 # A fault names a key of the spec, as `rlimits.nofile: …`; whoever called `pysup run` wrote an option.
-_FAULT = re.compile(r"(\w+)(?:\[\d+\]|\.([\w-]+))?(.*)", re.DOTALL)
+_FAULT = re.compile(r'(\w+)(?:\[\d+\]|\["(?:[^"\\]|\\.)*"\]|\.([\w.-]+))?(.*)', re.DOTALL)
 _WRITTEN = {
     "id": "ID",
     "image": "IMAGE",
@@ -125,7 +125,7 @@ def _limit(item: str) -> tuple[str, object]:
 
 
 def _number(text: str) -> object:
-    return int(text) if text.lstrip("-").isdecimal() else text
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _run(container: spec.Container, images: Path | None, state: Path, terminal: bool) -> int:
