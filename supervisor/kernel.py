@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
@@ -21,10 +22,11 @@ from supervisor.launchers import LauncherPool, ReplyError
 from supervisor.output import Capture, Output
 from supervisor.reaper import Exit, Reaper
 
-TRIES_MAX = 3  # a start whose launcher died is tried again by another
+TRIES_MAX = 3  # what a launcher died over is tried again by another
 
 MakeStreams = Callable[[Plan], Streams]
 Remove = Callable[[], Awaitable[None]]
+Result = TypeVar("Result")
 Complain = Callable[[str, str], None]  # (container, what could not be cleaned)
 
 
@@ -80,10 +82,7 @@ class KernelRunner:
     async def start(self, config: ContainerConfig) -> KernelRun:
         """See `Runner.start`."""
         plan = build_plan(config)
-        for _ in range(TRIES_MAX - 1):
-            with suppress(LauncherLostError):
-                return await self._try(plan)
-        return await self._try(plan)
+        return await _insist(partial(self._try, plan))
 
     async def _try(self, plan: Plan) -> KernelRun:
         made = None
@@ -115,9 +114,16 @@ class KernelRunner:
         if directory is None:
             return
         try:
-            await self._pool.remove(directory)
+            await _insist(partial(self._pool.remove, directory))
         except (OSError, LaunchError) as error:
             self._complain(container, f"left behind: {error}")
+
+
+async def _insist(attempt: Callable[[], Awaitable[Result]]) -> Result:
+    for _ in range(TRIES_MAX - 1):
+        with suppress(LauncherLostError):
+            return await attempt()
+    return await attempt()
 
 
 def _temporary(plan: Plan) -> str | None:

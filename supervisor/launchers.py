@@ -35,10 +35,11 @@ FAREWELL_S = 5.0  # the longest it may take to end after its socket was closed
 class Pending:
     """A request under way."""
 
-    __slots__ = ("answered", "exit", "is_start", "reply")
+    __slots__ = ("abandoned", "answered", "exit", "is_start", "reply")
 
     def __init__(self, *, is_start: bool) -> None:
         self.is_start = is_start
+        self.abandoned = False  # nobody waits for it any more
         self.answered = anyio.Event()
         self.reply: Reply | None = None
         self.exit: Exit | None = None
@@ -116,7 +117,8 @@ class LauncherPool:
         controls: list[socket.socket] = []
         pending = await self._request(lambda seat, number: controls.append(seat.launcher.fork(number)), start=True)
         if pending.reply is None or pending.exit is None:
-            controls[-1].close()
+            for control in controls:
+                control.close()
             return self._seat()
         return Seat(Launcher(pending.reply.pid, controls[-1]), pending.exit)
 
@@ -164,13 +166,23 @@ class LauncherPool:
             with anyio.move_on_after(ANSWER_S, shield=True) as patience:
                 await pending.answered.wait()
             if patience.cancelled_caught:
-                pid = seat.launcher.pid
-                raise LaunchError(f"launcher {pid} has not answered for {ANSWER_S:g} s: is a file system stuck?")
+                raise self._abandon(seat, pending)
             return pending
+
+    def _abandon(self, seat: Seat, pending: Pending) -> LaunchError:
+        """Give up a request, and with it the launcher: what it may yet have cloned is killed as that ends."""
+        pending.abandoned = True
+        pending.answered.set()
+        if seat.ended.status is None:
+            _kill(seat.launcher.pid)
+        pid = seat.launcher.pid
+        return LaunchError(f"launcher {pid} has not answered for {ANSWER_S:g} s: is a file system stuck?")
 
     async def _submit(self, send: Callable[[Seat, int], None], pending: Pending) -> Seat:
         while True:
-            await self._mended.wait()
+            # An event that is set yields all the same, and then a launcher may be found dead: look first.
+            while self._broken and not self._ended:
+                await self._mended.wait()
             if self._ended:
                 raise LauncherLostError("the launchers have ended")
             seat = min(self._seats, key=lambda seat: len(seat.pending))
@@ -204,7 +216,7 @@ class LauncherPool:
         self._deaths = 0
         pending = seat.pending.pop(reply.number)
         pending.reply = reply
-        if reply.pid:
+        if reply.pid and not pending.abandoned:
             pending.exit = self._reaper.claim(reply.pid)
         pending.answered.set()
 
@@ -216,15 +228,17 @@ class LauncherPool:
         if self._broken == 1:
             self._mended = anyio.Event()
         lost, seat.pending = seat.pending, {}
-        await self._others_answered(seat)
-        async with self._strays:
-            await self._kill_strays()
-        seat.launcher.close()
-        seat.launcher = Launcher.spawn(self._state)
-        seat.ended = self._reaper.claim(seat.launcher.pid)
-        self._furnish(seat)
-        for pending in lost.values():
-            pending.answered.set()
+        try:
+            await self._others_answered(seat)
+            async with self._strays:
+                await self._kill_strays()
+            seat.launcher.close()
+            seat.launcher = Launcher.spawn(self._state)
+            seat.ended = self._reaper.claim(seat.launcher.pid)
+            self._furnish(seat)
+        finally:
+            for pending in lost.values():
+                pending.answered.set()
         self._broken -= 1
         if not self._broken:
             self._mended.set()
@@ -239,12 +253,10 @@ class LauncherPool:
         self._reaper.drain()
         strays = [pid for pid in _children() if not self._reaper.knows(pid)]
         for pid in strays:
-            descriptor = os.pidfd_open(pid)
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            os.close(descriptor)
+            _kill(pid)
         for pid in strays:
             await self._reaper.claim(pid).wait()
+        self._reaper.forget_unclaimed()
 
 
 class ReplyError(LaunchError):
@@ -253,6 +265,14 @@ class ReplyError(LaunchError):
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"call {reply.call} failed with errno {reply.error}")
         self.reply = reply
+
+
+def _kill(pid: int) -> None:
+    """A child that we have not reaped: its pid can't be another's."""
+    descriptor = os.pidfd_open(pid)
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    os.close(descriptor)
 
 
 def _children() -> list[int]:

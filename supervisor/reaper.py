@@ -73,6 +73,12 @@ class Reaper:
         """Is this child somebody's?"""
         return pid in self._claimed
 
+    def forget_unclaimed(self) -> None:
+        """Nobody will ask for those that ended unclaimed; kept, their statuses would one day be taken for those of
+        others with their pids.
+        """
+        self._unclaimed.clear()
+
     def drain(self) -> None:
         """Reap every child that has ended."""
         while True:

@@ -1,7 +1,8 @@
 """What outlives a supervisor on disk: the lock of a stack, the directories of its runs, and what a crash left of them.
 
-    STATE/stacks/NAME/lock      held (flock) by the one supervisor of the stack; holds its pid; gone, or empty, after a
-    clean end STATE/stacks/NAME/runs/ID   upper, work and merged of a run; gone when the run is
+    STATE/stacks/NAME/lock      held (flock) by the one supervisor of the stack; holds its pid; gone, or empty, after
+                                a clean end
+    STATE/stacks/NAME/runs/ID   upper, work and merged of a run; gone when the run is
     STATE/stacks/NAME/kept/ID   the same with `keep: true`: stays, and the next run goes on with it
     STATE/single/ID/...         the same for `pysup run ID`
 
@@ -73,10 +74,9 @@ def locked(home: Home) -> Iterator[Swept | None]:
     """
     lock = _lock(home)
     try:
-        previous = os.pread(lock, 32, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+        swept = sweep(home) if _move_in(home, lock) else None
         try:
-            yield sweep(home) if previous else None
+            yield swept
         finally:
             _leave(home, lock)
     finally:
@@ -104,6 +104,24 @@ def _is_current(lock: int, home: Home) -> bool:
         return False
 
 
+def _move_in(home: Home, lock: int) -> bool:
+    """Make what is in a home, and sign the lock. Was it signed, by one that was killed?"""
+    signature = b"%d\n" % os.getpid()
+    try:
+        for path in (home.runs, home.kept):
+            path.mkdir(mode=0o700, exist_ok=True)
+        previous = os.pread(lock, 32, 0)
+        os.pwrite(lock, signature, 0)  # before it is cut: an empty lock would tell the next start that all is swept
+        os.ftruncate(lock, len(signature))
+    except OSError as error:
+        raise _unusable(error, home.path) from error
+    return bool(previous)
+
+
+def _unusable(error: OSError, path: Path) -> StackError:
+    return StackError(f"state directory {error.filename or path}: {error.strerror}; give another with --state DIR")
+
+
 def _leave(home: Home, lock: int) -> None:
     """Take away what is empty. What can't be keeps our pid in the lock, so that the next start sweeps."""
     with suppress(OSError):
@@ -120,12 +138,10 @@ def _open_lock(home: Home) -> int:
         home.path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.path.parent.mkdir(mode=0o700, exist_ok=True)
         home.path.parent.chmod(0o700)
-        for path in (home.path, home.runs, home.kept):
-            path.mkdir(mode=0o700, exist_ok=True)
+        home.path.mkdir(mode=0o700, exist_ok=True)
         return os.open(home.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        where = f"state directory {error.filename}"
-        raise StackError(f"{where}: {error.strerror}; give another with --state DIR") from error
+        raise _unusable(error, home.path) from error
 
 
 def _take(lock: int, home: Home) -> None:

@@ -3,6 +3,8 @@
 import os
 import select
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,7 +43,7 @@ class Driver:
         self.in_python = in_python
         self.state = state
         self.image = image
-        self.launcher = spawn.Launcher(str(state))
+        self.launcher = spawn.Launcher.spawn(str(state))
         self._number = 0
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         for path in (state, image):
@@ -107,8 +109,9 @@ class Driver:
     @contextmanager
     def started(self, config: ContainerConfig, spoil: Spoil = bytes) -> Iterator[tuple[int, streams.Streams]]:
         """A container that reached execve; the block must wait for its end. Its directory is removed afterwards."""
-        with self.requested(build_plan(config), spoil) as made:
-            yield self.executed(build_plan(config), made), made
+        plan = build_plan(config)
+        with self.requested(plan, spoil) as made:
+            yield self.executed(plan, made), made
 
     @contextmanager
     def requested(
@@ -166,9 +169,42 @@ def wait(pid: int) -> Status:
     return from_waitid(result.si_code, result.si_status)
 
 
+def children(pid: int) -> list[int]:
+    """The children of a process, as we number them."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def apart(script: str, *arguments: str, under: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Another Python that runs a script, which may import this module; `under` another command."""
+    here = Path(__file__).resolve().parent
+    env = {**os.environ, "PYTHONPATH": f"{here}:{here.parent.parent}"}
+    command = [*under, sys.executable, "-c", script, *arguments]
+    return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def run_apart(script: str, *arguments: str, under: Sequence[str] = ()) -> str:
+    """What such a script writes; it must succeed."""
+    with apart(script, *arguments, under=under) as process:
+        written, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        return written
+
+
 def kill(pid: int) -> None:
     """SIGKILL to a child of ours."""
     os.kill(pid, signal.SIGKILL)
 
 
-__all__ = ["Driver", "LaunchError", "Result", "kill", "wait"]
+__all__ = [
+    "Driver",
+    "LaunchError",
+    "Result",
+    "Spoil",
+    "apart",
+    "children",
+    "kill",
+    "read_all",
+    "read_until",
+    "run_apart",
+    "wait",
+]

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from driver import Driver, read_until, wait
+from driver import Driver, children, read_until, wait
 
-from runtime.status import Exited, Signaled
+from runtime.status import Exited, Signaled, Status
 
 pytestmark = pytest.mark.kernel
 
@@ -40,8 +40,19 @@ def test_the_exit_code_comes_back_through_an_init(driver: Driver) -> None:
 
 
 def test_every_terminating_signal_comes_back_through_an_init(driver: Driver) -> None:
-    ends = {n: driver.run("sh", "-c", f"kill -{n} $$", init=True, rlimits=NO_CORE).status for n in TERMINATING}
-    assert ends == {number: Exited(128 + number) for number in TERMINATING}
+    def end_by(number: int) -> Status:
+        with driver.started(driver.config("sleep", "1000", init=True, rlimits=NO_CORE)) as (pid, _):
+            (command,) = children(pid)
+            os.kill(command, number)
+            return wait(pid)
+
+    assert {number: end_by(number) for number in TERMINATING} == {
+        number: Exited(128 + number) for number in TERMINATING
+    }
+
+
+def test_a_command_may_end_itself_by_a_signal(driver: Driver) -> None:
+    assert driver.run("sh", "-c", "kill -TERM $$", init=True).status == Exited(128 + signal.SIGTERM)
 
 
 def test_a_fault_is_a_death_by_signal(driver: Driver, fault: Path) -> None:
@@ -81,7 +92,7 @@ def test_process_1_gets_the_signals_that_it_has_a_handler_for_and_no_others(driv
 
 
 def test_output_written_just_before_the_end_is_all_there(driver: Driver) -> None:
-    result = driver.run("sh", "-c", "echo out; echo err >&2; kill -9 -1; exit 3")
+    result = driver.run("sh", "-c", "echo out; echo err >&2; exit 3")
     assert (result.stdout, result.stderr, result.status) == ("out\n", "err\n", Exited(3))
 
 
