@@ -73,4 +73,4 @@ def candidates(program: str, path: str) -> tuple[str, ...]:
     """Where execvp(3) would look: the word itself if it has a slash, else each directory of PATH."""
     if "/" in program:
         return (program,)
-    return tuple(f"{directory.rstrip('/') or '.'}/{program}" for directory in path.split(":"))
+    return tuple(os.path.join(directory or ".", program) for directory in path.split(":"))

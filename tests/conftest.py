@@ -1,4 +1,4 @@
-"""What all tests share: when kernel tests may run, that they leave nothing behind, and an image of one static program."""
+"""What all tests share: when kernel tests may run, that they leave nothing behind, and an image of busybox."""
 
 import os
 import shutil

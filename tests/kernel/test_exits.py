@@ -25,13 +25,15 @@ HARMLESS = {
     signal.SIGTTOU,
 }
 TERMINATING = sorted(signal.valid_signals() - HARMLESS)
+IN_MEMORY = 1 << 20  # quicker than a disk, where many are started
 NO_CORE = ((4, 0, 0),)  # RLIMIT_CORE
 FAULT = "void _start(void) { *(volatile int *)0 = 0; for (;;) {} }"
 
 
 def test_all_256_exit_codes_come_back(driver: Driver) -> None:
     codes = range(256)
-    assert [driver.run("sh", "-c", f"exit {code}").status for code in codes] == [Exited(code) for code in codes]
+    ends = [driver.run("sh", "-c", f"exit {code}", memory_bytes=IN_MEMORY).status for code in codes]
+    assert ends == [Exited(code) for code in codes]
 
 
 def test_the_exit_code_comes_back_through_an_init(driver: Driver) -> None:
@@ -41,7 +43,8 @@ def test_the_exit_code_comes_back_through_an_init(driver: Driver) -> None:
 
 def test_every_terminating_signal_comes_back_through_an_init(driver: Driver) -> None:
     def end_by(number: int) -> Status:
-        with driver.started(driver.config("sleep", "1000", init=True, rlimits=NO_CORE)) as (pid, _):
+        config = driver.config("sleep", "1000", init=True, rlimits=NO_CORE, memory_bytes=IN_MEMORY)
+        with driver.started(config) as (pid, _):
             (command,) = children(pid)
             os.kill(command, number)
             return wait(pid)

@@ -1,0 +1,59 @@
+"""The machine code in native.py is what launch_x86_64.S assembles to; its numbers are those of the loop in Python."""
+
+import errno
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runtime import linux, native, program
+from runtime.linux import NR
+
+SOURCE = Path(native.__file__).with_name("launch_x86_64.S")
+MUST = os.environ.get("PYSUP_KERNEL") == "must"
+
+pytestmark = pytest.mark.skipif(linux.MACHINE != "x86_64", reason="there is a native loop for x86-64 only")
+
+
+def test_the_bytes_are_those_of_the_source(tmp_path: Path) -> None:
+    if not MUST and not (shutil.which("as") and shutil.which("objcopy")):
+        pytest.skip("no binutils")
+    object_file, code = tmp_path / "launch.o", tmp_path / "launch.bin"
+    subprocess.run(["as", "-o", object_file, SOURCE], check=True)
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", object_file, code], check=True)
+    assert code.read_bytes() == native._X86_64
+
+
+def test_the_source_has_no_relocations(tmp_path: Path) -> None:
+    """It is mapped anywhere, and calls nothing."""
+    if not MUST and not (shutil.which("as") and shutil.which("objdump")):
+        pytest.skip("no binutils")
+    subprocess.run(["as", "-o", tmp_path / "launch.o", SOURCE], check=True)
+    shown = subprocess.run(["objdump", "-r", tmp_path / "launch.o"], stdout=subprocess.PIPE, text=True, check=True)
+    assert "RELOCATION" not in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [
+        ("mov     eax, {}                # clone3", NR["clone3"]),
+        ("mov     eax, {}                # exit_group", NR["exit_group"]),
+        ("mov     eax, {}                  # ESRCH", errno.ESRCH),
+        ("cmp     ebp, {}                  # ENOENT", errno.ENOENT),
+        ("cmp     ebp, {}                 # ENOTDIR", errno.ENOTDIR),
+        ("bt      rcx, {}                 # RULE_ZERO", program.RULE_ZERO.bit_length() - 1),
+        ("btr     edx, {}                 # NARROW", program.NARROW.bit_length() - 1),
+        ("shl     r15, {}", program.CALL.size.bit_length() - 1),
+    ],
+)
+def test_its_numbers_are_those_of_the_loop_in_python(line: str, number: int) -> None:
+    source = " ".join(SOURCE.read_text(encoding="ascii").split())
+    assert " ".join(line.format(number).split()) in source
+
+
+def test_it_can_be_mapped_here() -> None:
+    if not MUST and native.available() is None:
+        pytest.skip("no executable memory")
+    assert native.available() is not None

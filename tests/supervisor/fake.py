@@ -1,0 +1,185 @@
+"""A runner without a kernel: each container plays a script. It holds its caller to the contract of `Runner`.
+
+It asserts what must hold in every test: no container ever has two live runs, a run's end is awaited by one task and
+taken once, and nothing is signalled that was never started. All calls are recorded, with their times.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from types import TracebackType
+from typing import Literal, NamedTuple, Self
+
+import anyio
+import anyio.abc
+
+from runtime.config import ContainerConfig
+from runtime.errors import LaunchError
+from runtime.status import Exited, Signaled, Status
+
+SIGKILL = 9
+NEVER = math.inf
+
+
+@dataclass(frozen=True)
+class Script:
+    """What becomes of one run."""
+
+    start_s: float = 0.0  # from the call to execve
+    error: Exception | None = None  # no execve, but this
+    runs_s: float = NEVER  # until it ends by itself
+    status: Status = Exited(0)  # then
+    stops_s: float | None = 0.0  # from any signal but SIGKILL to its end; None: it ignores them
+    dies_s: float = 0.0  # from SIGKILL to its end
+    buried_s: float = 0.0  # from its end to the last trace gone
+    early: bool = False  # it has ended before `start` returns
+
+
+FOREVER = Script()
+STUBBORN = Script(stops_s=None)
+DONE = Script(runs_s=0)
+CRASH = Script(runs_s=0, status=Exited(1))
+
+
+def broken(why: str = "mount overlay: no such device") -> Script:
+    """A container that can't be started."""
+    return Script(error=LaunchError(why))
+
+
+What = Literal["start", "started", "refused", "signal", "ended", "buried"]
+
+
+class Call(NamedTuple):
+    """Something that was asked of the runner, or happened there."""
+
+    at_s: float
+    container: str
+    what: What
+    number: int = 0  # of a signal
+
+
+class FakeRunner:
+    """Plays scripts. A container's runs take its scripts in order, and the last one from then on."""
+
+    def __init__(self, scripts: Mapping[str, Script | Sequence[Script]] | None = None) -> None:
+        self._scripts = scripts or {}
+        self._starts: dict[str, int] = {}
+        self._pids = count(1000)
+        self._tasks: anyio.abc.TaskGroup
+        self._began_s = 0.0
+        self.calls: list[Call] = []
+        self.starting: set[str] = set()
+        self.starting_max = 0
+        self.live: dict[str, FakeRun] = {}
+
+    async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._began_s = anyio.current_time()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tasks.cancel_scope.cancel()
+        await self._tasks.__aexit__(kind, error, trace)
+        assert not self.starting, f"starts left behind: {sorted(self.starting)}"
+        assert not self.live, f"runs left behind: {sorted(self.live)}"
+
+    @property
+    def now_s(self) -> float:
+        """Since the beginning."""
+        return anyio.current_time() - self._began_s
+
+    def note(self, container: str, what: What, number: int = 0) -> None:
+        self.calls.append(Call(self.now_s, container, what, number))
+
+    async def start(self, config: ContainerConfig) -> "FakeRun":
+        """See `Runner.start`. Not to be cancelled, like the real one: a clone can't be called back."""
+        assert config.id not in self.live, f"{config.id} has a live run"
+        assert config.id not in self.starting, f"{config.id} is being started"
+        script = self._script(config.id)
+        self.note(config.id, "start")
+        self.starting.add(config.id)
+        self.starting_max = max(self.starting_max, len(self.starting))
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(script.start_s)
+        self.starting.discard(config.id)
+        if script.error is not None:
+            self.note(config.id, "refused")
+            raise script.error
+        return self._started(config.id, script)
+
+    def _script(self, container: str) -> Script:
+        nth = self._starts.get(container, 0)
+        self._starts[container] = nth + 1
+        scripts = self._scripts.get(container, self._scripts.get(container.split(".")[0], FOREVER))
+        return scripts if isinstance(scripts, Script) else scripts[min(nth, len(scripts) - 1)]
+
+    def _started(self, container: str, script: Script) -> "FakeRun":
+        self.live[container] = run = FakeRun(self, container, next(self._pids), script)
+        self.note(container, "started")
+        if script.early:
+            run.end()
+        else:
+            self._tasks.start_soon(run.live)
+        return run
+
+
+class FakeRun:
+    """One run of a script."""
+
+    def __init__(self, runner: FakeRunner, container: str, pid: int, script: Script) -> None:
+        self.pid = pid
+        self._runner = runner
+        self._container = container
+        self._script = script
+        self._status = script.status  # what it will be
+        self._life = anyio.CancelScope(deadline=anyio.current_time() + script.runs_s)
+        self._reaped = anyio.Event()
+        self._callback: Callable[[], None] | None = None
+        self._awaited = False
+
+    async def live(self) -> None:
+        with self._life:
+            await anyio.sleep_forever()
+        if self._life.cancelled_caught:
+            self.end()
+
+    def end(self) -> None:
+        self._runner.note(self._container, "ended")
+        self._reaped.set()
+        if self._callback is not None:
+            self._callback()
+
+    def signal(self, number: int) -> None:
+        """See `Run.signal`."""
+        self._runner.note(self._container, "signal", number)
+        wait_s = self._script.dies_s if number == SIGKILL else self._script.stops_s
+        if wait_s is None:
+            return
+        end = anyio.current_time() + wait_s
+        if end < self._life.deadline:
+            self._life.deadline, self._status = end, Signaled(number)
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        """See `Run.on_exit`."""
+        assert self._callback is None, "one callback per run"
+        self._callback = callback
+        if self._reaped.is_set():
+            callback()
+
+    async def ended(self) -> Status:
+        """See `Run.ended`."""
+        assert self._runner.live.get(self._container) is self, f"{self._container}: its end was taken before"
+        assert not self._awaited, f"{self._container}: two tasks await its end"
+        self._awaited = True
+        try:
+            await self._reaped.wait()
+            await anyio.sleep(self._script.buried_s)
+        finally:
+            self._awaited = False
+        self._runner.note(self._container, "buried")
+        del self._runner.live[self._container]
+        return self._status

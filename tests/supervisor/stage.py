@@ -1,0 +1,131 @@
+"""A stack on a stage: entries made from a few words, a fake runner, cues at given times, and what was seen."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+import trio.testing
+from fake import Call, FakeRunner, Script, What
+
+from runtime.config import ContainerConfig
+from runtime.users import User
+from supervisor.entry import Entry
+from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
+from supervisor.tree import Stack, Summary
+
+NOBODY = User(0, 0, (0,), "root", "/root")
+STARTED, COMPLETED = Condition.STARTED, Condition.COMPLETED
+
+Cue = tuple[float | str, str]  # when, or after which event, to call which method of the stack
+
+
+def entries(
+    name: str, *after: str, replicas: int = 1, conditions: Mapping[str, Condition] | None = None, **policy: Any
+) -> list[Entry]:
+    """The entries of one container, or of its replicas. `policy` is a Policy's fields and a Backoff's."""
+    depends_on = {**dict.fromkeys(after, STARTED), **(conditions or {})}
+    ids = [name] if replicas == 1 else [f"{name}.{number}" for number in range(1, replicas + 1)]
+    return [Entry(each, name, _config(each), _policy(**policy), depends_on) for each in ids]
+
+
+def _policy(restart: str = "no", **fields: Any) -> Policy:
+    backoff = {key: fields.pop(key) for key in list(fields) if key in Backoff.__dataclass_fields__}
+    return Policy(RestartPolicy(restart), backoff=Backoff(**{"jitter": 0, **backoff}), **fields)
+
+
+def _config(name: str) -> ContainerConfig:
+    return ContainerConfig(id=name, lowers=("/i",), directory=f"/r/{name}", argv=("x",), user=NOBODY, hostname=name)
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event that a user would see."""
+
+    at_s: float
+    event: str
+    container: str | None
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Play:
+    """What was seen of a stack, from its first start to its end."""
+
+    stack: Stack
+    runner: FakeRunner
+    told: list[Told]
+    summary: Summary
+    ended_s: float
+
+    @property
+    def calls(self) -> list[Call]:
+        return self.runner.calls
+
+    def containers(self, what: What) -> list[str]:
+        """To whom this happened, in order."""
+        return [call.container for call in self.calls if call.what == what]
+
+    def times(self, container: str, what: What, number: int = 0) -> list[float]:
+        """When it happened to a container."""
+        return [call.at_s for call in self.calls if call[1:] == (container, what, number)]
+
+    def signals(self, container: str) -> list[int]:
+        return [call.number for call in self.calls if call.container == container and call.what == "signal"]
+
+    def events(self, container: str | None) -> list[str]:
+        """The names of what was told of a container, or of the stack."""
+        return [each.event for each in self.told if each.container == container]
+
+    def fields(self, container: str | None, event: str) -> Mapping[str, object]:
+        """Of the first such event."""
+        return next(each.fields for each in self.told if (each.container, each.event) == (container, event))
+
+    @property
+    def failed(self) -> dict[str, str]:
+        return dict(self.summary.failed)
+
+
+async def play(
+    all_entries: Iterable[Entry],
+    scripts: Mapping[str, Script | Sequence[Script]] | None = None,
+    cues: Sequence[Cue] = (),
+    *,
+    starts_max: int = 64,
+    chance: Callable[[], float] = lambda: 0.5,
+) -> Play:
+    """Run a stack to its end."""
+    told: list[Told] = []
+    async with FakeRunner(scripts) as runner, anyio.create_task_group() as tasks:
+
+        def emit(event: str, container: str | None, fields: Mapping[str, object]) -> None:
+            told.append(Told(runner.now_s, event, container, fields))
+            for after, what in cues:
+                if after == event:
+                    tasks.start_soon(_perform, stack, 0, what)
+
+        stack = Stack(all_entries, runner, emit, starts_max=starts_max, chance=chance)
+        for at_s, what in cues:
+            if not isinstance(at_s, str):
+                tasks.start_soon(_perform, stack, at_s, what)
+        summary = await stack.run()
+        ended_s = runner.now_s
+        tasks.cancel_scope.cancel()
+    return Play(stack, runner, told, summary, ended_s)
+
+
+async def _perform(stack: Stack, at_s: float, what: str) -> None:
+    await anyio.sleep(at_s)
+    getattr(stack, what)()
+
+
+def virtual_clock() -> trio.testing.MockClock:
+    """Time that passes only when nobody can do anything else."""
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+def on_virtual_clock(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call an async function where an hour is nothing, and every time is exact."""
+    call = partial(function, *args, **kwargs)
+    return anyio.run(call, backend="trio", backend_options={"clock": virtual_clock()})
