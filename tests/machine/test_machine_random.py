@@ -98,6 +98,8 @@ class World(RuleBasedStateMachine):
         self.wanted_up = False
         self.forced = self.forced or isinstance(event, Kill)
         self.deliver(event)
+        if self.process is Process.LIVE and self.forced:
+            assert self.kills == 1
 
     @rule(event=st.sampled_from((DependenciesMet(), DependenciesMet(), DependencyFailed("db failed"))))
     def news_of_dependencies(self, event: Event) -> None:
@@ -142,19 +144,23 @@ class World(RuleBasedStateMachine):
         self.deliver(Due())
 
     @precondition(lambda self: self.wanted_up and self.state.phase in {Phase.STARTING, Phase.RUNNING, Phase.BACKOFF})
-    @rule(runs=st.lists(st.tuples(st.sampled_from((0.5, 10.0)), STATUSES, CHANCES), min_size=1, max_size=5))
+    @rule(runs=st.lists(st.tuples(st.sampled_from((0.5, 10.0)), STATUSES, CHANCES), max_size=5))
     def runs_follow_one_another(self, runs: list[tuple[float, Status, float]]) -> None:
-        """A crash loop, with a stable run here and there: rare if left to chance."""
+        """A crash loop, with a stable run here and there, that lasts: rare if left to chance."""
+        self.comes_up()
         for ran_s, status, chance in runs:
-            if self.state.phase is Phase.BACKOFF:
-                self.time_passes(self.state.policy.backoff.max_s)
-            if self.process is Process.LAUNCHING:
-                self.exec_happens()
             if self.process is Process.LIVE:
                 self.now += ran_s
                 self.run_ends(status, chance)
+                self.comes_up()
 
-    @precondition(lambda self: self.state.phase not in FINAL)
+    def comes_up(self) -> None:
+        if self.state.phase is Phase.BACKOFF:
+            self.time_passes(self.state.policy.backoff.max_s)
+        if self.process is Process.LAUNCHING:
+            self.exec_happens()
+
+    @precondition(lambda self: self.state.phase in ALIVE)
     @rule(launch_s=SECONDS, stubborn=st.booleans())
     def a_stop_is_seen_through(self, launch_s: float, stubborn: bool) -> None:
         """The run may ignore the stop signal; only SIGKILL it can't."""
