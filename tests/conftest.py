@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def _missing() -> str | None:
     if shutil.which("busybox") is None:
         return "no busybox (Debian: busybox-static)"
     return None
+
+
+def pytest_configure() -> None:
+    """Threads inherit this: one that trio makes and keeps would take SIGCHLD from a reaper's signalfd(2)."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

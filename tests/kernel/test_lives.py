@@ -5,7 +5,7 @@ import os
 import select
 import signal
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -43,12 +43,14 @@ def test_a_launcher_that_was_killed_is_told_once_its_socket_is_read(driver: Driv
 
 
 def test_a_launcher_ends_quietly_with_its_socket_though_replies_were_not_read(
-    driver: Driver, capfd: pytest.CaptureFixture[str]
+    capfd: pytest.CaptureFixture[str], driver: Driver
 ) -> None:
     for number in range(3):
         driver.launcher.remove(number, "/nowhere")
     driver.launcher.close()
-    assert os.waitid(os.P_PID, driver.launcher.pid, os.WEXITED | os.WNOWAIT) is not None
+    ended = os.waitid(os.P_PID, driver.launcher.pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    assert (ended.si_code, ended.si_status) == (os.CLD_EXITED, 0)
     assert capfd.readouterr() == ("", "")
 
 

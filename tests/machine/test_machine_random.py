@@ -161,20 +161,21 @@ class World(RuleBasedStateMachine):
             self.exec_happens()
 
     @precondition(lambda self: self.state.phase in ALIVE)
-    @rule(launch_s=SECONDS, stubborn=st.booleans())
-    def a_stop_is_seen_through(self, launch_s: float, stubborn: bool) -> None:
-        """The run may ignore the stop signal; only SIGKILL it can't."""
+    @rule(launch_s=SECONDS, stubborn=st.booleans(), impatient=st.booleans())
+    def a_stop_is_seen_through(self, launch_s: float, stubborn: bool, impatient: bool) -> None:
+        """The run may ignore the stop signal; only SIGKILL it can't. Users may ask for that before the grace is over."""
         self.bring_down(Stop())
         if self.process is Process.LAUNCHING:
             self.now += launch_s
             self.exec_happens()
         asked_at = self.now
-        if self.process is Process.LIVE:
-            if stubborn and self.state.deadline is not None:
-                self.now = self.state.deadline
-                self.deliver(Due())
-                assert self.kills == 1
-            self.run_ends(Signaled(SIGKILL), 0.5)
+        if impatient:
+            self.bring_down(Kill())
+        elif stubborn and self.state.deadline is not None:
+            self.now = self.state.deadline
+            self.deliver(Due())
+        assert self.kills == int(self.state.phase is Phase.KILLING)
+        self.run_ends(Signaled(SIGKILL), 0.5)
         assert self.state.phase is Phase.EXITED
         assert self.now <= asked_at + self.state.policy.stop_grace_s
 

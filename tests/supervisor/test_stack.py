@@ -176,9 +176,7 @@ async def test_a_dependency_without_replicas_is_met(play_in: PlayIn) -> None:
 
 @pytest.mark.parametrize("starts_max", [1, 3])
 async def test_never_more_starts_at_once_than_allowed_and_as_many(play_in: PlayIn, starts_max: int) -> None:
-    seen = await play_in(
-        entries("job", replicas=10), {"job": Script(start_s=1, runs_s=0)}, starts_max=starts_max
-    )
+    seen = await play_in(entries("job", replicas=10), {"job": Script(start_s=1, runs_s=0)}, starts_max=starts_max)
     assert seen.runner.starting_max == starts_max
     assert len(seen.containers("buried")) == 10
 
@@ -215,9 +213,7 @@ async def test_a_run_that_has_ended_before_its_start_returned_is_an_end_like_any
 
 async def test_a_stop_goes_from_dependents_to_those_they_depend_on(play_in: PlayIn, is_about: Any) -> None:
     chain = [*entries("web", "api"), *entries("api", "db"), *entries("db")]
-    seen = await play_in(
-        chain, {"web": Script(stops_s=2), "api": Script(stops_s=3, buried_s=1)}, [(10, "stop")]
-    )
+    seen = await play_in(chain, {"web": Script(stops_s=2), "api": Script(stops_s=3, buried_s=1)}, [(10, "stop")])
     assert seen.containers("buried") == ["web", "api", "db"]
     assert is_about(seen.times("api", "signal", SIGTERM)[0], 12)
     assert is_about(seen.times("db", "signal", SIGTERM)[0], 16)
@@ -312,9 +308,7 @@ async def test_a_stop_while_it_starts_is_acted_on_when_it_has_started(
 
 @pytest.mark.parametrize("what", ["stop", "kill"])
 @pytest.mark.parametrize("restart", ["no", "always"])
-async def test_a_stop_while_it_waits_for_its_turn_calls_the_start_off(
-    play_in: PlayIn, is_about: Any, what: str, restart: str
-) -> None:
+async def test_a_stop_while_it_waits_for_its_turn_calls_the_start_off(play_in: PlayIn, what: str, restart: str) -> None:
     seen = await play_in(
         entries("web", replicas=2, restart=restart), {"web": Script(start_s=5)}, [(2, what)], starts_max=1
     )
@@ -535,6 +529,6 @@ def test_an_idle_stack_sets_no_timer() -> None:
             stack.kill()
             while runner.live:
                 await anyio.lowlevel.checkpoint()
-            return deadline
+        return deadline
 
     assert on_virtual_clock(next_deadline) == math.inf

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -55,7 +55,7 @@ class Driver:
     def __exit__(self, *_: object) -> None:
         self.launcher.close()
         os.close(self._null)
-        os.waitpid(self.launcher.pid, 0)
+        wait(self.launcher.pid)
 
     def _next(self) -> int:
         self._number += 1
@@ -111,7 +111,12 @@ class Driver:
         """A container that reached execve; the block must wait for its end. Its directory is removed afterwards."""
         plan = build_plan(config)
         with self.requested(plan, spoil) as made:
-            yield self.executed(plan, made), made
+            pid = self.executed(plan, made)
+            try:
+                yield pid, made
+            except BaseException:
+                end(pid)
+                raise
 
     @contextmanager
     def requested(
@@ -143,11 +148,15 @@ class Driver:
 def read_all(descriptor: int | None) -> str:
     """Everything up to the end of file."""
     assert descriptor is not None
-    os.set_blocking(descriptor, True)
     chunks = []
-    while chunk := os.read(descriptor, 65536):
+    while chunk := _read(descriptor):
         chunks.append(chunk)
     return b"".join(chunks).decode()
+
+
+def _read(descriptor: int) -> bytes:
+    assert select.select([descriptor], [], [], PATIENCE_S)[0], "nothing came, and no end of file"
+    return os.read(descriptor, 65536)
 
 
 def read_until(descriptor: int | None, word: str) -> str:
@@ -163,10 +172,24 @@ def read_until(descriptor: int | None, word: str) -> str:
 
 
 def wait(pid: int) -> Status:
-    """Reap it."""
+    """Reap it. One that lives too long is killed, and a failure."""
+    pidfd = os.pidfd_open(pid)
+    in_time = select.select([pidfd], [], [], PATIENCE_S)[0]
+    if not in_time:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
     result = os.waitid(os.P_PID, pid, os.WEXITED)
+    assert in_time, f"{pid} lives on"
     assert result is not None
     return from_waitid(result.si_code, result.si_status)
+
+
+def end(pid: int) -> None:
+    """Kill and reap a child of ours, unless that was done."""
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        kill(pid)
+        wait(pid)
 
 
 def children(pid: int) -> list[int]:

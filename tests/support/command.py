@@ -50,6 +50,12 @@ class Live:
         while word not in self.text[self.text.index(after) :] if after in self.text else True:
             assert self._read(deadline - time.monotonic()), f"{word!r} did not come: {self.text}"
 
+    def reads(self, lines: int) -> None:
+        """Wait until it has written so many lines."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.text.count("\n") < lines:
+            assert self._read(deadline - time.monotonic()), f"only this came: {self.text}"
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 

@@ -6,7 +6,8 @@ taken once, and nothing is signalled that was never started. All calls are recor
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
@@ -29,8 +30,9 @@ class Script:
     start_s: float = 0.0  # from the call to execve
     error: Exception | None = None  # no execve, but this
     runs_s: float = NEVER  # until it ends by itself
-    status: Status = Exited(0)  # then
+    status: Status = field(default_factory=partial(Exited, 0))  # then
     stops_s: float | None = 0.0  # from any signal but SIGKILL to its end; None: it ignores them
+    stopped: Status | None = None  # then; None: killed by that signal
     dies_s: float = 0.0  # from SIGKILL to its end
     buried_s: float = 0.0  # from its end to the last trace gone
     early: bool = False  # it has ended before `start` returns
@@ -114,7 +116,7 @@ class FakeRunner:
     def _script(self, container: str) -> Script:
         nth = self._starts.get(container, 0)
         self._starts[container] = nth + 1
-        scripts = self._scripts.get(container, self._scripts.get(container.split(".")[0], FOREVER))
+        scripts = self._scripts.get(container, self._scripts.get(container.partition(".")[0], FOREVER))
         return scripts if isinstance(scripts, Script) else scripts[min(nth, len(scripts) - 1)]
 
     def _started(self, container: str, script: Script) -> "FakeRun":
@@ -161,7 +163,11 @@ class FakeRun:
             return
         end = anyio.current_time() + wait_s
         if end < self._life.deadline:
-            self._life.deadline, self._status = end, Signaled(number)
+            self._life.deadline, self._status = end, self._end_by(number)
+
+    def _end_by(self, number: int) -> Status:
+        heeded = None if number == SIGKILL else self._script.stopped
+        return heeded or Signaled(number)
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """See `Run.on_exit`."""

@@ -1,0 +1,187 @@
+"""The contract of a runner: the same cases for the fake and for the kernel, on both loops."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+from fake import CRASH, DONE, FOREVER, FakeRunner, broken
+
+from runtime import streams
+from runtime.config import ContainerConfig
+from runtime.errors import LaunchError
+from runtime.plan import Plan
+from runtime.status import Exited, Signaled
+from runtime.users import User
+from supervisor.kernel import kernel
+from supervisor.launchers import LAUNCHERS
+from supervisor.runner import Runner
+
+pytestmark = pytest.mark.anyio
+
+COMMANDS = {
+    "done": ("true",),
+    "crash": ("false",),
+    "forever": ("sleep", "1000"),
+    "broken": ("nosuch",),
+}
+SCRIPTS = {
+    "done": DONE,
+    "crash": CRASH,
+    "forever": FOREVER,
+    "broken": broken("execute nosuch: not found"),
+}
+
+
+@pytest.fixture(params=["fake", pytest.param("kernel", marks=pytest.mark.kernel)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which runner; a mark tells the fixtures that watch over kernel tests."""
+    return str(request.param)
+
+
+@asynccontextmanager
+async def runner(kind: str, state: Path, image: Path) -> AsyncIterator[Runner]:
+    if kind == "fake":
+        scripts = {f"{name}-{number}": script for name, script in SCRIPTS.items() for number in range(300)}
+        async with FakeRunner({**SCRIPTS, **scripts}) as fake:
+            yield fake
+        return
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        async with kernel(state, [str(image)], partial(_to_null, null), None, _complain) as real:
+            yield real
+    finally:
+        os.close(null)
+
+
+def _to_null(null: int, plan: Plan) -> streams.Streams:
+    del plan
+    return streams.Streams((null, null, null), ())
+
+
+def _complain(container: str, what: str) -> None:
+    raise AssertionError(f"{container}: {what}")
+
+
+def config(name: str, state: Path, image: Path) -> ContainerConfig:
+    """A container whose name says what it does."""
+    return ContainerConfig(
+        id=name,
+        lowers=(str(image),),
+        directory=str(state / name),
+        argv=COMMANDS[name.partition("-")[0]],
+        env=(("PATH", "/bin"),),
+        user=User(0, 0, (0,), "root", "/"),
+        hostname=name,
+    )
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    path = tmp_path / "state"
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(("name", "status"), [("done", Exited(0)), ("crash", Exited(1))])
+async def test_a_run_ends_with_its_status_and_leaves_nothing(
+    kind: str, state: Path, image: Path, name: str, status: Exited
+) -> None:
+    async with runner(kind, state, image) as made:
+        run = await made.start(config(name, state, image))
+        assert await run.ended() == status
+        assert list(state.iterdir()) == []
+
+
+async def test_a_start_that_fails_names_the_step_and_leaves_nothing(kind: str, state: Path, image: Path) -> None:
+    async with runner(kind, state, image) as made:
+        with pytest.raises(LaunchError, match="execute nosuch: not found"):
+            await made.start(config("broken", state, image))
+        assert list(state.iterdir()) == []
+
+
+async def test_a_signal_ends_it(kind: str, state: Path, image: Path) -> None:
+    async with runner(kind, state, image) as made:
+        run = await made.start(config("forever", state, image))
+        run.signal(signal.SIGKILL)
+        assert await run.ended() == Signaled(signal.SIGKILL)
+
+
+async def test_who_waits_for_the_exit_is_called_once(kind: str, state: Path, image: Path) -> None:
+    calls: list[int] = []
+    async with runner(kind, state, image) as made:
+        run = await made.start(config("forever", state, image))
+        run.on_exit(lambda: calls.append(1))
+        assert calls == []
+        run.signal(signal.SIGKILL)
+        await run.ended()
+        assert calls == [1]
+
+
+async def test_a_signal_after_the_end_is_no_error(kind: str, state: Path, image: Path) -> None:
+    async with runner(kind, state, image) as made:
+        run = await made.start(config("done", state, image))
+        await run.ended()
+        run.signal(signal.SIGTERM)
+
+
+async def test_hundreds_at_a_time(kind: str, state: Path, image: Path) -> None:
+    statuses = []
+
+    async def one(made: Runner, number: int) -> None:
+        run = await made.start(config(f"crash-{number}", state, image))
+        statuses.append(await run.ended())
+
+    async with runner(kind, state, image) as made:
+        async with anyio.create_task_group() as tasks:
+            for number in range(300):
+                tasks.start_soon(one, made, number)
+        assert statuses == [Exited(1)] * 300
+        assert list(state.iterdir()) == []
+
+
+@pytest.mark.kernel
+async def test_1000_that_die_in_the_same_instant_lose_and_leave_nothing(state: Path, image: Path) -> None:
+    ended: list[object] = []
+    async with runner("kernel", state, image) as made:
+        runs = [await made.start(config(f"forever-{number}", state, image)) for number in range(1000)]
+        # No turn of the loop in between: when it looks again, all of them are dead.
+        for run in runs:
+            run.signal(signal.SIGKILL)
+
+        async def one(number: int) -> None:
+            ended.append(await runs[number].ended())
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(1000):
+                tasks.start_soon(one, number)
+    assert ended == [Signaled(signal.SIGKILL)] * 1000
+    assert list(state.iterdir()) == []
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("victims", [1, LAUNCHERS])
+async def test_launchers_killed_while_they_start_containers_lose_none(state: Path, image: Path, victims: int) -> None:
+    statuses: list[object] = []
+
+    async def one(made: Runner, number: int) -> None:
+        run = await made.start(config(f"done-{number}", state, image))
+        statuses.append(await run.ended())
+        if number in (40, 90):
+            for pid in launchers_of_ours()[:victims]:
+                os.kill(pid, signal.SIGKILL)
+
+    async with runner("kernel", state, image) as made, anyio.create_task_group() as tasks:
+        for number in range(150):
+            tasks.start_soon(one, made, number)
+    assert statuses == [Exited(0)] * 150
+    assert list(state.iterdir()) == []
+
+
+def launchers_of_ours() -> list[int]:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+    return [int(pid) for pid in children if b"launcher" in Path(f"/proc/{pid}/cmdline").read_bytes()]
