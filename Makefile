@@ -9,15 +9,21 @@ DEMO_IMAGE := images/base
 .PHONY: demo test lint bench clean
 .DEFAULT_GOAL := test
 
-# uv where it is there, else venv and pip.
+# uv where it is there, else venv and pip, which knows dependency groups from 25.1 only: it is told them.
+define dev_dependencies
+import tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")
+endef
+export dev_dependencies
+
 $(READY): pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 	    uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
 	    VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --editable . --group dev; \
 	else \
 	    $(PYTHON) -m venv $(VENV) && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . \
-	        $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' | sed 's/[[:space:]]*#.*//'); \
+	    $(BIN)/python -c "$$dev_dependencies" | \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --requirement /dev/stdin; \
 	fi
 	@touch $@
 

@@ -5,7 +5,7 @@ of all containers are gathered, each with its place in the file, before one erro
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,8 @@ from runtime.config import DEFAULT_PATH, ContainerConfig, Network
 from runtime.errors import PysupError, UserError
 from runtime.images.lookup import Image, find
 from supervisor.entry import Compiled, Entry
-from supervisor.policy import Backoff, Policy, RestartPolicy
-from supervisor.spec import Container, Spec, SpecError
+from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
+from supervisor.spec import Container, Fault, Spec, SpecError
 from supervisor.state import Home
 
 HOSTNAME_MAX = 64
@@ -48,8 +48,9 @@ class Images:
 
 
 def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
-    """The stack, in the spec's order. SpecError with every user that an image does not have."""
-    _check_users(spec, found)
+    """The stack, in the spec's order. SpecError with all that can't be."""
+    if faults := [*_unknown_users(spec, found), *_endless_waits(spec), *_nothing_to_keep(spec)]:
+        raise SpecError(faults)
     home, resolv_conf = Home.of_stack(state, spec.name), _resolv_conf()
     entries = (
         Entry(
@@ -64,15 +65,30 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
     return Compiled(spec.name, tuple(entries))
 
 
-def _check_users(spec: Spec, found: Images) -> None:
-    faults = []
+def _unknown_users(spec: Spec, found: Images) -> Iterator[Fault]:
     for index, container in enumerate(spec.containers):
         try:
             found.lookup(container.image, container.user)
         except UserError as error:
-            faults.append(spec.fault(f"containers[{index}].user", str(error)))
-    if faults:
-        raise SpecError(faults)
+            yield spec.fault(f"containers[{index}].user", str(error))
+
+
+def _endless_waits(spec: Spec) -> Iterator[Fault]:
+    """Who waits for the completion of a container that is always restarted."""
+    restarts = {container.id: container.restart.policy for container in spec.containers}
+    for index, container in enumerate(spec.containers):
+        for name, condition in container.depends_on.items():
+            policy = restarts[name]
+            if condition is Condition.COMPLETED and policy in (RestartPolicy.ALWAYS, RestartPolicy.UNLESS_STOPPED):
+                wrong = f"waits for the completion of {name}, which never completes: its restart is {policy}"
+                yield spec.fault(f"containers[{index}].depends_on", wrong)
+
+
+def _nothing_to_keep(spec: Spec) -> Iterator[Fault]:
+    for index, container in enumerate(spec.containers):
+        if container.keep and container.storage == "memory":
+            wrong = "is true, but storage: memory goes with the run; use storage: disk"
+            yield spec.fault(f"containers[{index}].keep", wrong)
 
 
 def compile_single(container: Container, found: Images, home: Home, *, terminal: bool) -> ContainerConfig:

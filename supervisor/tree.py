@@ -14,7 +14,18 @@ import anyio
 import anyio.abc
 
 from supervisor.entry import Entry
-from supervisor.machine import FINAL, DependenciesMet, DependencyFailed, Event, Kill, Phase, Report, Start, Stop
+from supervisor.machine import (
+    FINAL,
+    DependenciesMet,
+    DependencyFailed,
+    Event,
+    Kill,
+    Phase,
+    Report,
+    Start,
+    Stop,
+    succeeded,
+)
 from supervisor.policy import Condition
 from supervisor.runner import Runner
 from supervisor.service import Service
@@ -63,9 +74,7 @@ class Group:
         """Do all members meet a dependent's condition?"""
         if condition is Condition.STARTED:
             return len(self.started) == len(self.services)
-        return self.phases[Phase.EXITED] == len(self.services) and all(
-            service.state.status is not None and service.state.status.exit_status == 0 for service in self.services
-        )
+        return self.phases[Phase.EXITED] == len(self.services) and all(map(_completed, self.services))
 
     @property
     def is_final(self) -> bool:
@@ -75,6 +84,11 @@ class Group:
         """To every member."""
         for service in self.services:
             service.post(event)
+
+
+def _completed(service: Service) -> bool:
+    """Did it end by itself, with success? One that was stopped is no longer wanted up."""
+    return service.state.wanted_up and succeeded(service.state.status)
 
 
 class Stack:

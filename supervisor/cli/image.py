@@ -11,6 +11,8 @@ from runtime.images.listing import ImageInfo, ls
 from runtime.images.lookup import search_path
 from supervisor.cli import options
 
+ROW_MAX_CHARS = 16 << 10  # a row is one line, for scripts; a terminal wraps it
+
 
 @click.group()
 def image() -> None:
@@ -105,9 +107,9 @@ def _print_table(found: Sequence[ImageInfo]) -> None:
     table.add_column("SIZE", no_wrap=True, justify="right")
     table.add_column("FILES", no_wrap=True, justify="right")
     table.add_column("CREATED", no_wrap=True)
-    table.add_column("PATH", overflow="fold")
+    table.add_column("PATH", no_wrap=True)
     for info in found:
         created = info.created.astimezone().strftime("%Y-%m-%d %H:%M")
         size = decimal(info.size_bytes) + ("+" if info.problems else "")
         table.add_row(info.name, size, str(info.files), created, str(info.path))
-    Console(highlight=False, markup=False).print(table)
+    Console(highlight=False, markup=False, width=ROW_MAX_CHARS).print(table)

@@ -172,13 +172,7 @@ def test_all_faults_are_told_at_once(pysup: Pysup) -> None:
 
 
 def test_who_is_not_root_is_told_so(pysup: Pysup) -> None:
-    """Loaded as root, since this place may be for root's eyes only."""
-    script = (
-        "import os, sys; import supervisor.cli.run; from supervisor.cli.main import run; os.seteuid(65534);"
-        f"sys.argv = {['pysup', *pysup.argv('run', 'c', IMAGE, 'true')[3:]]}; run()"
-    )
-    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    ended = Ended(done.returncode, done.stdout, done.stderr)
+    ended = pysup.as_nobody("run", "c", IMAGE, "true")
     assert (ended.status, "needs root" in ended.complaint) == (125, True)
 
 

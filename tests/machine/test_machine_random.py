@@ -163,7 +163,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.state.phase in ALIVE)
     @rule(launch_s=SECONDS, stubborn=st.booleans(), impatient=st.booleans())
     def a_stop_is_seen_through(self, launch_s: float, stubborn: bool, impatient: bool) -> None:
-        """The run may ignore the stop signal; only SIGKILL it can't. Users may ask for that before the grace is over."""
+        """The run may ignore the stop signal; only SIGKILL it can't. Users may ask for that sooner."""
         self.bring_down(Stop())
         if self.process is Process.LAUNCHING:
             self.now += launch_s

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fake import NEVER, FakeRunner, Script
+from fake import NEVER, FakeRunner, Script, What
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stage import COMPLETED, STARTED, Play, entries, on_virtual_clock, play
@@ -127,7 +127,7 @@ def dependencies_start_first(case: Case, seen: Play) -> None:
     for entry in case.entries:
         for start_s in seen.times(entry.id, "start")[:1]:
             for need, condition in entry.depends_on.items():
-                what = "started" if condition is STARTED else "buried"
+                what: What = "started" if condition is STARTED else "buried"
                 for member in case.members(need):
                     assert min(seen.times(member, what)) <= start_s + SLACK_S
 

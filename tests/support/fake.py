@@ -65,7 +65,7 @@ class FakeRunner:
     """Plays scripts. A container's runs take its scripts in order, and the last one from then on."""
 
     def __init__(self, scripts: Mapping[str, Script | Sequence[Script]] | None = None) -> None:
-        self._scripts = scripts or {}
+        self._scripts = {} if scripts is None else scripts
         self._starts: dict[str, int] = {}
         self._pids = count(1000)
         self._tasks: anyio.abc.TaskGroup
