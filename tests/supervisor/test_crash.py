@@ -47,12 +47,14 @@ def children(live: Live) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
-def killed(live: Live) -> None:
-    """SIGKILL it, and see its containers and launchers die."""
+def killed(live: Live, state: Path) -> None:
+    """SIGKILL it, and see its launchers and containers die, one that was being made at that moment included."""
     family = children(live)
     live.signal(signal.SIGKILL)
     live.process.wait(PATIENCE_S)
     wait_for_the_end_of(family)
+    wait_for_the_end_of(members(state))
+    assert members(state) == []
 
 
 def services(pysup: Pysup, count: int) -> str:
@@ -67,8 +69,7 @@ def test_whenever_it_is_killed_all_ends_and_the_next_one_sweeps(pysup: Pysup, mo
     lines = random.Random(SEED + moment).randrange(1, 40)
     with pysup.live("up", services(pysup, 30)) as live:
         live.reads(lines)
-        killed(live)
-    assert members(pysup.state) == []
+        killed(live, pysup.state)
     after = pysup("up", pysup.stack({"id": "after", "cmd": ["true"]}))
     assert after.status == 0
     assert "swept what an earlier run left" in after.out
@@ -81,8 +82,7 @@ def test_a_killed_one_while_it_stops_leaves_nothing_to_live(pysup: Pysup) -> Non
         live.sees("containers are up")
         live.signal(signal.SIGINT)
         live.sees("stopping (SIGTERM)")
-        killed(live)
-    assert members(pysup.state) == []
+        killed(live, pysup.state)
 
 
 def test_a_container_that_cleared_its_death_signal_is_found_by_the_next(pysup: Pysup, image: Path) -> None:
