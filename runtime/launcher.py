@@ -38,7 +38,7 @@ REQUEST = struct.Struct("=BBHIQ")
 REPLY = struct.Struct("=Iiii")
 INLINE_MAX = 64 << 10
 DESCRIPTORS_MAX = 16
-CONTROL, SUPERVISOR = 10, 11  # the descriptors it is started with: its socket, and a pidfd of the supervisor
+CONTROL = 10  # the descriptor it is started with: its socket
 SCRATCH = "/.scratch"
 
 _buffer = bytearray(REQUEST.size + INLINE_MAX)
@@ -138,7 +138,7 @@ def _read_all(memfd: int) -> memoryview:
 
 
 def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_python: bool) -> tuple[int, int, int]:
-    linked = program.link(payload, linux.address_of, [SUPERVISOR, *descriptors])
+    linked = program.link(payload, linux.address_of, [CONTROL, *descriptors])
     call, error = child.run(linked, 0, linked.prologue)
     if error:
         return 0, error, call

@@ -294,7 +294,10 @@ def _(step: plan.SetUmask, asm: Assembler) -> None:
 def _(step: plan.DieWithSupervisor, asm: Assembler) -> None:
     del step
     asm.call("prctl", linux.PR_SET_PDEATHSIG, linux.SIGKILL)
-    alive = Struct(linux.POLLFD.pack(0, linux.POLLIN, 0), (0, Descriptor(FD_SUPERVISOR)))
+    # The supervisor's end of the launcher's socket: closed (POLLHUP, always polled for) before its last thread gives
+    # its children away, which is when the signal is sent (kernel/exit.c: exit_files, exit_task_work, exit_notify).
+    # A pidfd becomes readable only after that: a child between the two would outlive it.
+    alive = Struct(linux.POLLFD.pack(0, 0, 0), (0, Descriptor(FD_SUPERVISOR)))
     asm.call("ppoll", alive, 1, Struct(bytes(16)), None, 0, zero=True)
 
 

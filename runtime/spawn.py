@@ -53,8 +53,12 @@ class Launcher:
     def fork(self, number: int) -> socket.socket:
         """Ask for another that shares this one's memory and mounts. The reply has its pid, this is our end of it."""
         ours, theirs = _control()
-        with theirs:
-            self._send(launcher.FORK, number, b"", (theirs.fileno(),))
+        try:
+            with theirs:
+                self._send(launcher.FORK, number, b"", (theirs.fileno(),))
+        except BaseException:
+            ours.close()
+            raise
         return ours
 
     def fileno(self) -> int:
@@ -138,25 +142,20 @@ def _start(control: int, state: str) -> int:
     soft, hard = ORIGINAL_DESCRIPTORS
     root = str(Path(__file__).resolve().parent.parent)
     code = _BOOT.format(root=root, state=state, soft=soft, hard=hard)
-    ours = os.pidfd_open(os.getpid())
-    # Out of the way of the numbers they get there: dup2 onto itself would leave close-on-exec set.
-    held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, launcher.SUPERVISOR + 1) for fd in (control, ours)]
+    # Out of the way of the number it gets there: dup2 onto itself would leave close-on-exec set.
+    held = fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, launcher.CONTROL + 1)
     try:
         return os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-B", "-c", code],
             {"LC_ALL": "C.UTF-8"},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, held[0], launcher.CONTROL),
-                (os.POSIX_SPAWN_DUP2, held[1], launcher.SUPERVISOR),
-            ],
+            file_actions=[(os.POSIX_SPAWN_DUP2, held, launcher.CONTROL)],
             setsid=True,
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
         )
     finally:
-        for fd in (ours, *held):
-            os.close(fd)
+        os.close(held)
 
 
 ORIGINAL_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)

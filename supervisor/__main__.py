@@ -12,7 +12,10 @@ def main() -> None:
         sys.stdout.write(f"pysup {__version__}\n")
         return
     _open_standard_descriptors()
-    from supervisor.cli.main import run  # noqa: PLC0415 (click takes longer to load than this answer may take)
+    try:
+        from supervisor.cli.main import run  # noqa: PLC0415 (click takes longer to load than this answer may take)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as ever after SIGINT; nothing has been begun
 
     run()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from runtime.errors import LauncherLostError, LaunchError
 from runtime.plan import Plan
@@ -194,8 +195,10 @@ class LauncherPool:
                 del seat.pending[number]
                 await anyio.wait_writable(seat.launcher)
                 continue
-            except LauncherLostError:
-                pass  # its end of file is about to be read, which answers the request
+            except LauncherLostError:  # never sent, so no try of a request; the end of file is about to be read
+                del seat.pending[number]
+                await anyio.lowlevel.checkpoint()
+                continue
             except BaseException:
                 del seat.pending[number]
                 raise

@@ -67,7 +67,6 @@ def pysup(*, debug: bool) -> None:
 
 def run() -> None:
     """The command line's whole life."""
-    _open_standard_streams()
     try:
         status = pysup.main(prog_name="pysup", standalone_mode=False)
         code = status if isinstance(status, int) else 0
@@ -83,15 +82,6 @@ def run() -> None:
     except BaseException as error:  # noqa: BLE001 (the last place: nobody shall see a traceback unasked)
         code = _explain(error)
     _leave(code)
-
-
-def _open_standard_streams() -> None:
-    """Whoever closed one of them (`>&-`) wants nothing of it, and not the next file that we open to take its place."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free: this one
 
 
 def _usage(error: click.ClickException) -> str:
@@ -127,7 +117,7 @@ def _lines(error: BaseException) -> list[str]:
 
 def _leave(code: int) -> None:
     """Exit without waiting for a thread that may be stuck in a write to a paused terminal."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: was closed when we started
+    for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)

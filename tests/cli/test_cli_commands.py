@@ -1,8 +1,11 @@
 """The other commands: `config`, `schema`, `image`, and what the command line says of itself."""
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -123,6 +126,23 @@ def test_the_demo_has_what_the_readme_shows() -> None:
     demo = spec.load(DEMO)
     assert [container.id for container in demo.containers] == ["check", "web", "client", "worker", "crasher"]
     assert demo.source == Path(DEMO)
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_example_is_a_spec(tmp_path: Path) -> None:
+    section = readme().partition("## A stack\n")[2]
+    example = "".join(takewhile(lambda line: line.startswith("    "), section.lstrip("\n").splitlines(keepends=True)))
+    (tmp_path / "stack.yaml").write_text(textwrap.dedent(example))
+    assert [container.id for container in spec.load(tmp_path / "stack.yaml").containers] == ["web", "db", "worker"]
+
+
+def test_the_readme_explains_every_key() -> None:
+    section = readme().partition("## A stack\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert set(re.findall("`(.*?)`", " ".join(rows))) == set(spec.Container.model_fields)
 
 
 # --- image ------------------------------------------------------------------------------------------------------------

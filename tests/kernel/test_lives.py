@@ -4,7 +4,7 @@ import json
 import os
 import select
 import signal
-import subprocess
+import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -111,14 +111,12 @@ def descendants(pid: int) -> list[int]:
 
 
 def test_a_container_is_not_started_for_a_supervisor_that_is_dead(driver: Driver) -> None:
-    with subprocess.Popen(["true"]) as dead:
-        pidfd = os.pidfd_open(dead.pid)
+    supervisor, launcher = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    supervisor.close()
     plan = build_plan(driver.config("echo", "executed"))
-    try:
-        with driver.requested(plan, with_supervisor(4), more=(pidfd,)) as made, pytest.raises(LaunchError) as raised:
-            driver.executed(plan, made)
-    finally:
-        os.close(pidfd)
+    more = (launcher.fileno(),)
+    with launcher, driver.requested(plan, with_supervisor(4), more=more) as made, pytest.raises(LaunchError) as raised:
+        driver.executed(plan, made)
     assert str(raised.value) == "c: tie its life to the supervisor's: the supervisor is gone"
 
 
