@@ -114,6 +114,7 @@ S_IFCHR = 0o020000
 RESOLVE_NO_MAGICLINKS = 0x2
 RESOLVE_IN_ROOT = 0x10
 CLOSE_RANGE_CLOEXEC = 4
+POLLIN = 1
 
 # --- processes: prctl(2), capabilities(7), getrlimit(2) --------------------------------------------------
 
