@@ -2,322 +2,588 @@
 
 Theory of operation. There is what is *wanted* (up or down) and what *is* (the phase). `step(state, event, now)` gives
 the next state and the actions that lead there; it has no clock, no I/O and no randomness (`chance` is passed in), and
-it never waits: a state that is to be left at a certain time has a `deadline`, and whoever drives the machine delivers
-`Due` then. Deadlines are part of the state, so a timer that is late, or no longer meant, can't exist.
+it never waits: a state that is to be left, or looked at, at a certain time says so (`due_at`), and whoever drives the
+machine delivers `Due` then. Times are part of the state, so a timer that is late, or no longer meant, can't exist.
 
-`TABLE` maps every pair of phase and event to the function that handles it, to IGNORED (a late or repeated word,
-harmless), or to nothing: such an event can't happen there, and raises IllegalEventError with the state as it was.
+`TABLE` maps every pair of phase and event to the function that handles it, to `ignored` (a late or repeated word,
+harmless), or to nothing: such an event can't happen there, and raises IllegalEventError with the state as it was. Each
+function names the phases it may lead to.
 
-What the table does not cover: when dependencies are met (tree.py), how a run is started or ended (the runner), and what
-users are shown (the reports say what happened, not how to put it). A launch can't be called back: a Stop while STARTING
-is remembered, and acted on when the launch is answered.
+What the table does not cover: when dependencies are met (tree.py), how a run is started, looked at or ended (the
+runner), and what users are shown (the reports say what happened, not how to put it). A launch can't be called back: a
+Stop or Restart while STARTING is remembered, and acted on when the launch is answered.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
 from runtime.status import Exited, Signaled, Status
-from supervisor.policy import Policy, delay_s, is_stable, restarts
-
-
-class Phase(StrEnum):
-    """What is. The last two are final."""
-
-    CREATED = "created"
-    WAITING = "waiting"  # for its dependencies
-    STARTING = "starting"  # a launch is under way
-    RUNNING = "running"
-    STOPPING = "stopping"  # the stop signal was sent, the grace period runs
-    KILLING = "killing"
-    BACKOFF = "backoff"
-    EXITED = "exited"  # completed, or stopped as wanted
-    FAILED = "failed"
-
-
-FINAL = frozenset({Phase.EXITED, Phase.FAILED})
-ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.KILLING})  # there is, or may be, a run
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything the machine knows of its container."""
-
-    policy: Policy
-    phase: Phase = Phase.CREATED
-    wanted_up: bool = False
-    forced: bool = False  # no grace period
-    retries: int = 0  # consecutive, since the last stable run
-    restarts: int = 0  # in all
-    pid: int | None = None
-    started_at: float | None = None
-    deadline: float | None = None
-    status: Status | None = None  # of the last run
-    failure: str | None = None  # why FAILED, in words
-    told: str | None = None  # the start error last reported: said once, however often it is tried again
-
-
-# --- events -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """It is wanted up."""
-
-
-@dataclass(frozen=True, slots=True)
-class DependenciesMet:
-    """It may start."""
-
-
-@dataclass(frozen=True, slots=True)
-class DependencyFailed:
-    """It never may: `chain` names who failed, nearest first, and why."""
-
-    chain: str
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Its command was executed."""
-
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class StartFailed:
-    """It was not, and nothing of the run is left."""
-
-    error: str
-    exit_status: int = 125
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The run was reaped, and nothing of it is left."""
-
-    status: Status
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """It is wanted down, with its grace period."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """It is wanted down at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The deadline has come."""
-
-
-Event = Start | DependenciesMet | DependencyFailed | Started | StartFailed | Ended | Stop | Kill | Due
-EVENTS: tuple[type[Event], ...] = (
-    Start,
+from supervisor.checks import HEARD, READY_FIRST_S, READY_MOST_S, READY_TRY_S, Health, Notify, OnUnhealthy
+from supervisor.policy import Policy, delay_s, is_stable, may_restart, restarts, within_limits
+from supervisor.states import (
+    EVENTS,
+    Actions,
+    Ask,
+    Check,
+    Checked,
     DependenciesMet,
     DependencyFailed,
+    Ended,
+    Ending,
+    Event,
+    HealthStatus,
+    Heard,
+    Kill,
+    Launch,
+    Phase,
+    Quiesce,
+    Quiesced,
+    Report,
+    Restart,
+    Signal,
     Started,
     StartFailed,
-    Ended,
-    Stop,
-    Kill,
-    Due,
+    State,
 )
 
-# --- actions ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Start a run; answer with Started or StartFailed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Send a signal to the run's first process."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the user. `kind` is the event's name, `fields` belong to it; units are last in their names."""
-
-    kind: str
-    fields: dict[str, object] = field(default_factory=dict)
-
-
-Action = Launch | Signal | Report
-Actions = tuple[Action, ...]
-Handler = Callable[[State, Event, float, float], tuple[State, Actions]]
-
 SIGKILL = 9
+STUCK_S = 10.0  # from SIGKILL; after that nobody waits for the run any more
+
+Step = tuple[State, Actions]
+Handle = Callable[[State, Event, float, float], Step]
 
 
 class IllegalEventError(RuntimeError):
     """An event that can't happen in this phase: a bug in whoever drives the machine."""
 
 
-def step(state: State, event: Event, now: float, chance: float = 0.5) -> tuple[State, Actions]:
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What is done about an event, and the phases that this may lead to; none: the phase stays what it was."""
+
+    handle: Handle
+    targets: tuple[Phase, ...]
+
+    @property
+    def name(self) -> str:
+        return self.handle.__name__
+
+
+def to(*targets: Phase) -> Callable[[Handle], Handler]:
+    """A handler that leads to one of `targets`."""
+    return lambda handle: Handler(handle, targets)
+
+
+def step(state: State, event: Event, now: float, chance: float = 0.5) -> Step:
     """The next state, and what to do. `chance`, uniform in [0, 1), decides the jitter of a backoff."""
     handler = TABLE.get((state.phase, type(event)))
     if handler is None:
         raise IllegalEventError(f"{type(event).__name__} can't happen while {state.phase}")
-    return handler(state, event, now, chance)
+    return handler.handle(state, event, now, chance)
 
 
-# --- handlers ---------------------------------------------------------------------------------------------------------
+# --- where nothing runs -----------------------------------------------------------------------------------------------
 
 
-def ignored(state: State, _event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
+@to()
+def ignored(state: State, _event: Event, _now: float, _chance: float) -> Step:
     """A late or repeated word."""
     return state, ()
 
 
-def await_dependencies(state: State, _event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
+@to(Phase.WAITING)
+def await_dependencies(state: State, _event: Event, now: float, _chance: float) -> Step:
     """Wanted up: wait until dependencies are met."""
-    fresh = State(state.policy, Phase.WAITING, wanted_up=True, restarts=state.restarts)
-    return fresh, ()
+    return _wait(State(state.policy, wanted_up=True, restarts=state.restarts), now)
 
 
-def launch(state: State, _event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
+@to(Phase.WAITING)
+def try_again(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """The backoff is over: what it depends on must be there, as at the first start."""
+    return _wait(state, now)
+
+
+@to(Phase.STARTING)
+def launch(state: State, event: Event, _now: float, _chance: float) -> Step:
     """Start a run."""
-    return replace(state, phase=Phase.STARTING, deadline=None), (Report("starting"), Launch())
+    assert isinstance(event, DependenciesMet)
+    skipped = tuple(Report("dependency_skipped", {"reason": reason}) for reason in event.skipped)
+    return replace(state, phase=Phase.STARTING, deadline=None), (*skipped, Report("starting"), Launch())
 
 
-def refuse(state: State, event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
+@to(Phase.FAILED)
+def refuse(state: State, event: Event, _now: float, _chance: float) -> Step:
     """A dependency can never be met."""
     assert isinstance(event, DependencyFailed)
-    failed = replace(state, phase=Phase.FAILED, failure=f"not started: {event.chain}")
+    failure = f"not started: {event.chain}"
+    failed = replace(state, phase=Phase.FAILED, deadline=None, failure=failure, chain=event.chain)
     return failed, (Report("dependency_failed", {"chain": event.chain}),)
 
 
-def stay_down(state: State, _event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
+@to()
+def ask_again(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """A wait for dependencies may have been long enough."""
+    return replace(state, deadline=_next_wait(state, now)), (Ask(),)
+
+
+@to(Phase.EXITED)
+def stay_down(state: State, _event: Event, _now: float, _chance: float) -> Step:
     """Wanted down where nothing runs."""
     return _stopped(state)
 
 
-def remember_stop(state: State, event: Event, _now: float, _chance: float) -> tuple[State, Actions]:
+# --- while a launch is under way --------------------------------------------------------------------------------------
+
+
+@to()
+def remember_stop(state: State, event: Event, _now: float, _chance: float) -> Step:
     """Wanted down while a launch is under way: acted on when it is answered."""
     return replace(state, wanted_up=False, forced=state.forced or isinstance(event, Kill)), ()
 
 
-def run_or_stop(state: State, event: Event, now: float, _chance: float) -> tuple[State, Actions]:
-    """The command was executed; if it is wanted down by now, stop it."""
+@to()
+def remember_restart(state: State, event: Event, _now: float, _chance: float) -> Step:
+    """To be started anew while a launch is under way: acted on when it is answered."""
+    assert isinstance(event, Restart)
+    return replace(state, ending=Ending.AGAIN, reason=event.reason), ()
+
+
+@to()
+def take_back_stop(state: State, _event: Event, _now: float, _chance: float) -> Step:
+    """Wanted up after all."""
+    return replace(state, wanted_up=True, forced=False), ()
+
+
+@to(Phase.ACTIVATING, Phase.RUNNING, Phase.STOPPING, Phase.KILLING)
+def run_or_stop(state: State, event: Event, now: float, _chance: float) -> Step:
+    """The command was executed; if it is not wanted by now, stop it."""
     assert isinstance(event, Started)
-    running = replace(state, phase=Phase.RUNNING, pid=event.pid, started_at=now, told=None)
+    policy = state.policy
+    limit_at = None if policy.timeout_s is None else now + policy.timeout_s
+    running = replace(state, pid=event.pid, started_at=now, limit_at=limit_at, told=None)
     told = Report("started", {"pid": event.pid})
-    if state.wanted_up:
-        return running, (told,)
-    after, actions = (_kill if state.forced else _stop)(running, now)
+    if not state.wanted_up:
+        after, actions = _kill(running, now) if state.forced else _end(running, Ending.DOWN, "", now)
+    elif state.ending is Ending.AGAIN:
+        after, actions = _end(running, Ending.AGAIN, state.reason, now)
+    else:
+        after, actions = _activate(running, now)
     return after, (told, *actions)
 
 
-def stop(state: State, _event: Event, now: float, _chance: float) -> tuple[State, Actions]:
-    """Send the stop signal, give it its grace period."""
-    return _stop(state, now)
+@to(Phase.WAITING, Phase.BACKOFF, Phase.EXITED, Phase.FAILED)
+def start_failed(state: State, event: Event, now: float, chance: float) -> Step:
+    """No run came of the launch."""
+    assert isinstance(event, StartFailed)
+    report = () if event.error == state.told else (Report("start_failed", _start_error(event)),)
+    if not state.wanted_up:
+        after, actions = _stopped(state)
+        return after, (*report, *actions)
+    failed = replace(state, status=Exited(event.exit_status), told=event.error, ending=Ending.DOWN)
+    if restarts(state.policy, failed=True, retries=state.retries):
+        after, actions = _again(failed, event.error, now, chance)
+    else:
+        after, actions = _give_up(failed, event.error)
+    return after, (*report, *actions)
 
 
-def kill(state: State, _event: Event, now: float, _chance: float) -> tuple[State, Actions]:
+@to(Phase.WAITING, Phase.EXITED)
+def wait_again(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """A dependency went while it waited for its turn, or a stop called its turn off."""
+    if not state.wanted_up:
+        return _stopped(state)
+    return replace(state, phase=Phase.WAITING, deadline=_next_wait(state, now), ending=Ending.DOWN), ()
+
+
+# --- while it runs ----------------------------------------------------------------------------------------------------
+
+
+@to(Phase.RUNNING)
+def judge_readiness(state: State, event: Event, now: float, _chance: float) -> Step:
+    """A try of the ready check has ended: it serves, or is looked at again, after twice the pause each time."""
+    assert isinstance(event, Checked)
+    if event.passed:
+        return _serve(replace(state, finding=event.detail), now)
+    pause_s = min(state.pause_s * 2, READY_MOST_S)
+    return replace(state, check_at=now + state.pause_s, pause_s=pause_s, finding=event.detail), ()
+
+
+@to(Phase.RUNNING)
+def listen_for_readiness(state: State, event: Event, now: float, _chance: float) -> Step:
+    """What it says before it is ready: that it is, that it needs more time, or how it is doing."""
+    assert isinstance(event, Heard)
+    assert state.policy.ready is not None
+    notice = event.notice
+    after, actions = _note(state, event)
+    if notice.ready and isinstance(state.policy.ready.probe, HEARD):
+        after, more = _serve(after, now)
+        return after, (*actions, *more)
+    return _extend(after, notice.extend_s, now), actions
+
+
+@to(Phase.STOPPING)
+def unready_or_check(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """It took too long to be ready, or to run; or it is time for another try."""
+    ready = state.policy.ready
+    assert ready is not None
+    if _is_due(state.deadline, now):
+        reason = f"not ready within {now - _began(state):.3g} s" + (f" ({state.finding})" if state.finding else "")
+        after, actions = _end(state, Ending.JUDGED, reason, now)
+        return after, (Report("not_ready", {"timeout_s": ready.timeout_s, "finding": state.finding}), *actions)
+    if _is_due(state.limit_at, now):
+        return _time_out(state, now)
+    return replace(state, check_at=None), (Check(ready.probe, min(READY_TRY_S, ready.timeout_s)),)
+
+
+@to(Phase.STOPPING)
+def judge_health(state: State, event: Event, now: float, _chance: float) -> Step:
+    """A health check has ended."""
+    assert isinstance(event, Checked)
+    health = _health(state)
+    seen = replace(state, finding=event.detail)
+    if event.passed:
+        return _healthy(replace(seen, check_at=now + health.interval_s))
+    fresh = state.health is HealthStatus.STARTING
+    pause_s = health.start_interval_s if fresh else health.interval_s
+    assert state.ready_at is not None
+    if fresh and now - state.ready_at < health.start_period_s:
+        return replace(seen, check_at=now + pause_s), ()
+    failing = replace(seen, failing=state.failing + 1, check_at=now + pause_s)
+    if failing.failing < health.retries or state.health is HealthStatus.UNHEALTHY:
+        return failing, ()
+    return _unhealthy(failing, event.detail or "its health check failed", now)
+
+
+@to(Phase.STOPPING)
+def listen_for_life(state: State, event: Event, now: float, _chance: float) -> Step:
+    """What it says while it serves."""
+    assert isinstance(event, Heard)
+    notice = event.notice
+    after, actions = _note(state, event)
+    after = _extend(after, notice.extend_s, now)
+    if notice.alive is None or state.watchdog_at is None:
+        return after, actions
+    if notice.alive:
+        after, more = _healthy(replace(after, watchdog_at=_watchdog_at(state, now)))
+    else:
+        after, more = _unhealthy(after, "it reported a failure (WATCHDOG=trigger)", now)
+    return after, (*actions, *more)
+
+
+@to(Phase.STOPPING)
+def time_out_or_check(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """It ran too long, was silent too long, or it is time for a health check."""
+    if _is_due(state.limit_at, now):
+        return _time_out(state, now)
+    health = _health(state)
+    if _is_due(state.watchdog_at, now):
+        silent = replace(state, watchdog_at=_watchdog_at(state, now))
+        return _unhealthy(silent, f"silent for {health.watchdog_s:g} s (no WATCHDOG=1)", now)
+    return replace(state, check_at=None), (Check(health.probe, health.timeout_s),)
+
+
+@to(Phase.STOPPING)
+def stop(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """Ask it to stop, give it its grace period."""
+    return _end(replace(state, wanted_up=False), Ending.DOWN, "", now)
+
+
+@to(Phase.STOPPING)
+def restart(state: State, event: Event, now: float, _chance: float) -> Step:
+    """Stop it, to start it anew."""
+    assert isinstance(event, Restart)
+    return _end(state, Ending.AGAIN, event.reason, now)
+
+
+@to(Phase.KILLING)
+def kill(state: State, _event: Event, now: float, _chance: float) -> Step:
     """SIGKILL, as asked for."""
-    return _kill(state, now)
+    return _kill(replace(state, wanted_up=False, ending=Ending.DOWN), now)
 
 
-def kill_after_grace(state: State, _event: Event, now: float, _chance: float) -> tuple[State, Actions]:
+@to(Phase.WAITING, Phase.BACKOFF, Phase.EXITED, Phase.FAILED)
+def ended(state: State, event: Event, now: float, chance: float) -> Step:
+    """The run ended by itself."""
+    assert isinstance(event, Ended)
+    rested = _rested(state, event, now)
+    after, actions = _again_or_end(rested, describe(event.status), now, chance, oom=event.oom)
+    return after, (_exited(event, _ran_s(state, now)), *actions)
+
+
+# --- while it is being ended ------------------------------------------------------------------------------------------
+
+
+@to()
+def send_stop_signal(state: State, event: Event, _now: float, _chance: float) -> Step:
+    """The stop command is over."""
+    assert isinstance(event, Quiesced)
+    error = (Report("stop_command_failed", {"error": event.error}),) if event.error else ()
+    return replace(state, signalled=True), (*error, Signal(state.policy.stop_signal))
+
+
+@to()
+def listen_while_stopping(state: State, event: Event, now: float, _chance: float) -> Step:
+    """How it is doing, and that it needs more time."""
+    assert isinstance(event, Heard)
+    after, actions = _note(state, event)
+    return _extend(after, event.notice.extend_s, now), actions
+
+
+@to()
+def stay_stopped(state: State, _event: Event, _now: float, _chance: float) -> Step:
+    """It is being ended anyway: now it is to stay down."""
+    return replace(state, wanted_up=False, ending=Ending.DOWN), ()
+
+
+@to()
+def start_again(state: State, _event: Event, _now: float, _chance: float) -> Step:
+    """Wanted up: as soon as the run has ended."""
+    ending = Ending.AGAIN if state.ending is Ending.DOWN else state.ending
+    return replace(state, wanted_up=True, forced=False, ending=ending, reason=state.reason or "wanted up"), ()
+
+
+@to(Phase.KILLING)
+def kill_after_grace(state: State, _event: Event, now: float, _chance: float) -> Step:
     """SIGKILL, as the grace period is over."""
     return _kill(state, now, grace_s=state.policy.stop_grace_s)
 
 
-def start_failed(state: State, event: Event, now: float, chance: float) -> tuple[State, Actions]:
-    """No run came of the launch."""
-    assert isinstance(event, StartFailed)
-    if not state.wanted_up:
-        return _stopped(state)
-    report = Report("start_failed", {"error": event.error, "exit_status": event.exit_status})
-    failed = replace(state, status=Exited(event.exit_status), told=event.error)
-    after, actions = _again_or_end(failed, event.error, now, chance)
-    return after, actions if state.told == event.error else (report, *actions)
+@to(Phase.STUCK)
+def give_up_waiting(state: State, _event: Event, _now: float, _chance: float) -> Step:
+    """SIGKILL has no effect: the kernel holds it. What depends on its end goes on without."""
+    failure = "killed, but the kernel does not let go of it"
+    return replace(state, phase=Phase.STUCK, deadline=None, failure=failure), (Report("stuck", {"after_s": STUCK_S}),)
 
 
-def ended(state: State, event: Event, now: float, chance: float) -> tuple[State, Actions]:
-    """The run ended by itself."""
+@to(Phase.EXITED, Phase.WAITING, Phase.BACKOFF, Phase.FAILED)
+def run_over(state: State, event: Event, now: float, chance: float) -> Step:
+    """The run has ended, as we wanted: what follows was decided when that began."""
     assert isinstance(event, Ended)
-    ran_s = _ran_s(state, now)
-    retries = 0 if is_stable(state.policy.backoff, ran_s) else state.retries
-    rested = replace(state, pid=None, started_at=None, status=event.status, retries=retries)
-    after, actions = _again_or_end(rested, describe(event.status), now, chance)
-    return after, (_exited(event.status, ran_s), *actions)
+    rested = replace(_rested(state, event, now), ending=Ending.DOWN, forced=False, failure=None)
+    told = _exited(event, _ran_s(state, now))
+    match state.ending:
+        case Ending.DOWN:
+            after, actions = _stopped(rested)
+        case Ending.AGAIN:
+            after, actions = _wait(replace(rested, restarts=state.restarts + 1), now)
+            actions = (Report("restarting", {"reason": state.reason}), *actions)
+        case Ending.JUDGED:
+            after, actions = _again_or_end(rested, state.reason, now, chance, judged=True, oom=event.oom)
+        case Ending.RETRIED:
+            after, actions = _again(rested, state.reason, now, chance)
+        case Ending.GIVEN_UP:
+            after, actions = _give_up(rested, state.reason)
+    return after, (told, *actions)
 
 
-def stopped(state: State, event: Event, now: float, _chance: float) -> tuple[State, Actions]:
-    """The run ended as wanted."""
-    assert isinstance(event, Ended)
-    after, actions = _stopped(replace(state, pid=None, status=event.status))
-    return after, (_exited(event.status, _ran_s(state, now)), *actions)
+# --- parts: waiting, starting, serving --------------------------------------------------------------------------------
 
 
-# --- their parts ------------------------------------------------------------------------------------------------------
+def _wait(state: State, now: float) -> Step:
+    waiting = replace(state, phase=Phase.WAITING, since=now)
+    return replace(waiting, deadline=_next_wait(waiting, now)), ()
 
 
-def _stop(state: State, now: float) -> tuple[State, Actions]:
-    number = state.policy.stop_signal
-    after = replace(state, phase=Phase.STOPPING, wanted_up=False, deadline=now + state.policy.stop_grace_s)
-    return after, (Report("stopping", {"signal": number}), Signal(number))
+def _next_wait(state: State, now: float) -> float | None:
+    return next((at for wait_s in state.policy.waits_s if (at := state.since + wait_s) > now), None)
 
 
-def _kill(state: State, _now: float, grace_s: float | None = None) -> tuple[State, Actions]:
-    after = replace(state, phase=Phase.KILLING, wanted_up=False, forced=True, deadline=None)
+def _activate(state: State, now: float) -> Step:
+    ready = state.policy.ready
+    if ready is None:
+        return _serve(state, now)
+    heard = isinstance(ready.probe, HEARD)
+    activating = replace(
+        state,
+        phase=Phase.ACTIVATING,
+        deadline=now + ready.timeout_s,
+        check_at=None if heard else now + READY_FIRST_S,
+        pause_s=READY_FIRST_S,
+        finding="",
+    )
+    return activating, ()
+
+
+def _serve(state: State, now: float) -> Step:
+    """It is ready, or no ready check says otherwise: from here on its health counts."""
+    health = state.policy.health
+    serving = replace(state, phase=Phase.RUNNING, deadline=None, check_at=None, ready_at=now, failing=0)
+    told = () if state.policy.ready is None else (Report("ready", {"after_s": round(now - _began(state), 3)}),)
+    if health is None:
+        return serving, told
+    starting = replace(serving, health=HealthStatus.STARTING)
+    if isinstance(health.probe, Notify):
+        return replace(starting, watchdog_at=_watchdog_at(state, now)), told
+    return replace(starting, check_at=now + health.start_interval_s), told
+
+
+def _health(state: State) -> Health:
+    assert state.policy.health is not None  # else nothing of it is ever due
+    return state.policy.health
+
+
+def _watchdog_at(state: State, now: float) -> float:
+    watchdog_s = _health(state).watchdog_s
+    assert watchdog_s is not None  # the spec demands it with Notify
+    return now + watchdog_s
+
+
+def _healthy(state: State) -> Step:
+    news = () if state.health is HealthStatus.HEALTHY else (Report("healthy"),)
+    return replace(state, health=HealthStatus.HEALTHY, failing=0), news
+
+
+def _unhealthy(state: State, finding: str, now: float) -> Step:
+    news = () if state.health is HealthStatus.UNHEALTHY else (Report("unhealthy", {"finding": finding}),)
+    sick = replace(state, health=HealthStatus.UNHEALTHY, finding=finding)
+    match _health(state).on_unhealthy:
+        case OnUnhealthy.IGNORE:
+            return sick, news
+        case OnUnhealthy.RESTART:
+            after, actions = _end(sick, Ending.RETRIED, f"unhealthy: {finding}", now)
+        case OnUnhealthy.STOP:
+            after, actions = _end(sick, Ending.GIVEN_UP, f"unhealthy: {finding}", now)
+    return after, (*news, *actions)
+
+
+def _note(state: State, event: Heard) -> Step:
+    said = event.notice.status
+    if said is None or said == state.said:
+        return state, ()
+    return replace(state, said=said), (Report("status", {"status": said}),)
+
+
+def _extend(state: State, extend_s: float | None, now: float) -> State:
+    """EXTEND_TIMEOUT_USEC=: what runs out later anyway stays as it is (sd_notify(3))."""
+    if extend_s is None:
+        return state
+    least = now + extend_s
+    deadline = None if state.deadline is None else max(state.deadline, least)
+    return replace(state, deadline=deadline, limit_at=None if state.limit_at is None else max(state.limit_at, least))
+
+
+def _is_due(at: float | None, now: float) -> bool:
+    return at is not None and at <= now
+
+
+def _time_out(state: State, now: float) -> Step:
+    timeout_s = state.policy.timeout_s
+    after, actions = _end(state, Ending.JUDGED, f"not done within {now - _began(state):.3g} s", now)
+    return after, (Report("timed_out", {"timeout_s": timeout_s}), *actions)
+
+
+# --- parts: ending ----------------------------------------------------------------------------------------------------
+
+
+def _end(state: State, ending: Ending, reason: str, now: float) -> Step:
+    """The stop command, if there is one; then the stop signal; and a grace period for both."""
+    policy = state.policy
+    stopping = replace(
+        _unwatched(state),
+        phase=Phase.STOPPING,
+        ending=ending,
+        reason=reason,
+        deadline=now + policy.stop_grace_s,
+        signalled=not policy.stop_cmd,
+    )
+    told = Report("stopping", {"signal": policy.stop_signal})
+    if policy.stop_cmd:
+        return stopping, (told, Quiesce(policy.stop_cmd, policy.stop_grace_s))
+    return stopping, (told, Signal(policy.stop_signal))
+
+
+def _kill(state: State, now: float, grace_s: float | None = None) -> Step:
+    after = replace(_unwatched(state), phase=Phase.KILLING, forced=True, deadline=now + STUCK_S)
     fields: dict[str, object] = {} if grace_s is None else {"grace_s": grace_s}
     return after, (Report("killing", fields), Signal(SIGKILL))
 
 
-def _stopped(state: State) -> tuple[State, Actions]:
-    after = replace(state, phase=Phase.EXITED, wanted_up=False, deadline=None, started_at=None)
+def _unwatched(state: State) -> State:
+    return replace(state, limit_at=None, check_at=None, watchdog_at=None)
+
+
+def _stopped(state: State) -> Step:
+    after = replace(state, phase=Phase.EXITED, wanted_up=False, forced=False, deadline=None, ending=Ending.DOWN)
     return after, (Report("stopped"),)
 
 
-def _again_or_end(state: State, reason: str, now: float, chance: float) -> tuple[State, Actions]:
-    """After a run that nobody asked to end: as the restart policy says."""
-    failed = not succeeded(state.status)
-    if restarts(state.policy, failed=failed, retries=state.retries):
-        return _again(state, now, chance)
-    if not failed:
-        return replace(state, phase=Phase.EXITED), ()
-    after = replace(state, phase=Phase.FAILED, failure=reason)
-    fields: dict[str, object] = {"reason": reason}
-    if state.retries:
-        fields["retries"] = state.retries
-    return after, (Report("gave_up", fields),)
+def _rested(state: State, event: Ended, now: float) -> State:
+    """After a run: what belonged to it is gone; a long one clears the count of retries."""
+    stable = is_stable(state.policy.backoff, _ran_s(state, now))
+    return replace(
+        _unwatched(state),
+        pid=None,
+        started_at=None,
+        ready_at=None,
+        deadline=None,
+        health=None,
+        failing=0,
+        said=None,
+        status=event.status,
+        retries=0 if stable else state.retries,
+    )
 
 
-def _again(state: State, now: float, chance: float) -> tuple[State, Actions]:
+def _again_or_end(
+    state: State, reason: str, now: float, chance: float, *, judged: bool = False, oom: bool = False
+) -> Step:
+    """After a run that nobody asked to end: as the restart policy says. `judged`: it failed, whatever its status."""
+    policy, status = state.policy, state.status
+    assert status is not None
+    failed = judged or not succeeded(policy, status)
+    if restarts(policy, failed=failed, retries=state.retries) and may_restart(policy.restart_on, status, oom=oom):
+        return _again(state, reason, now, chance)
+    return _give_up(state, reason) if failed else (replace(state, phase=Phase.EXITED), ())
+
+
+def _again(state: State, reason: str, now: float, chance: float) -> Step:
+    policy = state.policy
+    recent = tuple(at for at in state.recent if at > now - policy.window_s)
+    if not within_limits(policy, len(recent)):
+        return _give_up(state, f"{reason}; restarted {len(recent)} times within {policy.window_s:g} s")
     retry = state.retries + 1
-    delay = delay_s(state.policy.backoff, retry, chance)
-    counted = replace(state, retries=retry, restarts=state.restarts + 1)
+    delay = delay_s(policy.backoff, retry, chance)
+    kept = (*recent, now) if policy.max_restarts is not None else ()
+    counted = replace(state, retries=retry, restarts=state.restarts + 1, recent=kept)
     told = Report("restarting", {"delay_s": delay, "retry": retry})
     if not delay:
-        return replace(counted, phase=Phase.STARTING), (told, Report("starting"), Launch())
+        after, actions = _wait(counted, now)
+        return after, (told, *actions)
     return replace(counted, phase=Phase.BACKOFF, deadline=now + delay), (told,)
 
 
+def _give_up(state: State, reason: str) -> Step:
+    fields: dict[str, object] = {"reason": reason}
+    if state.retries:
+        fields["retries"] = state.retries
+    return replace(state, phase=Phase.FAILED, failure=reason), (Report("gave_up", fields),)
+
+
+def _began(state: State) -> float:
+    assert state.started_at is not None  # of a run that is
+    return state.started_at
+
+
 def _ran_s(state: State, now: float) -> float:
-    assert state.started_at is not None  # Ended comes after Started
-    return now - state.started_at
+    return now - _began(state)
 
 
-def _exited(status: Status, ran_s: float) -> Report:
-    fields: dict[str, object] = {"exit_status": status.exit_status, "ran_s": round(ran_s, 3)}
-    if isinstance(status, Signaled):
-        fields["signal"] = status.signal
+def _start_error(event: StartFailed) -> dict[str, object]:
+    return {"error": event.error, "exit_status": event.exit_status}
+
+
+def _exited(event: Ended, ran_s: float) -> Report:
+    fields: dict[str, object] = {"exit_status": event.status.exit_status, "ran_s": round(ran_s, 3)}
+    if isinstance(event.status, Signaled):
+        fields["signal"] = event.status.signal
+    if event.oom:
+        fields["oom"] = True
     return Report("exited", fields)
 
 
-def succeeded(status: Status | None) -> bool:
-    """Exit status 0."""
-    return isinstance(status, Exited) and status.code == 0
+def succeeded(policy: Policy, status: Status) -> bool:
+    """Is its exit status one of the policy's success codes?"""
+    return isinstance(status, Exited) and status.code in policy.success_codes
 
 
 def describe(status: Status) -> str:
@@ -329,67 +595,90 @@ def describe(status: Status) -> str:
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-TABLE: dict[tuple[Phase, type[Event]], Handler] = {
-    (Phase.CREATED, Start): await_dependencies,
-    (Phase.CREATED, DependenciesMet): ignored,
-    (Phase.CREATED, DependencyFailed): ignored,
-    (Phase.CREATED, Stop): stay_down,
-    (Phase.CREATED, Kill): stay_down,
-    (Phase.WAITING, Start): ignored,
-    (Phase.WAITING, DependenciesMet): launch,
-    (Phase.WAITING, DependencyFailed): refuse,
-    (Phase.WAITING, Stop): stay_down,
-    (Phase.WAITING, Kill): stay_down,
-    (Phase.STARTING, Start): ignored,
-    (Phase.STARTING, DependenciesMet): ignored,
-    (Phase.STARTING, DependencyFailed): ignored,
-    (Phase.STARTING, Started): run_or_stop,
-    (Phase.STARTING, StartFailed): start_failed,
-    (Phase.STARTING, Stop): remember_stop,
-    (Phase.STARTING, Kill): remember_stop,
-    (Phase.RUNNING, Start): ignored,
-    (Phase.RUNNING, DependenciesMet): ignored,
-    (Phase.RUNNING, DependencyFailed): ignored,
-    (Phase.RUNNING, Ended): ended,
-    (Phase.RUNNING, Stop): stop,
-    (Phase.RUNNING, Kill): kill,
-    (Phase.STOPPING, Start): ignored,
-    (Phase.STOPPING, DependenciesMet): ignored,
-    (Phase.STOPPING, DependencyFailed): ignored,
-    (Phase.STOPPING, Ended): stopped,
-    (Phase.STOPPING, Stop): ignored,
-    (Phase.STOPPING, Kill): kill,
-    (Phase.STOPPING, Due): kill_after_grace,
-    (Phase.KILLING, Start): ignored,
-    (Phase.KILLING, DependenciesMet): ignored,
-    (Phase.KILLING, DependencyFailed): ignored,
-    (Phase.KILLING, Ended): stopped,
-    (Phase.KILLING, Stop): ignored,
-    (Phase.KILLING, Kill): ignored,
-    (Phase.BACKOFF, Start): ignored,
-    (Phase.BACKOFF, DependenciesMet): ignored,
-    (Phase.BACKOFF, DependencyFailed): ignored,
-    (Phase.BACKOFF, Stop): stay_down,
-    (Phase.BACKOFF, Kill): stay_down,
-    (Phase.BACKOFF, Due): launch,
-    (Phase.EXITED, Start): await_dependencies,
-    (Phase.EXITED, DependenciesMet): ignored,
-    (Phase.EXITED, DependencyFailed): ignored,
-    (Phase.EXITED, Stop): ignored,
-    (Phase.EXITED, Kill): ignored,
-    (Phase.FAILED, Start): await_dependencies,
-    (Phase.FAILED, DependenciesMet): ignored,
-    (Phase.FAILED, DependencyFailed): ignored,
-    (Phase.FAILED, Stop): ignored,
-    (Phase.FAILED, Kill): ignored,
-}
+_LATE = (DependenciesMet, DependencyFailed, Checked, Heard, Quiesced)  # answers that may come when nobody asks any more
+
+
+def _row(phase: Phase, **handlers: Handler) -> dict[tuple[Phase, type[Event]], Handler]:
+    named = {event.__name__: event for event in EVENTS}
+    late = {(phase, event): ignored for event in _LATE}
+    return late | {(phase, named[name]): handler for name, handler in handlers.items()}
+
+
+TABLE: dict[tuple[Phase, type[Event]], Handler] = (
+    _row(Phase.CREATED, Start=await_dependencies, Restart=ignored, Stop=stay_down, Kill=stay_down)
+    | _row(
+        Phase.WAITING,
+        Start=ignored,
+        DependenciesMet=launch,
+        DependencyFailed=refuse,
+        Restart=ignored,
+        Stop=stay_down,
+        Kill=stay_down,
+        Due=ask_again,
+    )
+    | _row(
+        Phase.STARTING,
+        Start=take_back_stop,
+        Deferred=wait_again,
+        Started=run_or_stop,
+        StartFailed=start_failed,
+        Restart=remember_restart,
+        Stop=remember_stop,
+        Kill=remember_stop,
+    )
+    | _row(
+        Phase.ACTIVATING,
+        Start=ignored,
+        Checked=judge_readiness,
+        Heard=listen_for_readiness,
+        Ended=ended,
+        Restart=restart,
+        Stop=stop,
+        Kill=kill,
+        Due=unready_or_check,
+    )
+    | _row(
+        Phase.RUNNING,
+        Start=ignored,
+        Checked=judge_health,
+        Heard=listen_for_life,
+        Ended=ended,
+        Restart=restart,
+        Stop=stop,
+        Kill=kill,
+        Due=time_out_or_check,
+    )
+    | _row(
+        Phase.STOPPING,
+        Start=start_again,
+        Heard=listen_while_stopping,
+        Quiesced=send_stop_signal,
+        Ended=run_over,
+        Restart=ignored,
+        Stop=stay_stopped,
+        Kill=kill,
+        Due=kill_after_grace,
+    )
+    | _row(
+        Phase.KILLING,
+        Start=start_again,
+        Ended=run_over,
+        Restart=ignored,
+        Stop=stay_stopped,
+        Kill=stay_stopped,
+        Due=give_up_waiting,
+    )
+    | _row(Phase.STUCK, Start=start_again, Ended=run_over, Restart=ignored, Stop=stay_stopped, Kill=stay_stopped)
+    | _row(Phase.BACKOFF, Start=await_dependencies, Restart=ignored, Stop=stay_down, Kill=stay_down, Due=try_again)
+    | _row(Phase.EXITED, Start=await_dependencies, Restart=ignored, Stop=ignored, Kill=ignored)
+    | _row(Phase.FAILED, Start=await_dependencies, Restart=ignored, Stop=ignored, Kill=ignored)
+)
 
 
 def table() -> str:
-    """The table as Markdown: a row per phase, a column per event; empty where the event can't happen."""
-    heads = [event.__name__ for event in EVENTS]
-    rows = [f"| phase | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
-    for phase in Phase:
-        cells = [handler.__name__ if (handler := TABLE.get((phase, event))) else "" for event in EVENTS]
-        rows.append(f"| {phase} | {' | '.join(cells)} |")
+    """The table as Markdown: a row per event, a column per phase; empty where the event can't happen."""
+    rows = [f"| event | {' | '.join(Phase)} |", "| --- " * (len(Phase) + 1) + "|"]
+    for event in EVENTS:
+        cells = [handler.name if (handler := TABLE.get((phase, event))) else "" for phase in Phase]
+        rows.append(f"| {event.__name__} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from runtime.status import Signaled, Status
+from supervisor.checks import Health, Ready
+
 
 class RestartPolicy(StrEnum):
     """As in Compose. `unless-stopped` differs from `always` only in what a later supervisor does with a stopped
@@ -18,8 +21,20 @@ class RestartPolicy(StrEnum):
 class Condition(StrEnum):
     """What a dependency must have come to before its dependent starts."""
 
-    STARTED = "started"
-    COMPLETED = "completed"
+    STARTED = "started"  # it runs, or has run to a successful end
+    READY = "ready"  # its ready check has passed
+    HEALTHY = "healthy"  # its last health check has passed
+    COMPLETED = "completed"  # it has run to a successful end
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What a container needs of another at each of its own starts."""
+
+    condition: Condition = Condition.STARTED
+    restart: bool = False  # when the other is restarted, so is this one
+    required: bool = True  # else it starts without, when the other has failed or `timeout_s` is over
+    timeout_s: float | None = None  # the longest to wait; None: as long as it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +52,32 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartOn:
+    """The ends after which a restart makes sense; all others are final."""
+
+    exit_codes: frozenset[int] = frozenset()
+    signals: frozenset[int] = frozenset()
+    oom: bool = False  # killed by the kernel for want of memory
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What the machine knows of its container."""
 
     restart: RestartPolicy = RestartPolicy.NO
-    max_retries: int | None = None  # of on-failure; None: no limit
+    max_retries: int | None = None  # consecutive, of on-failure; None: no limit
+    max_restarts: int | None = None  # within any `window_s`, whatever the policy; None: no limit
+    window_s: float = 60.0
+    restart_on: RestartOn | None = None  # None: whatever the end
+    success_codes: frozenset[int] = frozenset({0})
     backoff: Backoff = field(default_factory=Backoff)
+    timeout_s: float | None = None  # the longest a run may take
     stop_signal: int = 15
     stop_grace_s: float = 10.0
+    stop_cmd: tuple[str, ...] = ()  # run inside before the stop signal is sent, within the grace period
+    ready: Ready | None = None
+    health: Health | None = None
+    waits_s: tuple[float, ...] = ()  # after which a wait for dependencies is looked at again, ascending
 
 
 def restarts(policy: Policy, *, failed: bool, retries: int) -> bool:
@@ -56,6 +89,20 @@ def restarts(policy: Policy, *, failed: bool, retries: int) -> bool:
             return failed and (policy.max_retries is None or retries < policy.max_retries)
         case RestartPolicy.ALWAYS | RestartPolicy.UNLESS_STOPPED:
             return True
+
+
+def may_restart(restart_on: RestartOn | None, status: Status, *, oom: bool) -> bool:
+    """Is this end one after which a restart makes sense?"""
+    if restart_on is None:
+        return True
+    if isinstance(status, Signaled):
+        return status.signal in restart_on.signals or (oom and restart_on.oom)
+    return status.code in restart_on.exit_codes
+
+
+def within_limits(policy: Policy, recent: int) -> bool:
+    """Is another restart allowed, after `recent` ones within the window?"""
+    return policy.max_restarts is None or recent < policy.max_restarts
 
 
 def delay_s(backoff: Backoff, retry: int, chance: float) -> float:

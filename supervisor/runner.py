@@ -1,4 +1,4 @@
-"""How the supervisor starts and ends runs, as it sees it: the seam to the kernel, and where tests put a fake.
+"""How the supervisor starts, looks at and ends runs, as it sees it: the seam to the kernel, and where tests put a fake.
 
 `KernelRunner` (kernel.py) is the real one; the same contract cases run against it and against the fake.
 """
@@ -8,6 +8,10 @@ from typing import Protocol
 
 from runtime.config import ContainerConfig
 from runtime.status import Status
+from supervisor.checks import Notice, Probe, Verdict
+from supervisor.policy import Policy
+
+Heard = Callable[[Notice], None]
 
 
 class Run(Protocol):
@@ -27,10 +31,29 @@ class Run(Protocol):
         """Wait until it was reaped, its last line read, and its mounts and directories are gone."""
         ...
 
+    async def check(self, probe: Probe, timeout_s: float) -> Verdict:
+        """Try a probe, once. What takes longer than `timeout_s` has not passed; nothing of a try outlives this call.
+
+        May be cancelled. Of a run that has ended nothing passes. `Exec` is also how a command is run inside.
+        """
+        ...
+
+    def tail(self) -> tuple[str, ...]:
+        """The last lines it wrote, oldest first; few and short."""
+        ...
+
+    def hang(self) -> str:
+        """Why a run that was killed does not end, as far as the kernel tells: `state D in nfs_wait_bit_killable`."""
+        ...
+
 
 class Runner(Protocol):
     """Starts runs."""
 
-    async def start(self, config: ContainerConfig) -> Run:
-        """Return once the container's command was executed. LaunchError if it was not: nothing of it is left then."""
+    async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> Run:
+        """Return once the container's command was executed. LaunchError if it was not: nothing of it is left then.
+
+        `heard` is called from then on with what the run says, by sd_notify(3) or, where a check of `policy` is a `Log`,
+        by its output; what is said before this returns is not lost.
+        """
         ...

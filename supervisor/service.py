@@ -1,73 +1,83 @@
 """One container over all its runs: feeds events to its machine, performs the actions that come back.
 
-One task, one mailbox, one deadline. Everything that can happen to a container (its process was reaped, a timer is due,
-its dependencies are met, the stack stops) is an event in the mailbox; what to do about it is the machine's decision
-alone.
+One task, one mailbox, one deadline. Everything that can happen to a container (its process was reaped, a check was
+tried, a time has come, its dependencies are met, the stack stops) is an event in the mailbox; what to do about it is
+the machine's decision alone. What takes its time (a check, the stop command) is a task of its own, at most one at a
+time, which ends with the run.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import anyio
+import anyio.abc
 
 from runtime.errors import LaunchError, PysupError
+from supervisor.checks import Exec, Notice, Probe, Verdict
 from supervisor.entry import Entry
-from supervisor.machine import (
+from supervisor.machine import SIGKILL, step
+from supervisor.runner import Run, Runner
+from supervisor.states import (
     FINAL,
-    SIGKILL,
     Action,
+    Ask,
+    Check,
+    Checked,
+    Deferred,
+    DependenciesMet,
     Due,
     Ended,
     Event,
+    Heard,
     Kill,
     Launch,
+    Phase,
+    Quiesce,
+    Quiesced,
     Report,
     Signal,
     Started,
     StartFailed,
     State,
     Stop,
-    step,
 )
-from supervisor.runner import Run, Runner
 
-Chance = Callable[[], float]  # uniform in [0, 1)
+# We were late for a deadline by more than this: stopped, suspended, or starved. What happened meanwhile is heard first.
+LATE_S = 0.5
+CATCH_UP_S = 0.05
 
-Changed = Callable[["Service"], None]
-Tell = Callable[[str, Report], None]
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all services of a stack share."""
+
+    runner: Runner
+    starts: anyio.Semaphore  # how many may be under way at once
+    checks: anyio.Semaphore
+    tasks: anyio.abc.TaskGroup
+    tell: Callable[[str, Report], None]
+    changed: Callable[["Service"], None]  # something about its state that others may care for
+    gate: Callable[["Service"], Event | None]  # may it start? None: not yet
+    chance: Callable[[], float]  # uniform in [0, 1)
 
 
 class Service:
     """A supervised container. `post` events to it; `run` is its task."""
 
-    __slots__ = (
-        "_chance",
-        "_changed",
-        "_limiter",
-        "_mailbox",
-        "_queue",
-        "_run",
-        "_runner",
-        "_tell",
-        "_woken",
-        "entry",
-        "state",
-    )
+    __slots__ = ("_around", "_mailbox", "_overheard", "_queue", "_run", "_side", "_tail", "_woken", "entry", "state")
 
-    def __init__(
-        self, entry: Entry, runner: Runner, limiter: anyio.Semaphore, *, tell: Tell, changed: Changed, chance: Chance
-    ) -> None:
+    def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.state = State(entry.policy)
-        self._runner = runner
-        self._limiter = limiter
-        self._tell = tell
-        self._changed = changed
-        self._chance = chance
+        self._around: Surroundings
         self._mailbox: list[Event] = []  # a deque takes 700 bytes even if it is empty
         self._woken: anyio.Event | None = None  # made while the task sleeps
         self._queue: anyio.CancelScope | None = None  # while it waits for its turn to start
+        self._overheard: list[Event] | None = None  # what a run says before its start is answered
         self._run: Run | None = None
+        self._side: _Side | None = None
+        self._tail: tuple[str, ...] = ()
 
     @property
     def is_final(self) -> bool:
@@ -82,78 +92,175 @@ class Service:
         if self._queue is not None and isinstance(event, Stop | Kill):
             self._queue.cancel()
 
-    async def run(self) -> None:
-        """Live until cancelled; then nothing of a run is left either."""
+    async def run(self, around: Surroundings) -> None:
+        """Live until cancelled; then nothing of a run is left either, unless the kernel holds it."""
+        self._around = around
         try:
             while True:
                 await self._handle(await self._next())
         finally:
-            if self._run is not None:
-                self._run.signal(SIGKILL)
-                with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True):
+                await self._end_side()
+                if self._run is not None and self.state.phase is not Phase.STUCK:
+                    self._run.signal(SIGKILL)
                     await self._run.ended()
+
+    # --- events ------------------------------------------------------------------------------------------------------
 
     async def _next(self) -> Event:
         while not self._mailbox:
+            due_at = self.state.due_at
             self._woken = anyio.Event()
-            deadline = math.inf if self.state.deadline is None else self.state.deadline
-            with anyio.CancelScope(deadline=deadline) as patience:
+            with anyio.CancelScope(deadline=math.inf if due_at is None else due_at) as patience:
                 await self._woken.wait()
             self._woken = None
-            if patience.cancelled_caught and not self._mailbox:
-                return Due()
+            if patience.cancelled_caught and not self._mailbox and due_at is not None:
+                if anyio.current_time() - due_at > LATE_S:
+                    await anyio.sleep(CATCH_UP_S)
+                if not self._mailbox:
+                    return Due()
         event = self._mailbox.pop(0)
         return await self._bury() if event is _REAPED else event
 
     async def _bury(self) -> Event:
         """Its process was reaped: see the run through to the last trace of it."""
         assert self._run is not None
+        await self._end_side()
         status = await self._run.ended()
+        self._tail = self._run.tail()
         self._run = None
         return Ended(status)
 
     async def _handle(self, event: Event) -> None:
-        before = self.state.phase
-        self.state, actions = step(self.state, event, anyio.current_time(), self._chance())
+        before = self.state
+        self.state, actions = step(before, event, anyio.current_time(), self._around.chance())
+        if self._side is not None and self._side.of is not self.state.phase:
+            self._side.scope.cancel()
         for action in actions:
             await self._perform(action)
-        if self.state.phase is not before:
-            self._changed(self)
+        if isinstance(event, Ended):
+            self._tail = ()
+        if self.state.phase is not before.phase or self.state.health is not before.health:
+            self._around.changed(self)
+
+    # --- actions -----------------------------------------------------------------------------------------------------
 
     async def _perform(self, action: Action) -> None:
         match action:
             case Report():
-                self._tell(self.entry.id, action)
+                self._around.tell(self.entry.id, self._completed(action))
             case Signal(number):
                 if self._run is not None:
                     self._run.signal(number)
+            case Check(probe, timeout_s):
+                await self._begin_side(probe, timeout_s, _checked)
+            case Quiesce(argv, timeout_s):
+                await self._begin_side(Exec(argv), timeout_s, _quiesced)
+            case Ask():
+                if (answer := self._around.gate(self)) is not None:
+                    self._mailbox.append(answer)
             case Launch():
-                # In the order in which things happened: a stop while it started comes before the answer.
-                self._mailbox.append(await self._launch())
-                if self._run is not None:
-                    self._run.on_exit(self._reaped)
+                await self._launch()
 
-    async def _launch(self) -> Event:
-        """Wait for a turn, and start. A stop while it waits calls it off."""
+    def _completed(self, report: Report) -> Report:
+        """With what only the run knows."""
+        if report.kind == "stuck" and self._run is not None:
+            return Report(report.kind, {**report.fields, "why": self._run.hang()})
+        if report.kind == "gave_up" and self._tail:
+            return Report(report.kind, {**report.fields, "last_lines": self._tail})
+        return report
+
+    async def _launch(self) -> None:
+        self._overheard = []
+        # In the order in which things happened: a stop while it started comes before the answer, which comes before
+        # what the run has said.
+        self._mailbox.append(await self._start())
+        self._mailbox += self._overheard
+        self._overheard = None
+        if self._run is not None:
+            self._run.on_exit(self._reaped)
+
+    async def _start(self) -> Event:
+        """Wait for a turn, and start. A stop while it waits calls it off, as does the loss of a dependency."""
         with anyio.CancelScope() as self._queue:
             if any(isinstance(event, Stop | Kill) for event in self._mailbox):
                 self._queue.cancel()
-            await self._limiter.acquire()
+            await self._around.starts.acquire()
         called_off, self._queue = self._queue.cancelled_caught, None
         if called_off:
-            return StartFailed("called off")
+            return Deferred()
         try:
-            self._run = await self._runner.start(self.entry.config)
+            if not isinstance(self._around.gate(self), DependenciesMet):
+                return Deferred()
+            self._run = await self._around.runner.start(self.entry.config, self.entry.policy, self._hear)
         except LaunchError as error:
             return StartFailed(error.detail, error.exit_status)
         except PysupError as error:
             return StartFailed(str(error), error.exit_status)
         finally:
-            self._limiter.release()
+            self._around.starts.release()
         return Started(self._run.pid)
+
+    def _hear(self, notice: Notice) -> None:
+        if self._overheard is not None:
+            self._overheard.append(Heard(notice))
+        else:
+            self.post(Heard(notice))
 
     def _reaped(self) -> None:
         self.post(_REAPED)
+
+    # --- what takes its time -----------------------------------------------------------------------------------------
+
+    async def _begin_side(self, probe: Probe, timeout_s: float, answer: Callable[[Verdict], Event]) -> None:
+        """Try a probe beside everything else, and post what came of it."""
+        await self._end_side()  # one that is not wanted any more may linger
+        self._side = _Side(self.state.phase)
+        self._around.tasks.start_soon(self._try, self._side, probe, timeout_s, answer)
+
+    async def _end_side(self) -> None:
+        if self._side is not None:
+            self._side.scope.cancel()
+            await self._side.done.wait()
+            self._side = None
+
+    async def _try(self, side: "_Side", probe: Probe, timeout_s: float, answer: Callable[[Verdict], Event]) -> None:
+        assert self._run is not None
+        try:
+            with side.scope:
+                async with self._around.checks:
+                    verdict = await self._look(self._run, probe, timeout_s)
+                self.post(answer(verdict))
+        finally:
+            side.done.set()
+
+    @staticmethod
+    async def _look(run: Run, probe: Probe, timeout_s: float) -> Verdict:
+        """One try; another if its time ran out while we were not there to see the answer."""
+        began = anyio.current_time()
+        verdict = await run.check(probe, timeout_s)
+        if not verdict.passed and anyio.current_time() - began > timeout_s + LATE_S:
+            return await run.check(probe, timeout_s)
+        return verdict
+
+
+class _Side:
+    """A try under way. It is meant for one phase: when that is over, so is the try."""
+
+    __slots__ = ("done", "of", "scope")
+
+    def __init__(self, of: Phase) -> None:
+        self.of = of
+        self.scope = anyio.CancelScope()
+        self.done = anyio.Event()
+
+
+def _checked(verdict: Verdict) -> Event:
+    return Checked(verdict.passed, verdict.detail)
+
+
+def _quiesced(verdict: Verdict) -> Event:
+    return Quiesced("" if verdict.passed else verdict.detail or "it failed")
 
 
 class _Reaped(Due):

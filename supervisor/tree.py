@@ -1,8 +1,9 @@
-"""All containers of a stack: in what order they start and stop, and when it is over.
+"""All containers of a stack: in what order they start, restart and stop, and when it is over.
 
-The containers that one entry of the spec stands for are a group; dependencies hold between groups. A group counts what
-has become of its members, so that a change costs the same with one replica and with thousands. Containers start as soon
-as their dependencies are met, as many at once as the limiter lets; they stop when nobody who depends on them is left.
+The containers that one entry of the spec stands for are a group; dependencies hold between groups, at every start of
+every member. A group counts which of its members meet which condition, so that a change costs the same with one replica
+and with thousands. Containers start as soon as their dependencies are met, as many at once as the limiter lets; they
+stop when nobody who depends on them is left.
 """
 
 import random
@@ -14,23 +15,30 @@ import anyio
 import anyio.abc
 
 from supervisor.entry import Entry
-from supervisor.machine import (
+from supervisor.policy import Condition, Dependency
+from supervisor.runner import Runner
+from supervisor.service import Service, Surroundings
+from supervisor.states import (
     FINAL,
+    LIVE,
     DependenciesMet,
     DependencyFailed,
     Event,
+    HealthStatus,
     Kill,
     Phase,
     Report,
+    Restart,
     Start,
+    State,
     Stop,
-    succeeded,
 )
-from supervisor.policy import Condition
-from supervisor.runner import Runner
-from supervisor.service import Service
+
+CHECKS_MAX = 32  # under way at once: after a stall, or with thousands of containers, all may be due together
 
 Emit = Callable[[str, str | None, Mapping[str, object]], None]  # event, container, fields
+
+COMING_BACK = frozenset({Phase.WAITING, Phase.BACKOFF})  # from here a container starts anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,52 +51,99 @@ class Summary:
 class Group:
     """The replicas of one entry, and what they depend on."""
 
-    def __init__(self, name: str, depends_on: Mapping[str, Condition]) -> None:
+    def __init__(self, name: str, depends_on: Mapping[str, Dependency]) -> None:
         self.name = name
         self.depends_on = depends_on
         self.dependents: list[Group] = []
         self.services: list[Service] = []
         self.phases: Counter[Phase] = Counter()
-        self.started: set[str] = set()  # who has run, at least once
-        self.released = False  # its members were told that they may start, or never can
+        self.met: Counter[Condition] = Counter()  # by how many members
+        self.lost: Counter[Condition] = Counter()  # how many can never meet it
         self.stopping = False
-        self.failure: str | None = None  # of the first member that failed: what dependents are told
 
     def add(self, service: Service) -> None:
         self.services.append(service)
         self.phases[service.state.phase] += 1
 
-    def moved(self, service: Service, before: Phase) -> bool:
-        """A member changed its phase. True when it runs for the first time."""
-        phase = service.state.phase
-        self.phases[before] -= 1
-        self.phases[phase] += 1
-        if phase is Phase.FAILED and self.failure is None:
-            self.failure = f"{service.entry.id} failed"
-        if phase is not Phase.RUNNING or service.entry.id in self.started:
-            return False
-        self.started.add(service.entry.id)
-        return True
+    def moved(self, before: "Standing", after: "Standing") -> bool:
+        """A member changed. True where that may matter to who waits for this group."""
+        self.phases[before.phase] -= 1
+        self.phases[after.phase] += 1
+        self.met.subtract(before.met)
+        self.met.update(after.met)
+        self.lost.subtract(before.lost)
+        self.lost.update(after.lost)
+        return bool(after.met - before.met or after.lost - before.lost)
 
     def meets(self, condition: Condition) -> bool:
         """Do all members meet a dependent's condition?"""
-        if condition is Condition.STARTED:
-            return len(self.started) == len(self.services)
-        return self.phases[Phase.EXITED] == len(self.services) and all(map(_completed, self.services))
+        return self.met[condition] == len(self.services)
+
+    def hopeless(self, condition: Condition) -> str | None:
+        """Why the condition can never be met, or None: the first member that stands in its way."""
+        if not self.lost[condition]:
+            return None
+        return next(_why(each) for each in self.services if condition in standing_of(each.state).lost)
 
     @property
     def is_final(self) -> bool:
-        return self.phases[Phase.EXITED] + self.phases[Phase.FAILED] == len(self.services)
+        return sum(self.phases[phase] for phase in FINAL) == len(self.services)
 
-    def post(self, event: Event) -> None:
-        """To every member."""
+    def post(self, event: Event, among: frozenset[Phase] | None = None) -> None:
+        """To every member, or to those in some phases."""
         for service in self.services:
-            service.post(event)
+            if among is None or service.state.phase in among:
+                service.post(event)
 
 
-def _completed(service: Service) -> bool:
-    """Did it end by itself, with success? One that was stopped is no longer wanted up."""
-    return service.state.wanted_up and succeeded(service.state.status)
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a container is to others: the conditions it meets, and those that it will never meet unless someone starts
+    it again.
+    """
+
+    phase: Phase
+    met: frozenset[Condition]
+    lost: frozenset[Condition]
+    is_up: bool
+
+
+def standing_of(state: State) -> Standing:
+    """What a container in this state is to others: one object for all in like states."""
+    key = state.phase, state.health, state.wanted_up
+    if key not in _STANDINGS:
+        _STANDINGS[key] = Standing(state.phase, frozenset(_met(state)), frozenset(_lost(state)), state.is_up)
+    return _STANDINGS[key]
+
+
+_STANDINGS: dict[tuple[Phase, HealthStatus | None, bool], Standing] = {}
+
+
+def _met(state: State) -> Iterable[Condition]:
+    if state.completed:
+        return Condition.STARTED, Condition.COMPLETED
+    if state.phase is Phase.ACTIVATING:
+        return (Condition.STARTED,)
+    if state.phase is not Phase.RUNNING:
+        return ()
+    healthy = (Condition.HEALTHY,) if state.health is HealthStatus.HEALTHY else ()
+    return Condition.STARTED, Condition.READY, *healthy
+
+
+def _lost(state: State) -> Iterable[Condition]:
+    if state.phase in {Phase.FAILED, Phase.STUCK}:
+        return Condition
+    return (Condition.READY, Condition.HEALTHY) if state.completed else ()
+
+
+def _why(service: Service) -> str:
+    """In words, of one that has lost a condition."""
+    name, state = service.entry.id, service.state
+    if state.phase is Phase.STUCK:
+        return f"{name} does not end, though it was killed"
+    if state.phase is Phase.EXITED:
+        return f"{name} has ended, and so will not be ready or healthy"
+    return f"{name} failed" if state.chain is None else f"{name} was not started, as {state.chain}"
 
 
 class Stack:
@@ -102,22 +157,26 @@ class Stack:
         *,
         starts_max: int,
         chance: Callable[[], float] = random.random,
+        abort_on_exit: bool = False,
     ) -> None:
+        self._runner = runner
         self._emit = emit
+        self._starts_max = starts_max
+        self._chance = chance
+        self._abort_on_exit = abort_on_exit
         self._groups: dict[str, Group] = {}
-        self._phases: dict[str, Phase] = {}
+        self._standings: dict[str, Standing] = {}
         self._final = anyio.Event()
-        limiter = anyio.Semaphore(starts_max)
-        tell, changed = self._tell, self._changed  # one bound method for all services
         for entry in entries:
             group = self._groups.setdefault(entry.group, Group(entry.group, entry.depends_on))
-            service = Service(entry, runner, limiter, tell=tell, changed=changed, chance=chance)
+            service = Service(entry)
             group.add(service)
-            self._phases[entry.id] = service.state.phase
+            self._standings[entry.id] = standing_of(service.state)
         for group in list(self._groups.values()):
             for name in group.depends_on:  # one without replicas is there too: it is met at once
                 self._groups.setdefault(name, Group(name, {})).dependents.append(group)
-        self._live = self._not_yet_up = len(self._phases)
+        self._live = len(self._standings)
+        self._not_yet_up = set(self._standings)
 
     @property
     def services(self) -> list[Service]:
@@ -127,26 +186,34 @@ class Stack:
     async def run(self) -> Summary:
         """Start everything, and see it through."""
         async with anyio.create_task_group() as tasks:
+            around = Surroundings(
+                runner=self._runner,
+                starts=anyio.Semaphore(self._starts_max),
+                checks=anyio.Semaphore(CHECKS_MAX),
+                tasks=tasks,
+                tell=self._tell,
+                changed=self._changed,
+                gate=self._gate,
+                chance=self._chance,
+            )
             for service in self.services:
-                tasks.start_soon(service.run)
+                tasks.start_soon(service.run, around)
             for group in self._groups.values():
                 if not group.stopping:  # it may have been asked before
                     group.post(Start())
-            for group in self._groups.values():
-                self._release(group)
             if self.services:
                 await self._final.wait()
             tasks.cancel_scope.cancel()
         return Summary(
-            tuple(
-                (each.entry.id, each.state.failure or "") for each in self.services if each.state.phase is Phase.FAILED
-            )
+            tuple((each.entry.id, each.state.failure) for each in self.services if each.state.failure is not None)
         )
 
     def stop(self) -> None:
         """Everything is wanted down, dependents before what they depend on."""
         for group in self._groups.values():
-            self._stop(group)
+            group.stopping = True
+        for group in self._groups.values():
+            self._stop_if_unneeded(group)
 
     def kill(self) -> None:
         """Everything is wanted down at once."""
@@ -157,38 +224,75 @@ class Stack:
     # --- order -------------------------------------------------------------------------------------------------------
 
     def _changed(self, service: Service) -> None:
-        group, before = self._groups[service.entry.group], self._phases[service.entry.id]
-        self._phases[service.entry.id] = service.state.phase
-        first_time_up = group.moved(service, before)
+        name, group = service.entry.id, self._groups[service.entry.group]
+        before, after = self._standings[name], standing_of(service.state)
+        self._standings[name] = after
+        matters = group.moved(before, after)
+        if after.phase is Phase.WAITING:
+            self._admit(service)
+        if after.phase in COMING_BACK and before.phase in LIVE:
+            self._restart_dependents(group, service)
+        if matters:
+            self._release_dependents(group)
+        if after.is_up:
+            self._count_up(service)
+        self._live += (before.phase in FINAL) - (after.phase in FINAL)
+        if after.phase in FINAL:
+            self._see_out(group, service)
+
+    def _gate(self, service: Service) -> Event | None:
+        """May it start now? None: not yet."""
+        skipped = []
+        waited_s = anyio.current_time() - service.state.since
+        unmet = False
+        for name, dependency in self._groups[service.entry.group].depends_on.items():
+            other = self._groups[name]
+            if other.meets(dependency.condition):
+                continue
+            why = other.hopeless(dependency.condition)
+            if why is None and dependency.timeout_s is not None and waited_s >= dependency.timeout_s:
+                why = f"{name} was not {dependency.condition} within {dependency.timeout_s:g} s"
+            if why is None:
+                unmet = True
+            elif dependency.required:
+                return DependencyFailed(why)
+            else:
+                skipped.append(why)
+        return None if unmet else DependenciesMet(tuple(skipped))
+
+    def _admit(self, service: Service) -> None:
+        if (answer := self._gate(service)) is not None:
+            service.post(answer)
+
+    def _release_dependents(self, group: Group) -> None:
         for dependent in group.dependents:
-            self._release(dependent)
-        if first_time_up:
-            self._count_up()
-        self._live += (before in FINAL) - service.is_final
+            if dependent.phases[Phase.WAITING] and self._may_be_over(dependent):
+                for service in dependent.services:
+                    if service.state.phase is Phase.WAITING:
+                        self._admit(service)
+
+    def _may_be_over(self, group: Group) -> bool:
+        """Is there a member whose wait may be over? So that one group's 1,000 changes are not 1,000 another's looks."""
+        waits = [(self._groups[name], dependency) for name, dependency in group.depends_on.items()]
+        if any(other.lost[dependency.condition] for other, dependency in waits):
+            return True
+        return all(other.meets(each.condition) or each.timeout_s is not None for other, each in waits)
+
+    def _restart_dependents(self, group: Group, service: Service) -> None:
+        for dependent in group.dependents:
+            if dependent.depends_on[group.name].restart:
+                dependent.post(Restart(f"{service.entry.id} was restarted"), LIVE | {Phase.STARTING})
+
+    def _see_out(self, group: Group, service: Service) -> None:
+        """It has ended for good: that may have been what others waited for to stop."""
         if group.is_final:
             for name in group.depends_on:
                 self._stop_if_unneeded(self._groups[name])
+        if self._abort_on_exit and not group.stopping:
+            self._emit("aborting", service.entry.id, {})
+            self.stop()
         if not self._live:
             self._final.set()
-
-    def _release(self, group: Group) -> None:
-        """Tell a group that its dependencies are met, or never will be; once."""
-        if group.released:
-            return
-        dependencies = [(self._groups[name], condition) for name, condition in group.depends_on.items()]
-        chain = next((other.failure for other, _ in dependencies if other.failure), None)
-        if chain is not None:
-            group.released = True
-            group.failure = f"{group.name} was not started, as {chain}"
-            group.post(DependencyFailed(chain))
-        elif all(other.meets(condition) for other, condition in dependencies):
-            group.released = True
-            group.post(DependenciesMet())
-
-    def _stop(self, group: Group) -> None:
-        """Wanted down: now, or when its dependents are."""
-        group.stopping = True
-        self._stop_if_unneeded(group)
 
     def _stop_if_unneeded(self, group: Group) -> None:
         if group.stopping and all(dependent.is_final for dependent in group.dependents):
@@ -199,7 +303,9 @@ class Stack:
     def _tell(self, container: str, report: Report) -> None:
         self._emit(report.kind, container, report.fields)
 
-    def _count_up(self) -> None:
-        self._not_yet_up -= 1
+    def _count_up(self, service: Service) -> None:
         if not self._not_yet_up:
-            self._emit("stack_up", None, {"count": len(self._phases)})
+            return
+        self._not_yet_up.discard(service.entry.id)
+        if not self._not_yet_up:
+            self._emit("stack_up", None, {"count": len(self._standings)})

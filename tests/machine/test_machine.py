@@ -6,7 +6,7 @@ from signal import SIGKILL, SIGQUIT, SIGTERM
 import pytest
 
 from runtime.status import Exited, Signaled, Status
-from supervisor.machine import (
+from supervisor.states import (
     DependenciesMet,
     DependencyFailed,
     Due,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runtime.status import Exited, Signaled, Status
-from supervisor.machine import (
+from supervisor.states import (
     ALIVE,
     FINAL,
     SIGKILL,

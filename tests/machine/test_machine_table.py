@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from runtime.status import Exited
-from supervisor.machine import (
+from supervisor.states import (
     ALIVE,
     EVENTS,
     FINAL,

@@ -20,7 +20,7 @@ from stage import COMPLETED, Cue, Play, entries, on_virtual_clock, play, virtual
 
 from runtime.status import Exited, Signaled
 from supervisor.entry import Entry
-from supervisor.machine import Phase
+from supervisor.states import Phase
 from supervisor.tree import Stack
 
 pytestmark = pytest.mark.anyio
@@ -321,7 +321,7 @@ async def test_a_stop_while_it_waits_for_its_turn_calls_the_start_off(play_in: P
 async def test_a_start_that_fails_after_a_stop_is_no_failure(play_in: PlayIn) -> None:
     seen = await play_in(entries("web"), {"web": replace(broken(), start_s=5)}, [(2, "stop")])
     assert seen.summary.failed == ()
-    assert seen.events("web") == ["starting", "stopped"]
+    assert seen.events("web") == ["starting", "start_failed", "stopped"]
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from stage import COMPLETED, STARTED, Play, entries, on_virtual_clock, play
 from runtime.errors import LaunchError
 from runtime.status import Exited, Signaled
 from supervisor.entry import Entry
-from supervisor.machine import FINAL, Phase
+from supervisor.states import FINAL, Phase
 
 SIGKILL = 9
 SLACK_S = 1e-6

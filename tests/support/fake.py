@@ -18,9 +18,13 @@ import anyio.abc
 from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
 from runtime.status import Exited, Signaled, Status
+from supervisor.checks import HEARD, Exec, Notice, Probe, Verdict
+from supervisor.policy import Policy
+from supervisor.runner import Heard
 
 SIGKILL = 9
 NEVER = math.inf
+PASSED = Verdict(passed=True)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,15 @@ class Script:
     dies_s: float = 0.0  # from SIGKILL to its end
     buried_s: float = 0.0  # from its end to the last trace gone
     early: bool = False  # it has ended before `start` returns
+    serves_s: float = 0.0  # from execve until checks of it pass, or it says that it is ready
+    sick_s: float = NEVER  # from execve until checks of it fail, and it is silent
+    well_s: float = NEVER  # from execve until they pass again
+    alive_s: float = 0.0  # how often it says that it is alive; 0: never
+    says: tuple[tuple[float, Notice], ...] = ()  # from execve; at 0: before `start` returns
+    check_s: float = 0.0  # how long a check takes
+    command: Verdict = PASSED  # what comes of a command run inside that is not its check
+    command_s: float = 0.0
+    tail: tuple[str, ...] = ()
 
 
 FOREVER = Script()
@@ -49,7 +62,7 @@ def broken(why: str = "mount overlay: no such device") -> Script:
     return Script(error=LaunchError(why))
 
 
-What = Literal["start", "started", "refused", "signal", "ended", "buried"]
+What = Literal["start", "started", "refused", "signal", "check", "command", "ended", "buried"]
 
 
 class Call(NamedTuple):
@@ -74,6 +87,8 @@ class FakeRunner:
         self.starting: set[str] = set()
         self.starting_max = 0
         self.live: dict[str, FakeRun] = {}
+        self.checking: set[str] = set()
+        self.checking_max = 0
 
     async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
@@ -87,7 +102,9 @@ class FakeRunner:
         self._tasks.cancel_scope.cancel()
         await self._tasks.__aexit__(kind, error, trace)
         assert not self.starting, f"starts left behind: {sorted(self.starting)}"
-        assert not self.live, f"runs left behind: {sorted(self.live)}"
+        left = sorted(name for name, run in self.live.items() if not run.is_stuck)
+        assert not left, f"runs left behind: {left}"
+        assert not self.checking, f"checks left behind: {sorted(self.checking)}"
 
     @property
     def now_s(self) -> float:
@@ -97,7 +114,7 @@ class FakeRunner:
     def note(self, container: str, what: What, number: int = 0) -> None:
         self.calls.append(Call(self.now_s, container, what, number))
 
-    async def start(self, config: ContainerConfig) -> "FakeRun":
+    async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> "FakeRun":
         """See `Runner.start`. Not to be cancelled, like the real one: a clone can't be called back."""
         assert config.id not in self.live, f"{config.id} has a live run"
         assert config.id not in self.starting, f"{config.id} is being started"
@@ -111,7 +128,7 @@ class FakeRunner:
         if script.error is not None:
             self.note(config.id, "refused")
             raise script.error
-        return self._started(config.id, script)
+        return self._started(config.id, script, policy, heard)
 
     def _script(self, container: str) -> Script:
         nth = self._starts.get(container, 0)
@@ -119,29 +136,37 @@ class FakeRunner:
         scripts = self._scripts.get(container, self._scripts.get(container.partition(".")[0], FOREVER))
         return scripts if isinstance(scripts, Script) else scripts[min(nth, len(scripts) - 1)]
 
-    def _started(self, container: str, script: Script) -> "FakeRun":
-        self.live[container] = run = FakeRun(self, container, next(self._pids), script)
+    def _started(self, container: str, script: Script, policy: Policy, heard: Heard) -> "FakeRun":
+        self.live[container] = run = FakeRun(self, container, next(self._pids), script, policy)
         self.note(container, "started")
         if script.early:
             run.end()
         else:
             self._tasks.start_soon(run.live)
+            run.speak(heard, self._tasks)
         return run
 
 
 class FakeRun:
     """One run of a script."""
 
-    def __init__(self, runner: FakeRunner, container: str, pid: int, script: Script) -> None:
+    def __init__(self, runner: FakeRunner, container: str, pid: int, script: Script, policy: Policy) -> None:
         self.pid = pid
         self._runner = runner
         self._container = container
         self._script = script
+        self._policy = policy
         self._status = script.status  # what it will be
-        self._life = anyio.CancelScope(deadline=anyio.current_time() + script.runs_s)
+        self._began_s = anyio.current_time()
+        self._life = anyio.CancelScope(deadline=self._began_s + script.runs_s)
         self._reaped = anyio.Event()
         self._callback: Callable[[], None] | None = None
         self._awaited = False
+
+    @property
+    def is_stuck(self) -> bool:
+        """Does not even SIGKILL end it?"""
+        return self._script.dies_s == NEVER
 
     async def live(self) -> None:
         with self._life:
@@ -154,6 +179,61 @@ class FakeRun:
         self._reaped.set()
         if self._callback is not None:
             self._callback()
+
+    def speak(self, heard: Heard, tasks: anyio.abc.TaskGroup) -> None:
+        """Say what the script says, when it says it."""
+        script, ready = self._script, self._policy.ready
+        says = list(script.says)
+        if ready is not None and isinstance(ready.probe, HEARD) and script.serves_s < NEVER:
+            says.append((script.serves_s, Notice(ready=True)))
+        for at_s, notice in says:
+            if at_s:
+                tasks.start_soon(self._say, at_s, heard, notice)
+            else:
+                heard(notice)
+        if script.alive_s:
+            tasks.start_soon(self._say_often, heard)
+
+    async def _say(self, at_s: float, heard: Heard, notice: Notice) -> None:
+        await anyio.sleep(at_s)
+        if not self._reaped.is_set():
+            heard(notice)
+
+    async def _say_often(self, heard: Heard) -> None:
+        while not self._reaped.is_set():
+            if self._serves():
+                heard(Notice(alive=True))
+            await anyio.sleep(self._script.alive_s)
+
+    def _serves(self) -> bool:
+        age_s, script = anyio.current_time() - self._began_s, self._script
+        return not self._reaped.is_set() and script.serves_s <= age_s and not script.sick_s <= age_s < script.well_s
+
+    async def check(self, probe: Probe, timeout_s: float) -> Verdict:
+        """See `Run.check`."""
+        name = self._container
+        assert name not in self._runner.checking, f"{name}: two checks at once"
+        stop_cmd = isinstance(probe, Exec) and probe.argv == self._policy.stop_cmd
+        takes_s = self._script.command_s if stop_cmd else self._script.check_s
+        self._runner.note(name, "command" if stop_cmd else "check")
+        self._runner.checking.add(name)
+        self._runner.checking_max = max(self._runner.checking_max, len(self._runner.checking))
+        try:
+            with anyio.move_on_after(timeout_s) as patience:
+                await anyio.sleep(takes_s)
+        finally:
+            self._runner.checking.discard(name)
+        if patience.cancelled_caught:
+            return Verdict(passed=False, detail=f"no answer within {timeout_s:g} s")
+        return self._script.command if stop_cmd else Verdict(self._serves())
+
+    def tail(self) -> tuple[str, ...]:
+        """See `Run.tail`."""
+        return self._script.tail
+
+    def hang(self) -> str:
+        """See `Run.hang`."""
+        return "state D"
 
     def signal(self, number: int) -> None:
         """See `Run.signal`."""

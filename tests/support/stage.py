@@ -12,22 +12,24 @@ from fake import Call, FakeRunner, Script, What
 from runtime.config import ContainerConfig
 from runtime.users import User
 from supervisor.entry import Entry
-from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
+from supervisor.policy import Backoff, Condition, Dependency, Policy, RestartPolicy
 from supervisor.tree import Stack, Summary
 
 NOBODY = User(0, 0, (0,), "root", "/root")
-STARTED, COMPLETED = Condition.STARTED, Condition.COMPLETED
+STARTED, COMPLETED = Dependency(Condition.STARTED), Dependency(Condition.COMPLETED)
+READY, HEALTHY = Dependency(Condition.READY), Dependency(Condition.HEALTHY)
 
 Cue = tuple[float | str, str]  # when, or after which event, to call which method of the stack
 
 
 def entries(
-    name: str, *after: str, replicas: int = 1, conditions: Mapping[str, Condition] | None = None, **policy: Any
+    name: str, *after: str, replicas: int = 1, conditions: Mapping[str, Dependency] | None = None, **policy: Any
 ) -> list[Entry]:
     """The entries of one container, or of its replicas. `policy` is a Policy's fields and a Backoff's."""
     depends_on = {**dict.fromkeys(after, STARTED), **(conditions or {})}
+    waits = sorted({each.timeout_s for each in depends_on.values() if each.timeout_s is not None})
     ids = [name] if replicas == 1 else [f"{name}.{number}" for number in range(1, replicas + 1)]
-    return [Entry(each, name, _config(each), _policy(**policy), depends_on) for each in ids]
+    return [Entry(each, name, _config(each), _policy(**policy, waits_s=tuple(waits)), depends_on) for each in ids]
 
 
 def _policy(restart: str = "no", **fields: Any) -> Policy:
@@ -94,6 +96,7 @@ async def play(
     *,
     starts_max: int = 64,
     chance: Callable[[], float] = lambda: 0.5,
+    abort_on_exit: bool = False,
 ) -> Play:
     """Run a stack to its end."""
     told: list[Told] = []
@@ -105,7 +108,7 @@ async def play(
                 if after == event:
                     tasks.start_soon(_perform, stack, 0, what)
 
-        stack = Stack(all_entries, runner, emit, starts_max=starts_max, chance=chance)
+        stack = Stack(all_entries, runner, emit, starts_max=starts_max, chance=chance, abort_on_exit=abort_on_exit)
         for at_s, what in cues:
             if not isinstance(at_s, str):
                 tasks.start_soon(_perform, stack, at_s, what)
