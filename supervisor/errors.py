@@ -20,3 +20,15 @@ class SpecError(PysupError):
 
 class StackError(PysupError):
     """A stack can't be run here and now: it runs already, its state directory can't be used, this is not root."""
+
+
+class CommandError(PysupError):
+    """Something that was asked of a running stack can't be done."""
+
+
+class NoSuchContainerError(CommandError):
+    """No container of that name."""
+
+
+class ConflictError(CommandError):
+    """Not in the state in which it is."""

@@ -155,6 +155,30 @@ def _take(lock: int, home: Home) -> None:
         ) from None
 
 
+def running(state: Path) -> dict[str, int]:
+    """The stacks that run now, and the pids of their supervisors: proc_locks(5) tells who holds a lock."""
+    held = _flocks()
+    found = {}
+    for lock in sorted(state.absolute().glob("stacks/*/lock")):
+        with suppress(FileNotFoundError):
+            if (pid := held.get(lock.stat().st_ino)) is not None and _holds(pid, lock):
+                found[lock.parent.name] = pid
+    return found
+
+
+def _flocks() -> dict[int, int]:
+    """Inode to pid, of all exclusive flock(2)s: `1: FLOCK ADVISORY WRITE 4242 fe:01:131 0 EOF`."""
+    lines = (line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines())
+    return {
+        int(words[5].split(":")[2]): int(words[4]) for words in lines if words[1:4] == ["FLOCK", "ADVISORY", "WRITE"]
+    }
+
+
+def _holds(pid: int, lock: Path) -> bool:
+    """An inode's number alone may be that of another file system's file: the holder has signed the lock."""
+    return lock.read_text(encoding="ascii").strip() == str(pid)
+
+
 def sweep(home: Home) -> Swept:
     """Kill what outlived a killed supervisor, and remove the directories of its runs."""
     strays = _kill_strays(str(home.path))

@@ -8,7 +8,7 @@ second); nothing here decides what a container does.
 import os
 import random
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,27 +34,36 @@ ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What a stack that goes well has little need of, and what must not be overlooked; all else is information.
 _LEVELS: Mapping[str, Level] = {
     "starting": "debug",
+    "status": "debug",
     "start_failed": "error",
     "gave_up": "error",
     "dependency_failed": "error",
+    "stuck": "error",
+    "not_ready": "warning",
+    "timed_out": "warning",
+    "unhealthy": "warning",
+    "dependency_skipped": "warning",
+    "stop_command_failed": "warning",
     "killing": "warning",
     "left_behind": "warning",
     "output_lost": "warning",
     "swept": "warning",
 }
+_FAILURES = frozenset({"gave_up", "dependency_failed"})  # after one of these not all will be up
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a stack ended. `killed` where a second signal forced it."""
+    """How a stack ended. `killed` where a second signal forced it; `decisive`: the exit status that was asked for."""
 
     summary: Summary
     killed: bool
+    decisive: int | None = None
 
     @property
     def exit_status(self) -> int:
-        """0, or 1 where something failed or had to be killed."""
-        return int(bool(self.summary.failed) or self.killed)
+        """0, or 1 where something failed or had to be killed; or that of `--exit-code-from`."""
+        return int(bool(self.summary.failed) or self.killed) if self.decisive is None else self.decisive
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +75,30 @@ class Look:
     level: Level = "info"
 
 
-async def up(stack: Compiled, home: Home, look: Look, starts_max: int) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a stack is run. `up_or_not` is called once, when all of it is up (True) or it is clear that it won't be."""
+
+    starts_max: int
+    abort_on_exit: bool = False
+    exit_code_from: str | None = None  # an id of the spec; of its replicas the first that failed
+    up_or_not: Callable[[bool], None] | None = None
+
+
+async def up(stack: Compiled, home: Home, look: Look, manner: Manner) -> Outcome:
     """Run the stack until it is over. StackError if it runs already."""
     with locked(home) as swept:
         async with Console(1) as console:
-            return await _supervise(stack.entries, home, swept, console, look, starts_max)
+            return await _supervise(stack.entries, home, swept, console, look, manner)
 
 
 async def _supervise(
-    entries: Sequence[Entry], home: Home, swept: Swept | None, console: Console, look: Look, starts_max: int
+    entries: Sequence[Entry], home: Home, swept: Swept | None, console: Console, look: Look, manner: Manner
 ) -> Outcome:
     line_form, render = forms(look.log_format, look.layout)
-    emit = partial(_emit, Events(console.write, render, level=look.level))
+    emit: Emit = partial(_emit, Events(console.write, render, level=look.level))
+    if manner.up_or_not is not None:
+        emit = Herald(emit, manner.up_or_not)
     if swept is not None:
         emit("swept", None, {"what": f"{swept.containers} containers, {swept.directories} directories"})
     control = Control(emit)
@@ -91,16 +112,44 @@ async def _supervise(
             kernel(home.path, sorted(lowers), make, output, partial(_left_behind, emit), len(entries)) as runner,
             anyio.create_task_group() as tasks,
         ):
-            control.stack = Stack(entries, runner, emit, starts_max=starts_max, chance=random.random)
+            control.stack = stack = Stack(
+                entries,
+                runner,
+                emit,
+                starts_max=manner.starts_max,
+                chance=random.random,
+                abort_on_exit=manner.abort_on_exit,
+            )
             tasks.start_soon(output.run)
             await tasks.start(control.heed_signals)
-            summary = await control.stack.run()
+            summary = await stack.run()
             tasks.cancel_scope.cancel()
     for entry in entries:
         if entry.config.keep:
             emit("kept", entry.id, {"path": f"{entry.config.directory}/upper"})
     _tell_end(emit, summary, interrupted=control.asked > 0)
-    return Outcome(summary, killed=control.asked > 1)
+    decisive = None if manner.exit_code_from is None else _exit_status_of(stack, manner.exit_code_from)
+    return Outcome(summary, killed=control.asked > 1, decisive=decisive)
+
+
+def _exit_status_of(stack: Stack, group: str) -> int:
+    """Of one container; of several replicas the first that is not 0. One that never ran: 125, as it failed to."""
+    statuses = [service.state.status for service in stack.services if service.entry.group == group]
+    return next((code for status in statuses if (code := 125 if status is None else status.exit_status)), 0)
+
+
+class Herald:
+    """Listens to all that is told, for whoever waits until the stack is up."""
+
+    def __init__(self, emit: Emit, up_or_not: Callable[[bool], None]) -> None:
+        self._emit = emit
+        self._up_or_not: Callable[[bool], None] | None = up_or_not
+
+    def __call__(self, event: str, container: str | None, fields: Mapping[str, object]) -> None:
+        self._emit(event, container, fields)
+        if self._up_or_not is not None and (event == "stack_up" or event in _FAILURES):
+            tell, self._up_or_not = self._up_or_not, None
+            tell(event == "stack_up")
 
 
 class Control:

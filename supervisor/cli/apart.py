@@ -1,12 +1,14 @@
-"""Work done in a child process, whose memory goes with it: only the result comes back.
+"""Work done in a child process: the one place that forks, while the command line is small and has one thread.
 
-What checks a spec (pydantic, YAML, the schema's types) takes 15 MiB that a supervisor would carry for as long as it
-runs, and time in which it can load its own parts. So the command line forks, once, while it is small and has one
-thread; the supervisor that it becomes never does.
+`apart`: only the result comes back, and the memory goes with the child. What checks a spec (pydantic, YAML, the
+schema's types) takes 15 MiB that a supervisor would carry for as long as it runs, and time in which it can load its own
+parts. `in_background`: the child goes on as the supervisor, in a session of its own, and the command line returns when
+it says so. The supervisor itself never forks.
 """
 
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -63,4 +65,52 @@ def _serve(work: Callable[[], object], writing: int) -> None:
         if "--debug" in sys.argv:
             sys.excepthook(type(error), error, error.__traceback__)
         status = 1
+    os._exit(status)
+
+
+UP, NOT_UP = b"+", b"-"
+
+
+def in_background(work: Callable[[Callable[[bool], None]], int], explain: Callable[[BaseException], int]) -> int:
+    """Have `work` done in a session of its own. Returns its exit status if it ends; 0 or 1 once it has called the
+    function that it is given, with whether all went well: then it goes on, and none of our standard streams is its any
+    more. Ctrl-C before that stops it.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _serve_in_background(work, explain, writing)
+    os.close(writing)
+    answer = _await(reading, pid)
+    if answer:
+        return int(answer != UP)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _await(reading: int, pid: int) -> bytes:
+    while True:
+        try:
+            return os.read(reading, 1)
+        except KeyboardInterrupt:
+            os.kill(pid, signal.SIGTERM)  # our own child, not reaped yet; the second Ctrl-C kills, as in the foreground
+
+
+def _serve_in_background(
+    work: Callable[[Callable[[bool], None]], int], explain: Callable[[BaseException], int], writing: int
+) -> None:
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+
+    def tell(up: bool) -> None:
+        for stream in (1, 2):
+            os.dup2(null, stream)
+        os.write(writing, UP if up else NOT_UP)
+        os.close(writing)
+
+    try:
+        status = work(tell)
+    except BaseException as error:  # noqa: BLE001 (said here, as it can't be in the parent)
+        status = explain(error)
     os._exit(status)

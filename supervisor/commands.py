@@ -1,0 +1,186 @@
+"""What an operator may ask of a running stack, and what is answered: the seam between the control socket and the rest.
+
+The API (api/) speaks HTTP and Docker's JSON to one side and this to the other; it knows no service, no machine and no
+kernel. Whatever is asked goes through the machine as an event, so nothing changes state behind its back.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from runtime.config import ContainerConfig
+from supervisor.lines import Stream
+from supervisor.policy import Policy
+from supervisor.states import HealthStatus, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A container as it is now. Times are seconds since the epoch."""
+
+    id: str  # as in the spec: web, web.2
+    key: str  # 64 hexadecimal digits, as Docker's ids are; the same for as long as the stack knows the container
+    group: str
+    image: str  # as the user named it
+    config: ContainerConfig
+    policy: Policy
+    phase: Phase
+    paused: bool
+    wanted_up: bool
+    health: HealthStatus | None
+    failing: int  # health checks in a row
+    finding: str  # of the last check
+    said: str | None  # STATUS= of sd_notify(3)
+    pid: int | None
+    exit_status: int | None  # of the last run
+    oom: bool
+    failure: str | None
+    restarts: int
+    created_at: float
+    started_at: float | None  # of the present run, or the last
+    finished_at: float | None  # of the last run
+    managed: bool  # it is in the spec; else it was made through the API
+    auto_remove: bool = False
+    tty: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An event, as told to whoever listens: its name, the container if it has one, and its fields."""
+
+    at: float  # seconds since the epoch
+    event: str
+    container: str | None
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a container's output; `partial`: it goes on in the next one of the stream."""
+
+    at_ns: int  # since the epoch
+    stream: Stream
+    text: bytes
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a container uses. Bytes, nanoseconds, counts; None where the host does not tell."""
+
+    memory_bytes: int | None = None
+    memory_max_bytes: int | None = None
+    cpu_ns: int | None = None
+    pids: int | None = None
+    pids_max: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A command to run in a container."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    user: str | None = None
+    workdir: str | None = None
+    terminal: bool = False
+    privileged: bool = False
+
+
+class Executed(Protocol):
+    """A command that runs in a container, with its streams. With a terminal both are its master."""
+
+    pid: int
+    stdin: int | None  # ours to write to, and to close; None: it has none
+    stdout: int
+    stderr: int | None
+
+    def signal(self, number: int) -> None: ...
+    def resize(self, rows: int, columns: int) -> None: ...
+    async def ended(self) -> int:
+        """Its exit status, once it was reaped."""
+        ...
+
+    async def aclose(self) -> None:
+        """Kill it if it still runs, and close its streams."""
+        ...
+
+
+class Commands(Protocol):
+    """A running stack, as an operator sees it. CommandError where something can't be done."""
+
+    name: str
+
+    def views(self) -> Sequence[View]:
+        """All containers, in the spec's order; those made through the API after them."""
+        ...
+
+    def find(self, reference: str) -> View:
+        """By id, key, or a prefix of either that is unique. NoSuchContainerError, AmbiguousError."""
+        ...
+
+    async def start(self, id_: str) -> None: ...
+    async def stop(self, id_: str, grace_s: float | None = None) -> None:
+        """Returns when it is down. It stays down until it is started."""
+        ...
+
+    async def restart(self, id_: str, grace_s: float | None = None) -> None: ...
+    def kill(self, id_: str, number: int) -> None:
+        """Send a signal; SIGKILL is also taken as that it is to stay down."""
+        ...
+
+    async def pause(self, id_: str) -> None: ...
+    async def unpause(self, id_: str) -> None: ...
+    async def wait(self, id_: str, condition: str = "not-running") -> int:
+        """Until it does not run (`not-running`), has ended once more (`next-exit`), or is removed: its exit status."""
+        ...
+
+    async def create(
+        self,
+        id_: str,
+        image: str,
+        config: Mapping[str, object],
+        labels: Mapping[str, str],
+        *,
+        auto_remove: bool,
+        tty: bool,
+    ) -> View:
+        """A container of `config`, the keys of a spec's container, that the spec does not know."""
+        ...
+
+    async def remove(self, id_: str, *, force: bool = False) -> None: ...
+    async def rename(self, id_: str, to: str) -> None: ...
+    def happenings(self) -> AsyncIterator[Happening]:
+        """From now on. One who does not keep up loses the oldest, and gets an event `lost` that counts them."""
+        ...
+
+    def logs(
+        self,
+        id_: str,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        until: float | None = None,
+        last: int | None = None,
+    ) -> AsyncIterator[LogLine]: ...
+
+    async def execute(self, id_: str, execution: Execution, *, stdin: bool) -> Executed: ...
+    async def figures(self, id_: str) -> Figures: ...
+    async def processes(self, id_: str) -> Sequence[tuple[int, Mapping[str, str]]]:
+        """Its processes: the pid on the host, and what ps would show (user, time, cmd, ppid, started)."""
+        ...
+
+    def root(self, id_: str) -> int:
+        """A descriptor of its root directory while it runs (/proc/PID/root): the caller closes it."""
+        ...
+
+    def upper(self, id_: str) -> int | None:
+        """A descriptor of the directory that holds what it has written; None if it has no such now."""
+        ...
+
+    async def stop_all(self) -> None:
+        """The whole stack is wanted down; returns at once."""
+        ...
