@@ -44,6 +44,7 @@ from supervisor.states import (
     Started,
     StartFailed,
     State,
+    Stop,
 )
 
 SIGKILL = 9
@@ -283,16 +284,17 @@ def time_out_or_check(state: State, _event: Event, now: float, _chance: float) -
 
 
 @to(Phase.STOPPING)
-def stop(state: State, _event: Event, now: float, _chance: float) -> Step:
+def stop(state: State, event: Event, now: float, _chance: float) -> Step:
     """Ask it to stop, give it its grace period."""
-    return _end(replace(state, wanted_up=False), Ending.DOWN, "", now)
+    assert isinstance(event, Stop)
+    return _end(replace(state, wanted_up=False), Ending.DOWN, "", now, event.grace_s)
 
 
 @to(Phase.STOPPING)
 def restart(state: State, event: Event, now: float, _chance: float) -> Step:
     """Stop it, to start it anew."""
     assert isinstance(event, Restart)
-    return _end(state, Ending.AGAIN, event.reason, now)
+    return _end(state, Ending.AGAIN, event.reason, now, event.grace_s)
 
 
 @to(Phase.KILLING)
@@ -345,7 +347,7 @@ def start_again(state: State, _event: Event, _now: float, _chance: float) -> Ste
 @to(Phase.KILLING)
 def kill_after_grace(state: State, _event: Event, now: float, _chance: float) -> Step:
     """SIGKILL, as the grace period is over."""
-    return _kill(state, now, grace_s=state.policy.stop_grace_s)
+    return _kill(state, now, grace_s=state.grace_s)
 
 
 @to(Phase.STUCK)
@@ -475,20 +477,22 @@ def _time_out(state: State, now: float) -> Step:
 # --- parts: ending ----------------------------------------------------------------------------------------------------
 
 
-def _end(state: State, ending: Ending, reason: str, now: float) -> Step:
+def _end(state: State, ending: Ending, reason: str, now: float, grace_s: float | None = None) -> Step:
     """The stop command, if there is one; then the stop signal; and a grace period for both."""
     policy = state.policy
+    grace_s = policy.stop_grace_s if grace_s is None else grace_s
     stopping = replace(
         _unwatched(state),
         phase=Phase.STOPPING,
         ending=ending,
         reason=reason,
-        deadline=now + policy.stop_grace_s,
+        deadline=now + grace_s,
+        grace_s=grace_s,
         signalled=not policy.stop_cmd,
     )
     told = Report("stopping", {"signal": policy.stop_signal})
     if policy.stop_cmd:
-        return stopping, (told, Quiesce(policy.stop_cmd, policy.stop_grace_s))
+        return stopping, (told, Quiesce(policy.stop_cmd, grace_s))
     return stopping, (told, Signal(policy.stop_signal))
 
 

@@ -60,6 +60,7 @@ class State:
     forced: bool = False  # no grace period
     ending: Ending = Ending.DOWN  # while a run is being ended
     reason: str = ""  # why it is, in words
+    grace_s: float = 0.0  # of the stop under way
     signalled: bool = False  # the stop signal was sent: the stop command, if any, has ended
     retries: int = 0  # consecutive, since the last stable run
     restarts: int = 0  # in all
@@ -173,14 +174,17 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """It is wanted to start anew, for a reason that is not its own fault."""
+    """It is wanted to start anew, for a reason that is not its own fault; `grace_s` in place of the policy's."""
 
     reason: str
+    grace_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """It is wanted down, with its grace period."""
+    """It is wanted down, with its grace period; `grace_s` in place of the policy's."""
+
+    grace_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
