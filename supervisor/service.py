@@ -92,12 +92,16 @@ class Service:
         if self._queue is not None and isinstance(event, Stop | Kill):
             self._queue.cancel()
 
+    def retire(self) -> None:
+        """Have `run` return. There must be no run any more."""
+        self.post(_RETIRED)
+
     async def run(self, around: Surroundings) -> None:
-        """Live until cancelled; then nothing of a run is left either, unless the kernel holds it."""
+        """Live until cancelled, or retired; then nothing of a run is left either, unless the kernel holds it."""
         self._around = around
         try:
-            while True:
-                await self._handle(await self._next())
+            while (event := await self._next()) is not _RETIRED:
+                await self._handle(event)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end_side()
@@ -268,3 +272,10 @@ class _Reaped(Due):
 
 
 _REAPED = _Reaped()
+
+
+class _Retired(Due):
+    """A word for the service alone: nobody needs it any more."""
+
+
+_RETIRED = _Retired()

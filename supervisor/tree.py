@@ -61,9 +61,15 @@ class Group:
         self.lost: Counter[Condition] = Counter()  # how many can never meet it
         self.stopping = False
 
-    def add(self, service: Service) -> None:
+    def add(self, service: Service, standing: "Standing") -> None:
         self.services.append(service)
-        self.phases[service.state.phase] += 1
+        self.phases[standing.phase] += 1
+
+    def drop(self, service: Service, standing: "Standing") -> None:
+        self.services.remove(service)
+        self.phases[standing.phase] -= 1
+        self.met.subtract(standing.met)
+        self.lost.subtract(standing.lost)
 
     def moved(self, before: "Standing", after: "Standing") -> bool:
         """A member changed. True where that may matter to who waits for this group."""
@@ -158,35 +164,68 @@ class Stack:
         starts_max: int,
         chance: Callable[[], float] = random.random,
         abort_on_exit: bool = False,
+        stay: bool = False,
     ) -> None:
         self._runner = runner
         self._emit = emit
         self._starts_max = starts_max
         self._chance = chance
         self._abort_on_exit = abort_on_exit
+        self._stay = stay  # also when all are final: until it is told to stop
+        self._stopping = False
         self._groups: dict[str, Group] = {}
+        self._services: dict[str, Service] = {}
         self._standings: dict[str, Standing] = {}
+        self._live = 0
         self._final = anyio.Event()
+        self._around: Surroundings | None = None  # while it runs
+        self.listeners: list[Callable[[Service], None]] = []  # told of every change of a phase, or of health
         for entry in entries:
-            group = self._groups.setdefault(entry.group, Group(entry.group, entry.depends_on))
-            service = Service(entry)
-            group.add(service)
-            self._standings[entry.id] = standing_of(service.state)
+            self._put(entry)
         for group in list(self._groups.values()):
             for name in group.depends_on:  # one without replicas is there too: it is met at once
                 self._groups.setdefault(name, Group(name, {})).dependents.append(group)
-        self._live = len(self._standings)
         self._not_yet_up = set(self._standings)
 
     @property
     def services(self) -> list[Service]:
-        """All containers, in the spec's order."""
-        return [service for group in self._groups.values() for service in group.services]
+        """All containers, in the spec's order; later ones after them."""
+        return list(self._services.values())
+
+    def service(self, id_: str) -> Service:
+        """KeyError if there is none."""
+        return self._services[id_]
+
+    def add(self, entry: Entry) -> Service:
+        """One more container, that nobody depends on, while the stack runs. It is down until it is started."""
+        assert self._around is not None
+        service = self._put(entry)
+        self._around.tasks.start_soon(service.run, self._around)
+        return service
+
+    def remove(self, id_: str) -> None:
+        """Forget a container that is final, and on which nobody depends."""
+        service = self._services.pop(id_)
+        assert service.is_final or service.state.phase is Phase.CREATED
+        group = self._groups[service.entry.group]
+        group.drop(service, self._standings.pop(id_))
+        self._live -= not service.is_final
+        if not group.services:
+            del self._groups[group.name]
+        service.retire()
+
+    def _put(self, entry: Entry) -> Service:
+        group = self._groups.setdefault(entry.group, Group(entry.group, entry.depends_on))
+        self._services[entry.id] = service = Service(entry)
+        self._standings[entry.id] = standing = standing_of(service.state)
+        group.add(service, standing)
+        self._live += 1
+        return service
 
     async def run(self) -> Summary:
         """Start everything, and see it through."""
         async with anyio.create_task_group() as tasks:
-            around = Surroundings(
+            self._around = around = Surroundings(
                 runner=self._runner,
                 starts=anyio.Semaphore(self._starts_max),
                 checks=anyio.Semaphore(CHECKS_MAX),
@@ -201,8 +240,8 @@ class Stack:
             for group in self._groups.values():
                 if not group.stopping:  # it may have been asked before
                     group.post(Start())
-            if self.services:
-                await self._final.wait()
+            self._end_if_over()
+            await self._final.wait()
             tasks.cancel_scope.cancel()
         return Summary(
             tuple((each.entry.id, each.state.failure) for each in self.services if each.state.failure is not None)
@@ -210,16 +249,20 @@ class Stack:
 
     def stop(self) -> None:
         """Everything is wanted down, dependents before what they depend on."""
+        self._stopping = True
         for group in self._groups.values():
             group.stopping = True
         for group in self._groups.values():
             self._stop_if_unneeded(group)
+        self._end_if_over()
 
     def kill(self) -> None:
         """Everything is wanted down at once."""
+        self._stopping = True
         for group in self._groups.values():
             group.stopping = True
             group.post(Kill())
+        self._end_if_over()
 
     # --- order -------------------------------------------------------------------------------------------------------
 
@@ -237,6 +280,8 @@ class Stack:
         if after.is_up:
             self._count_up(service)
         self._live += (before.phase in FINAL) - (after.phase in FINAL)
+        for listener in self.listeners:
+            listener(service)
         if after.phase in FINAL:
             self._see_out(group, service)
 
@@ -291,7 +336,10 @@ class Stack:
         if self._abort_on_exit and not group.stopping:
             self._emit("aborting", service.entry.id, {})
             self.stop()
-        if not self._live:
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self._around is not None and not self._live and (self._stopping or not self._stay):
             self._final.set()
 
     def _stop_if_unneeded(self, group: Group) -> None:
