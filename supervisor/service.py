@@ -92,6 +92,18 @@ class Service:
         if self._queue is not None and isinstance(event, Stop | Kill):
             self._queue.cancel()
 
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process, for nobody's reasons but the operator's."""
+        if self._run is not None:
+            self._run.signal(number)
+
+    async def seen(self, event: Event) -> None:
+        """Post an event, and return once the machine has seen it."""
+        mark = _Mark()
+        self.post(event)
+        self.post(mark)
+        await mark.reached.wait()
+
     def retire(self) -> None:
         """Have `run` return. There must be no run any more."""
         self.post(_RETIRED)
@@ -124,6 +136,9 @@ class Service:
                 if not self._mailbox:
                     return Due()
         event = self._mailbox.pop(0)
+        if isinstance(event, _Mark):
+            event.reached.set()
+            return await self._next()
         return await self._bury() if event is _REAPED else event
 
     async def _bury(self) -> Event:
@@ -272,6 +287,15 @@ class _Reaped(Due):
 
 
 _REAPED = _Reaped()
+
+
+class _Mark(Due):
+    """A word for the service alone: all that was posted before it has been seen."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "reached", anyio.Event())
+
+    reached: anyio.Event
 
 
 class _Retired(Due):

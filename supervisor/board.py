@@ -1,0 +1,240 @@
+"""The operator's side of a running stack: `Commands` on services, runs, logs and events.
+
+Whatever is asked becomes an event of the container's machine, and what is answered is read from its state. Here are
+kept only the things that the machine has no use for: when things happened by the wall clock, who listens to events, and
+what was asked for through the API.
+"""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from supervisor.commands import Happening, View
+from supervisor.errors import ConflictError, NoSuchContainerError
+from supervisor.machine import SIGKILL
+from supervisor.service import Service
+from supervisor.states import FINAL, LIVE, Kill, Phase, Restart, Start, Stop
+from supervisor.tree import Emit, Stack
+
+HAPPENINGS_KEPT = 1024  # per listener; one who does not keep up loses the oldest
+
+
+@dataclass(slots=True)
+class Record:
+    """What the wall clock says of a container, and what the API was told."""
+
+    created_at: float
+    key: str
+    managed: bool = True
+    started_at: float | None = None
+    finished_at: float | None = None
+    oom: bool = False
+    paused: bool = False
+    auto_remove: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Listener:
+    """One who listens to events: a bounded queue."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Happening] = deque()
+        self.lost = 0
+        self.woken = anyio.Event()
+
+    def put(self, happening: Happening) -> None:
+        if len(self.queue) == HAPPENINGS_KEPT:
+            self.queue.popleft()
+            self.lost += 1
+        self.queue.append(happening)
+        self.woken.set()
+
+    async def get(self) -> Happening:
+        while not self.queue:
+            self.woken = anyio.Event()
+            await self.woken.wait()
+        if self.lost:
+            lost, self.lost = self.lost, 0
+            return Happening(self.queue[0].at, "lost", None, {"count": lost})
+        return self.queue.popleft()
+
+
+class Chronicle:
+    """Everything that is told passes here: it notes the times, and hands it on to listeners."""
+
+    def __init__(self, emit: Emit, clock: Callable[[], float] = time.time) -> None:
+        self._emit = emit
+        self._clock = clock
+        self._listeners: list[Listener] = []
+        self.records: dict[str, Record] = {}
+
+    def __call__(self, event: str, container: str | None, fields: Mapping[str, object]) -> None:
+        """An `Emit`."""
+        self._emit(event, container, fields)
+        at = self._clock()
+        if container is not None and (record := self.records.get(container)) is not None:
+            if event == "started":
+                record.started_at, record.finished_at, record.oom = at, None, False
+            elif event == "exited":
+                record.finished_at, record.oom, record.paused = at, bool(fields.get("oom")), False
+        for listener in self._listeners:
+            listener.put(Happening(at, event, container, fields))
+
+    def record(self, name: str, stack: str, *, managed: bool = True, **more: object) -> Record:
+        """A container that is there from now on."""
+        at = self._clock()
+        key = hashlib.sha256(f"{stack}/{name}/{at!r}".encode()).hexdigest()
+        self.records[name] = record = Record(at, key, managed, **more)  # type: ignore[arg-type]  # Record's fields
+        return record
+
+    async def listen(self) -> AsyncIterator[Happening]:
+        """From now on."""
+        listener = Listener()
+        self._listeners.append(listener)
+        try:
+            while True:
+                yield await listener.get()
+        finally:
+            self._listeners.remove(listener)
+
+
+class Board:
+    """See `Commands`."""
+
+    def __init__(self, name: str, stack: Stack, chronicle: Chronicle) -> None:
+        self.name = name
+        self._stack = stack
+        self._chronicle = chronicle
+        self._changes = anyio.Event()
+        for service in stack.services:
+            chronicle.record(service.entry.id, name)
+        stack.listeners.append(self._changed)
+
+    # --- what there is -----------------------------------------------------------------------------------------------
+
+    def views(self) -> Sequence[View]:
+        """See `Commands.views`."""
+        return [self._view(service) for service in self._stack.services]
+
+    def find(self, reference: str) -> View:
+        """See `Commands.find`."""
+        records = self._chronicle.records
+        if reference in records:
+            return self._view(self._stack.service(reference))
+        found = [name for name, each in records.items() if name.startswith(reference) or each.key.startswith(reference)]
+        if len(found) == 1 and reference:
+            return self._view(self._stack.service(found[0]))
+        if found and reference:
+            raise NoSuchContainerError(f"{reference} is ambiguous: {', '.join(found[:5])}")
+        raise NoSuchContainerError(f"no such container: {reference}")
+
+    def _view(self, service: Service) -> View:
+        entry, state = service.entry, service.state
+        record = self._chronicle.records[entry.id]
+        return View(
+            id=entry.id,
+            key=record.key,
+            group=entry.group,
+            image=entry.image,
+            config=entry.config,
+            policy=entry.policy,
+            phase=state.phase,
+            paused=record.paused,
+            wanted_up=state.wanted_up,
+            health=state.health,
+            failing=state.failing,
+            finding=state.finding,
+            said=state.said,
+            pid=state.pid,
+            exit_status=None if state.status is None else state.status.exit_status,
+            oom=record.oom,
+            failure=state.failure,
+            restarts=state.restarts,
+            created_at=record.created_at,
+            started_at=record.started_at,
+            finished_at=record.finished_at,
+            managed=record.managed,
+            auto_remove=record.auto_remove,
+            tty=entry.config.terminal,
+            labels=record.labels,
+        )
+
+    async def happenings(self) -> AsyncIterator[Happening]:
+        """See `Commands.happenings`."""
+        async for happening in self._chronicle.listen():
+            yield happening
+
+    # --- up and down -------------------------------------------------------------------------------------------------
+
+    async def start(self, id_: str) -> None:
+        """See `Commands.start`. Returns when it runs, or it is clear that it won't: ConflictError then."""
+        service = self._service(id_)
+        if service.state.wanted_up and service.state.phase in LIVE:
+            return
+        await service.seen(Start())
+        await self._until(lambda: service.state.phase in LIVE | FINAL)
+        if service.state.phase is Phase.FAILED:
+            raise ConflictError(f"{id_}: {service.state.failure}")
+
+    async def stop(self, id_: str, grace_s: float | None = None) -> None:
+        """See `Commands.stop`."""
+        service = self._service(id_)
+        await service.seen(Stop(grace_s))
+        await self._until(lambda: service.is_final)
+
+    async def restart(self, id_: str, grace_s: float | None = None) -> None:
+        """See `Commands.restart`. Returns when it runs again, or it is clear that it won't."""
+        service = self._service(id_)
+        if service.state.phase not in LIVE:
+            await self.start(id_)
+            return
+        before = service.state.restarts
+        await service.seen(Restart("asked for", grace_s))
+        await self._until(
+            lambda: service.is_final or (service.state.restarts > before and service.state.phase in LIVE)
+        )
+
+    def kill(self, id_: str, number: int) -> None:
+        """See `Commands.kill`."""
+        service = self._service(id_)
+        if service.state.phase not in LIVE:
+            raise ConflictError(f"{id_} is not running")
+        if number == SIGKILL:
+            service.post(Kill())
+        else:
+            service.signal(number)
+
+    async def wait(self, id_: str, condition: str = "not-running") -> int:
+        """See `Commands.wait`."""
+        service = self._service(id_)
+        before = self._chronicle.records[service.entry.id].finished_at
+
+        def is_over() -> bool:
+            record = self._chronicle.records.get(service.entry.id)
+            if record is None:
+                return True
+            if condition == "next-exit":
+                return record.finished_at not in {None, before}
+            return condition == "not-running" and service.state.phase in FINAL | {Phase.CREATED}
+
+        await self._until(is_over)
+        return 0 if service.state.status is None else service.state.status.exit_status
+
+    async def stop_all(self) -> None:
+        """See `Commands.stop_all`."""
+        self._stack.stop()
+
+    def _service(self, id_: str) -> Service:
+        return self._stack.service(self.find(id_).id)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            await self._changes.wait()
+
+    def _changed(self, _service: Service) -> None:
+        self._changes.set()
+        self._changes = anyio.Event()
