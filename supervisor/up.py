@@ -23,7 +23,7 @@ from supervisor.console import Console, ConsoleGoneError
 from supervisor.entry import Compiled, Entry
 from supervisor.events import Events, Level, LogFormat, forms
 from supervisor.kernel import kernel
-from supervisor.lines import Layout
+from supervisor.lines import Layout, Piece, Stream
 from supervisor.output import Output
 from supervisor.state import Home, Swept, locked
 from supervisor.tree import Emit, Stack, Summary
@@ -77,12 +77,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a stack is run. `up_or_not` is called once, when all of it is up (True) or it is clear that it won't be."""
+    """How a stack is run. `tell` is called once: with `wait`, when all of it is up (True), or it is clear that it won't
+    be; else when supervision has begun.
+    """
 
     starts_max: int
     abort_on_exit: bool = False
     exit_code_from: str | None = None  # an id of the spec; of its replicas the first that failed
-    up_or_not: Callable[[bool], None] | None = None
+    tell: Callable[[bool], None] | None = None
+    wait: bool = False
+    shows_lines: bool = True  # else events only
 
 
 async def up(stack: Compiled, home: Home, look: Look, manner: Manner) -> Outcome:
@@ -96,9 +100,12 @@ async def _supervise(
     entries: Sequence[Entry], home: Home, swept: Swept | None, console: Console, look: Look, manner: Manner
 ) -> Outcome:
     line_form, render = forms(look.log_format, look.layout)
+    if not manner.shows_lines:
+        line_form = _unseen
     emit: Emit = partial(_emit, Events(console.write, render, level=look.level))
-    if manner.up_or_not is not None:
-        emit = Herald(emit, manner.up_or_not)
+    tell = None if manner.tell is None else partial(_afterwards, console, manner.tell)
+    if tell is not None and manner.wait:
+        emit = Herald(emit, tell)
     if swept is not None:
         emit("swept", None, {"what": f"{swept.containers} containers, {swept.directories} directories"})
     control = Control(emit)
@@ -122,6 +129,8 @@ async def _supervise(
             )
             tasks.start_soon(output.run)
             await tasks.start(control.heed_signals)
+            if tell is not None and not manner.wait:
+                tell(True)
             summary = await stack.run()
             tasks.cancel_scope.cancel()
     for entry in entries:
@@ -138,17 +147,22 @@ def _exit_status_of(stack: Stack, group: str) -> int:
     return next((code for status in statuses if (code := 125 if status is None else status.exit_status)), 0)
 
 
+def _afterwards(console: Console, tell: Callable[[bool], None], up: bool) -> None:
+    """Not before what was said until now has been read: afterwards our output is nobody's."""
+    console.afterwards(partial(tell, up))
+
+
 class Herald:
     """Listens to all that is told, for whoever waits until the stack is up."""
 
-    def __init__(self, emit: Emit, up_or_not: Callable[[bool], None]) -> None:
+    def __init__(self, emit: Emit, tell: Callable[[bool], None]) -> None:
         self._emit = emit
-        self._up_or_not: Callable[[bool], None] | None = up_or_not
+        self._tell: Callable[[bool], None] | None = tell
 
     def __call__(self, event: str, container: str | None, fields: Mapping[str, object]) -> None:
         self._emit(event, container, fields)
-        if self._up_or_not is not None and (event == "stack_up" or event in _FAILURES):
-            tell, self._up_or_not = self._up_or_not, None
+        if self._tell is not None and (event == "stack_up" or event in _FAILURES):
+            tell, self._tell = self._tell, None
             tell(event == "stack_up")
 
 
@@ -190,6 +204,10 @@ def _null() -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _unseen(_container: str, _stream: Stream, _piece: Piece) -> bytes:
+    return b""
 
 
 def _lost(emit: Emit, lines: int) -> None:

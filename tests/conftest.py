@@ -7,12 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rootfs import make_busybox
 
-APPLETS = (
-    "sh ash cat chmod cp cut dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount mv nc ping "
-    "ps pwd readlink rm rmdir seq sleep sort stat tail test touch tr true tty umount uname wc which wget httpd "
-    "ifconfig ip stty"
-).split()
 MUST = os.environ.get("PYSUP_KERNEL") == "must"
 
 
@@ -80,16 +76,4 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root file system of busybox, without /proc, /dev and /sys."""
-    root = tmp_path_factory.mktemp("images") / "busybox"
-    for name in ("bin", "etc", "tmp"):
-        (root / name).mkdir(parents=True)
-    root.chmod(0o755)
-    (root / "tmp").chmod(0o1777)
-    busybox = shutil.which("busybox")
-    assert busybox is not None
-    shutil.copy(busybox, root / "bin/busybox")
-    for name in APPLETS:
-        os.symlink("busybox", root / "bin" / name)
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
-    (root / "etc/group").write_text("root:x:0:\napp:x:1000:\nvideo:x:44:app\n")
-    return root
+    return make_busybox(tmp_path_factory.mktemp("images") / "busybox")

@@ -8,12 +8,14 @@ it says so. The supervisor itself never forks.
 
 import os
 import pickle
+import select
 import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 from runtime.errors import PysupError
+from supervisor.errors import StackError
 
 Result = TypeVar("Result")
 
@@ -71,34 +73,37 @@ def _serve(work: Callable[[], object], writing: int) -> None:
 UP, NOT_UP = b"+", b"-"
 
 
-def in_background(work: Callable[[Callable[[bool], None]], int], explain: Callable[[BaseException], int]) -> int:
+def in_background(work: Callable[[Callable[[bool], None]], int], limit_s: float | None = None) -> int:
     """Have `work` done in a session of its own. Returns its exit status if it ends; 0 or 1 once it has called the
     function that it is given, with whether all went well: then it goes on, and none of our standard streams is its any
-    more. Ctrl-C before that stops it.
+    more. Ctrl-C before that stops it. StackError if it has not said anything after `limit_s`; it goes on all the same.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _serve_in_background(work, explain, writing)
+        _serve_in_background(work, writing)
     os.close(writing)
-    answer = _await(reading, pid)
-    if answer:
+    if answer := _await(reading, pid, limit_s):
         return int(answer != UP)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _await(reading: int, pid: int) -> bytes:
+def _await(reading: int, pid: int, limit_s: float | None) -> bytes:
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
     while True:
         try:
+            if not poll.poll(None if limit_s is None else limit_s * 1000):
+                raise StackError(f"not all is up after {limit_s:g} s; it goes on in the background, under pid {pid}")
             return os.read(reading, 1)
         except KeyboardInterrupt:
             os.kill(pid, signal.SIGTERM)  # our own child, not reaped yet; the second Ctrl-C kills, as in the foreground
 
 
-def _serve_in_background(
-    work: Callable[[Callable[[bool], None]], int], explain: Callable[[BaseException], int], writing: int
-) -> None:
+def _serve_in_background(work: Callable[[Callable[[bool], None]], int], writing: int) -> None:
+    from supervisor.cli.main import explain  # noqa: PLC0415 (which has loaded us)
+
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)

@@ -22,7 +22,9 @@ INTERRUPTED = 130
 
 _FAMILIES = {  # command: (module, attribute)
     "config": ("supervisor.cli.config", "config"),
+    "down": ("supervisor.cli.down", "down"),
     "image": ("supervisor.cli.image", "image"),
+    "import": ("supervisor.cli.importing", "importing"),
     "run": ("supervisor.cli.run", "run"),
     "schema": ("supervisor.cli.config", "schema"),
     "up": ("supervisor.cli.up", "up"),
@@ -78,9 +80,9 @@ def run() -> None:
         click.echo(error.format_message(), err=True)
         code = FAILURE
     except click.ClickException as error:
-        code = _explain(PysupError(_usage(error)))
+        code = explain(PysupError(_usage(error)))
     except BaseException as error:  # noqa: BLE001 (the last place: nobody shall see a traceback unasked)
-        code = _explain(error)
+        code = explain(error)
     _leave(code)
 
 
@@ -90,7 +92,8 @@ def _usage(error: click.ClickException) -> str:
     return f"{error.format_message().removesuffix('.')}; see {command} --help"
 
 
-def _explain(error: BaseException) -> int:
+def explain(error: BaseException) -> int:
+    """Say what went wrong, and return the exit status for it."""
     if "--debug" in takewhile(lambda word: word.startswith("-"), sys.argv[1:]):
         traceback.print_exception(error)
     leaves = list(_leaves(error))

@@ -1,17 +1,19 @@
-"""`pysup up`: a stack in the foreground."""
+"""`pysup up`: a stack in the foreground, or in the background."""
 
 import os
 import sys
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from runtime.errors import PysupError
 from runtime.images.lookup import search_path
 from supervisor.cli import options
-from supervisor.cli.apart import apart
+from supervisor.cli.apart import apart, in_background
+from supervisor.errors import StackError
 from supervisor.lines import Ansi, layout_for, wants_colour
 
 if TYPE_CHECKING:
@@ -22,11 +24,61 @@ if TYPE_CHECKING:
 STARTS_MAX = 64  # runs between clone and execve at the same time, unless the user says otherwise
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be run: a spec, of which part, with what changes."""
+
+    source: options.Source
+    images: Path | None
+    state: Path
+    scales: dict[str, int]
+    ids: tuple[str, ...]
+    no_deps: bool
+    timeout_s: float | None
+
+    def compile(self) -> "Compiled":
+        """In a child: see apart.py."""
+        from supervisor.compile import Images, compile_stack  # noqa: PLC0415
+
+        found = Images(search_path(self.source.files[0], self.images, Path.cwd()))
+        spec = self.source.load(found.check).scaled(self.scales)
+        if self.ids:
+            spec = spec.selected(self.ids, with_dependencies=not self.no_deps)
+        stack = compile_stack(spec, found, self.state)
+        return stack if self.timeout_s is None else _with_grace(stack, self.timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """How output is to look."""
+
+    json: bool
+    ansi: Ansi
+    verbose: bool
+    timestamps: bool
+    prefix: bool
+    quiet: bool = False  # events only: what the containers write is not shown
+
+
 @click.command()
+@options.spec_source
 @options.images
 @options.state
 @click.option("--scale", multiple=True, metavar="ID=N", help="Run N replicas of a container, whatever the spec says.")
+@click.option("--no-deps", is_flag=True, help="Of the containers named, start no dependencies.")
 @click.option("--dry-run", "dry", is_flag=True, help="Print the order and every step of each plan; start nothing.")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background: return when it has begun.")
+@click.option(
+    "--wait", is_flag=True, help="Run in the background: return when all is ready and healthy, or has failed."
+)
+@click.option(
+    "--wait-timeout", "wait_timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="The longest to wait."
+)
+@click.option("--abort-on-exit", "--abort-on-container-exit", is_flag=True, help="Stop all when one has ended.")
+@click.option("--exit-code-from", metavar="ID", help="Exit with the status of this container; stops all when it ends.")
+@click.option(
+    "-t", "--timeout", "timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="Grace period of every stop."
+)
 @click.option(
     "--parallel", type=click.IntRange(1), metavar="N", default=STARTS_MAX, show_default=True, help="Starts at once."
 )
@@ -37,6 +89,8 @@ STARTS_MAX = 64  # runs between clone and execve at the same time, unless the us
     show_default=True,
     help="Lines for people, or a JSON object per line and event.",
 )
+@click.option("--timestamps", is_flag=True, help="Show when each line was written.")
+@click.option("--no-log-prefix", "bare", is_flag=True, help="Show lines without their container's name.")
 @click.option(
     "--ansi",
     type=options.words(Ansi),
@@ -45,77 +99,96 @@ STARTS_MAX = 64  # runs between clone and execve at the same time, unless the us
     help="Colours; auto: on a terminal, unless NO_COLOR is set.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Tell of every start attempted, too.")
-@click.argument("file", type=options.PATH)
 def up(
-    file: Path,
+    source: options.Source,
+    ids: tuple[str, ...],
     *,
     images: Path | None,
     state: Path,
     scale: tuple[str, ...],
+    no_deps: bool,
     dry: bool,
+    detach: bool,
+    wait: bool,
+    wait_timeout_s: float | None,
+    abort_on_exit: bool,
+    exit_code_from: str | None,
+    timeout_s: float | None,
     parallel: int,
     log_format: str,
+    timestamps: bool,
+    bare: bool,
     ansi: str,
     verbose: bool,
 ) -> int:
-    """Run a stack in the foreground.
+    """Run a stack: all of it, or the containers with these IDs and what they depend on.
 
-    Starts the containers in FILE in the order of their dependencies, keeps them as their restart policies say, and
+    Starts the containers of FILE in the order of their dependencies, keeps them as their restart policies say, and
     ends when all are done. The first Ctrl-C (or SIGTERM) stops them in reverse order, the second kills.
 
     The exit status is 0; 1 if a container failed or had to be killed; 125 if the stack could not be run.
     """
-    compiling = (file, search_path(file, images, Path.cwd()), state, dict(_scale(item) for item in scale))
+    wish = Wish(source, images, state, dict(_scale(item) for item in scale), ids, no_deps, timeout_s)
     if dry:
-        click.echo(apart(partial(_dry_run, *compiling))(), nl=False)
+        click.echo(apart(partial(_dry_run, wish))(), nl=False)
         return 0
     options.need_root()
-    compiled = apart(partial(_compile, *compiling))
-    look = Look(log_format == "json", Ansi(ansi), verbose=verbose)
-    return _run(compiled, state, look, parallel)
+    behind = detach or wait
+    if behind and (abort_on_exit or exit_code_from):
+        raise StackError("--abort-on-exit and --exit-code-from need a stack in the foreground: leave -d and --wait out")
+    show = Show(log_format == "json", Ansi(ansi), verbose, timestamps, prefix=not bare, quiet=behind)
+    conduct = Conduct(wish, show, parallel, abort_on_exit or exit_code_from is not None, exit_code_from, wait=wait)
+    return in_background(conduct.run, wait_timeout_s) if behind else conduct.run(None)
 
 
-class Look(NamedTuple):
-    """How output is to look."""
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """All that was asked for."""
 
-    json: bool
-    ansi: Ansi
-    verbose: bool
+    wish: Wish
+    show: Show
+    parallel: int
+    abort_on_exit: bool
+    exit_code_from: str | None
+    wait: bool
+
+    def run(self, tell: "Callable[[bool], None] | None") -> int:
+        """The supervisor's whole life: the exit status. `tell`: whom to tell how the beginning went."""
+        wish, show = self.wish, self.show
+        compiled = apart(wish.compile)
+        # Loaded while the child compiles, and only here: none is needed to refuse a faulty spec or to show a plan.
+        import anyio  # noqa: PLC0415
+
+        from supervisor import up as supervise  # noqa: PLC0415
+        from supervisor.events import LogFormat  # noqa: PLC0415
+        from supervisor.state import Home  # noqa: PLC0415
+
+        stack = compiled()
+        if self.exit_code_from is not None and self.exit_code_from not in {entry.group for entry in stack.entries}:
+            raise StackError(f"--exit-code-from {self.exit_code_from}: no such container in the stack")
+        options.raise_limits()
+        colour = wants_colour(show.ansi, os.environ, terminal=sys.stdout.isatty())
+        look = supervise.Look(
+            LogFormat.JSON if show.json else LogFormat.TEXT,
+            layout_for([entry.id for entry in stack.entries], colour=colour),
+            "debug" if show.verbose else "info",
+        )
+        manner = supervise.Manner(
+            self.parallel, self.abort_on_exit, self.exit_code_from, tell, wait=self.wait, shows_lines=not show.quiet
+        )
+        outcome = anyio.run(supervise.up, stack, Home.of_stack(wish.state, stack.name), look, manner)
+        return outcome.exit_status
 
 
-def _run(compiled: "Callable[[], Compiled]", state: Path, look: Look, parallel: int) -> int:
-    # Loaded while the child compiles, and only here: none of it is needed to refuse a faulty spec or to show a plan.
-    import anyio  # noqa: PLC0415
-
-    from supervisor import up as supervise  # noqa: PLC0415
-    from supervisor.events import LogFormat  # noqa: PLC0415
-    from supervisor.state import Home  # noqa: PLC0415
-
-    stack = compiled()
-    colour = wants_colour(look.ansi, os.environ, terminal=sys.stdout.isatty())
-    options.raise_limits()
-    shown = supervise.Look(
-        LogFormat.JSON if look.json else LogFormat.TEXT,
-        layout_for([entry.id for entry in stack.entries], colour=colour),
-        "debug" if look.verbose else "info",
-    )
-    outcome = anyio.run(supervise.up, stack, Home.of_stack(state, stack.name), shown, parallel)
-    return outcome.exit_status
-
-
-def _compile(file: Path, path: tuple[Path, ...], state: Path, scales: dict[str, int]) -> "Compiled":
-    """In a child: see apart.py."""
-    from supervisor import spec  # noqa: PLC0415
-    from supervisor.compile import Images, compile_stack  # noqa: PLC0415
-
-    found = Images(path)
-    return compile_stack(spec.load(file, found.check).scaled(scales), found, state)
-
-
-def _dry_run(file: Path, path: tuple[Path, ...], state: Path, scales: dict[str, int]) -> str:
+def _dry_run(wish: Wish) -> str:
     from supervisor.show import dry_run  # noqa: PLC0415
 
-    return dry_run(_compile(file, path, state, scales))
+    return dry_run(wish.compile())
+
+
+def _with_grace(stack: "Compiled", grace_s: float) -> "Compiled":
+    changed = cache(partial(replace, stop_grace_s=grace_s))  # one policy for all replicas, as before
+    return replace(stack, entries=tuple(replace(each, policy=changed(each.policy)) for each in stack.entries))
 
 
 def _scale(item: str) -> tuple[str, int]:
