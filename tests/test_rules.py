@@ -94,11 +94,14 @@ def test_the_supervisor_calls_no_loop_but_through_anyio(loop: str) -> None:
     assert [place(path) for path in SOURCES if loop in roots(path)] == []
 
 
-@pytest.mark.parametrize("name", ["machine", "policy"])
+PURE = ("checks", "policy", "states", "machine")
+
+
+@pytest.mark.parametrize("name", PURE)
 def test_decisions_are_made_without_clock_chance_or_kernel(name: str) -> None:
-    pure = ("collections.abc", "dataclasses", "enum", "functools", "itertools", "math", "typing")
+    pure = ("collections.abc", "dataclasses", "enum", "functools", "itertools", "math", "typing", "runtime.status")
     found = imports(CHECKOUT / f"supervisor/{name}.py")
-    assert [one for one in found if not one.startswith((*pure, "runtime.status", "supervisor.policy"))] == []
+    assert [one for one in found if not one.startswith((*pure, *(f"supervisor.{name}" for name in PURE)))] == []
 
 
 @pytest.mark.parametrize("name", ["service", "tree"])
@@ -119,7 +122,7 @@ def reached(start: str) -> set[str]:
     return found
 
 
-LAYERS = ("policy", "machine", "service", "tree", "up", "cli.up", "cli.main")
+LAYERS = ("checks", "policy", "states", "machine", "service", "tree", "board", "up", "cli.up", "cli.main")
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from runtime.errors import PysupError
+from supervisor.cli.explain import explain
 from supervisor.errors import StackError
 
 Result = TypeVar("Result")
@@ -102,8 +103,6 @@ def _await(reading: int, pid: int, limit_s: float | None) -> bytes:
 
 
 def _serve_in_background(work: Callable[[Callable[[bool], None]], int], writing: int) -> None:
-    from supervisor.cli.main import explain  # noqa: PLC0415 (which has loaded us)
-
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)

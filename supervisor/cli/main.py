@@ -6,18 +6,15 @@ with Docker. `--debug` before the command shows where an error came from.
 
 import os
 import sys
-import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
-from itertools import takewhile
 
 import click
 
 from runtime.errors import PysupError
 from supervisor import __version__
+from supervisor.cli.explain import FAILURE, explain
 
-FAILURE = 125
 INTERRUPTED = 130
 
 _FAMILIES = {  # command: (module, attribute)
@@ -90,32 +87,6 @@ def _usage(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command_path if context else "pysup"
     return f"{error.format_message().removesuffix('.')}; see {command} --help"
-
-
-def explain(error: BaseException) -> int:
-    """Say what went wrong, and return the exit status for it."""
-    if "--debug" in takewhile(lambda word: word.startswith("-"), sys.argv[1:]):
-        traceback.print_exception(error)
-    leaves = list(_leaves(error))
-    for leaf in leaves:
-        for line in _lines(leaf):
-            click.echo(f"pysup: {line}", err=True)
-    return leaves[0].exit_status if len(leaves) == 1 and isinstance(leaves[0], PysupError) else FAILURE
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Task groups raise groups, of one error as a rule."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def _lines(error: BaseException) -> list[str]:
-    if isinstance(error, PysupError):
-        return str(error).splitlines()
-    return [f"internal error: {type(error).__name__}: {error}; please report it with what pysup --debug shows"]
 
 
 def _leave(code: int) -> None:

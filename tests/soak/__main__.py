@@ -72,9 +72,8 @@ class Soak:
             if age_s < 2 * (STORM_S + QUIET_S):
                 self.watch.settle()
             memory, descriptors = self.watch.figures
-            say(
-                f"{age_s:6.0f} s: {self.watch.lines} lines, {memory >> 20} MiB, {descriptors} descriptors, {dict(self.done)}"
-            )
+            seen = f"{self.watch.lines} lines, {memory >> 20} MiB, {descriptors} descriptors"
+            say(f"{age_s:6.0f} s: {seen}, {dict(self.done)}")
 
     def _begin(self, now: float) -> None:
         every = (*FAULTS, STALL)

@@ -1,0 +1,38 @@
+"""What the user is told when something goes wrong: lines of one sentence, and an exit status."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from itertools import takewhile
+
+import click
+
+from runtime.errors import PysupError
+
+FAILURE = 125  # pysup's own, as with Docker
+
+
+def explain(error: BaseException) -> int:
+    """Say what went wrong, and return the exit status for it."""
+    if "--debug" in takewhile(lambda word: word.startswith("-"), sys.argv[1:]):
+        traceback.print_exception(error)
+    leaves = list(_leaves(error))
+    for leaf in leaves:
+        for line in _lines(leaf):
+            click.echo(f"pysup: {line}", err=True)
+    return leaves[0].exit_status if len(leaves) == 1 and isinstance(leaves[0], PysupError) else FAILURE
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Task groups raise groups, of one error as a rule."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _lines(error: BaseException) -> list[str]:
+    if isinstance(error, PysupError):
+        return str(error).splitlines()
+    return [f"internal error: {type(error).__name__}: {error}; please report it with what pysup --debug shows"]

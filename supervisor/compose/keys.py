@@ -1,0 +1,428 @@
+"""The keys of a service: who carries one over to a container, or why nobody does and what to do instead.
+
+A rule gets the service and the key's value, and answers with keys of a container. It raises Wrong where it can make no
+sense of the value. What pysup would refuse is dropped afterwards, whatever rule it came from.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from supervisor.compose import dollar
+from supervisor.compose.health import health
+from supervisor.compose.scalars import duration, nothing, truth
+from supervisor.compose.services import Keys, Service, refused
+from supervisor.spec.faults import Loc, Wrong, nearest, quoted, unexpected
+from supervisor.spec.tree import Map, Plain, Seq
+
+Rule = Callable[[Service, object], Keys] | str  # or why it is dropped
+
+_MEMBERS = ("env", "rlimits", "cap_add", "cap_drop")  # of these, one bad member leaves the others
+
+
+def carry(service: Service) -> Keys:
+    """All keys of a container that the table knows of."""
+    return _carry(service, SERVICE, service.entries, ())
+
+
+def _carry(service: Service, table: Mapping[str, Rule], entries: Map, steps: Loc) -> Keys:
+    result: Keys = {}
+    for key in sorted(entries, key=_deploy_last):
+        value, loc = entries[key], service.loc(*steps, key)
+        if key.startswith("x-"):
+            result[key] = value
+        elif key not in table:
+            near = nearest(key, table)
+            service.notes.dropped(loc, "is no key of Compose" + (f"; did you mean {quoted(near)}?" if near else ""))
+        elif isinstance(rule := table[key], str):
+            if not nothing(value):
+                service.notes.dropped(loc, rule)
+        else:
+            result |= _ruled(service, rule, value, (*steps, key))
+    return result
+
+
+def _deploy_last(key: str) -> bool:
+    """What it says wins over `restart` and `scale`."""
+    return key == "deploy"
+
+
+def _ruled(service: Service, rule: Callable[[Service, object], Keys], value: object, steps: Loc) -> Keys:
+    try:
+        return dict(_accepted(service, rule(service, value), steps))
+    except Wrong as wrong:
+        service.notes.dropped(service.loc(*steps, *wrong.loc), str(wrong), key=False)
+        return {}
+
+
+def _accepted(service: Service, keys: Keys, steps: Loc) -> Iterator[tuple[str, object]]:
+    """What pysup takes of it."""
+    for key, value in keys.items():
+        if key not in _MEMBERS or refused(key, value) is None:
+            if _fits(service, steps, key, value):
+                yield key, value
+        elif isinstance(value, dict):
+            yield key, {name: one for name, one in value.items() if _fits(service, (*steps, name), key, {name: one})}
+        elif isinstance(value, list):
+            yield key, [one for step, one in enumerate(value) if _fits(service, (*steps, step), key, [one])]
+
+
+def _fits(service: Service, steps: Loc, key: str, value: object) -> bool:
+    why = refused(key, value)
+    if why is not None:
+        service.notes.dropped(service.loc(*steps), why, key=False)
+    return why is None
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def _elsewhere(_service: Service, _value: object) -> Keys:
+    """Its container has it already: from services.py."""
+    return {}
+
+
+def _same(key: str) -> Rule:
+    return lambda _service, value: {} if value is None else {key: value}
+
+
+def _switch(key: str) -> Rule:
+    return lambda _service, value: {} if value is None else {key: truth(value)}
+
+
+def _time(key: str) -> Rule:
+    return lambda _service, value: {} if value is None else {key: duration(value)}
+
+
+def _texts(value: object) -> list[object]:
+    """A list of texts, or one of them."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Seq):
+        raise unexpected(value, "a list")
+    for index, entry in enumerate(value):
+        if not isinstance(entry, str):
+            raise unexpected(entry, "text").within(index)
+    return list(value)
+
+
+def _mapping(value: object) -> Map:
+    if not isinstance(value, Map):
+        raise unexpected(value, "a mapping")
+    return value
+
+
+def _list(key: str) -> Rule:
+    return lambda _service, value: {key: _texts(value)} if value else {}
+
+
+def _privileged(service: Service, value: object) -> Keys:
+    private = truth(value)
+    if private is not False:
+        service.notes.changed(service.loc("privileged"), "gives all capabilities, and no devices of the host")
+    return {"privileged": private}
+
+
+def _environment(service: Service, value: object) -> Keys:
+    """A mapping; a list where a name holds a variable, which is replaced in values only."""
+    if value is None:
+        return {}
+    pairs = _mapping(value).items() if isinstance(value, Map) else [_assignment(entry) for entry in _texts(value)]
+    env = dict(pairs)
+    passed = [name for name, given in env.items() if given is None]
+    if passed:
+        why = f"{', '.join(passed)}: empty, rather than absent, where the host has no such variable"
+        service.notes.changed(service.loc("environment"), why, key=False)
+    complete = {name: dollar.optional(name) if given is None else given for name, given in env.items()}
+    if isinstance(value, Seq) and any(map(dollar.has, env)):
+        return {"env": [f"{name}={given}" for name, given in complete.items()]}
+    return {"env": complete} if complete else {}
+
+
+def _assignment(entry: object) -> tuple[str, object]:
+    name, equals, value = str(entry).partition("=")
+    return name, value if equals else None
+
+
+def _env_file(service: Service, value: object) -> Keys:
+    if not isinstance(value, Seq):
+        return {"env_file": service.file.path(str(_texts(value)[0]))} if value else {}
+    files: list[object] = []
+    for index, entry in enumerate(value):
+        if isinstance(entry, Map):
+            files.append(_optional_file(service, entry, index))
+        elif isinstance(entry, str):
+            files.append(service.file.path(entry))
+        else:
+            raise unexpected(entry, "a path, or {path: …, required: …}").within(index)
+    return {"env_file": files} if files else {}
+
+
+def _optional_file(service: Service, entry: Map, index: int) -> object:
+    path = entry.get("path")
+    if not isinstance(path, str):
+        raise unexpected(path, "a path").within(index, "path")
+    if entry.get("format") is not None:
+        why = "there is one format of these files: quotes and escapes are read as Compose does by default"
+        service.notes.dropped(service.loc("env_file", index, "format"), why)
+    way = service.file.path(path)
+    return {"path": way, "required": truth(entry["required"])} if "required" in entry else way
+
+
+def _network_mode(_service: Service, value: object) -> Keys:
+    if isinstance(value, str) and (value in ("host", "none") or dollar.has(value)):
+        return {"network": value}
+    if isinstance(value, str) and value.startswith(("service:", "container:")):
+        raise Wrong(f"{quoted(value)}: no network is shared by some of the containers only; the host's is by all")
+    raise Wrong("there are no networks but the host's, and none")
+
+
+def _depends_on(service: Service, value: object) -> Keys:
+    needs = (
+        _mapping(value)
+        if isinstance(value, Map)
+        else dict.fromkeys(map(str, _texts(value or Seq(service.entries.position))))
+    )
+    known: Keys = {}
+    for name, need in needs.items():
+        try:
+            known[service.file.known(name)] = _need(service, name, need)
+        except Wrong as wrong:
+            service.notes.dropped(service.loc("depends_on", name, *wrong.loc), str(wrong))
+    if all(need == {"condition": "started"} for need in known.values()):
+        return {"depends_on": list(known)} if known else {}
+    return {"depends_on": known}
+
+
+_CONDITIONS = {
+    "service_started": Plain("started"),
+    "service_healthy": Plain("healthy"),
+    "service_completed_successfully": Plain("completed"),
+}
+
+
+def _need(service: Service, name: str, need: object) -> Keys:
+    if need is None:
+        return {"condition": _CONDITIONS["service_started"]}
+    given = _mapping(need)
+    condition = given.get("condition", "service_started")
+    if condition not in _CONDITIONS:
+        raise Wrong(f"is {quoted(str(condition))}", f"one of {', '.join(_CONDITIONS)}").within("condition")
+    result: Keys = {"condition": _CONDITIONS[str(condition)]}
+    if "restart" in given and (restart := truth(given["restart"])) is not False:
+        why = "is restarted whenever the other is, and not by commands only"
+        service.notes.changed(service.loc("depends_on", name, "restart"), why)
+        result["restart"] = restart
+    if "required" in given and (required := truth(given["required"])) is not True:
+        result["required"] = required
+    return result
+
+
+def _extends(service: Service, value: object) -> Keys:
+    if (base := service.base()) is not None:
+        return {"extends": service.file.ids[base]}
+    name = value.get("service") if isinstance(value, Map) else value
+    if isinstance(value, Map) and isinstance(path := value.get("file"), str):
+        raise Wrong(
+            f"a service of {quoted(path)}: import that file too, and name its container: {{file: …, id: {name}}}"
+        )
+    raise Wrong(f"there is no container {quoted(str(name))} to extend")
+
+
+def _hooks(service: Service, value: object) -> Keys:
+    """The first command before the stop signal."""
+    if not isinstance(value, Seq):
+        raise unexpected(value, "a list of {command: …}")
+    commands = [_hook(service, entry, index) for index, entry in enumerate(value)]
+    for index in range(1, len(commands)):
+        why = "there is one stop_cmd: make it a script of all these commands"
+        service.notes.dropped(service.loc("pre_stop", index), why)
+    return {"stop_cmd": commands[0]} if commands else {}
+
+
+def _hook(service: Service, entry: object, index: int) -> list[object]:
+    hook = _mapping(entry)
+    for key in hook:
+        if key != "command" and not key.startswith("x-"):
+            service.notes.dropped(service.loc("pre_stop", index, key), "stop_cmd is run as the container's command is")
+    command = hook.get("command")
+    try:
+        return list(dollar.split(command)) if isinstance(command, str) else _texts(command)
+    except Wrong as wrong:
+        raise wrong.within(index, "command") from None
+
+
+def _ulimits(_service: Service, value: object) -> Keys:
+    return {"rlimits": dict(_mapping(value))} if value else {}
+
+
+def _restart(_service: Service, value: object) -> Keys:
+    if not isinstance(value, str):
+        raise unexpected(value, "a restart policy")
+    return {"restart": Plain("on-failure" if value == "on-failure:0" else value)}  # 0: as often as it takes
+
+
+def _deploy(service: Service, value: object) -> Keys:
+    return _carry(service, DEPLOY, _mapping(value), ("deploy",)) if value else {}
+
+
+def _mode(_service: Service, value: object) -> Keys:
+    if value not in (None, "replicated"):
+        raise Wrong(f"is {quoted(str(value))}: pysup runs on one machine, so `replicas` is all it has")
+    return {}
+
+
+_RESTARTS = {"any": Plain("always"), "on-failure": Plain("on-failure"), "none": Plain("no")}
+_WINDOW = Plain("60")
+
+
+def _restart_policy(service: Service, value: object) -> Keys:
+    """A wait that stays the same, and a run of `window` that ends a row of failures."""
+    policy = _mapping(value)
+    condition = policy.get("condition", "any")
+    if condition not in _RESTARTS:
+        raise Wrong(f"is {quoted(str(condition))}", f"one of {', '.join(_RESTARTS)}").within("condition")
+    backoff: Keys = {}
+    if policy.get("delay") is not None:
+        backoff = dict.fromkeys(("initial_s", "max_s"), duration(policy["delay"]))
+    if policy.get("window") is not None:
+        backoff["reset_after_s"] = duration(policy["window"])
+    restart = _limited(service, str(condition), policy.get("max_attempts"), backoff.get("reset_after_s", _WINDOW))
+    return {"restart": restart, "backoff": backoff} if backoff else {"restart": restart}
+
+
+def _limited(service: Service, condition: str, attempts: object, window: object) -> object:
+    word = _RESTARTS[condition]
+    if attempts in (None, "0") or condition == "none":
+        return word
+    if not isinstance(attempts, str):
+        raise unexpected(attempts, "a whole number").within("max_attempts")
+    if condition == "on-failure":
+        return Plain(f"{word}:{attempts}")
+    loc = service.loc("deploy", "restart_policy", "max_attempts")
+    service.notes.changed(loc, f"so many restarts within {window} s, whether or not they succeed")
+    return {"policy": word, "max_restarts": attempts, "window_s": window}
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+_IMAGE_IS_LOCAL = "images are never pulled: what is in images/ is used as it is"
+_NO_DEVICES = "a container has the harmless devices only (null, zero, random, tty…), and there is no key for others"
+_NO_LIMITS = "there are no resource limits yet but rlimits: limit pysup as a whole, as with systemd-run -p MemoryMax=…"
+_NO_METADATA = "nothing reads metadata here: a comment or an x- key can hold it"
+_NO_NAMESPACES = "which namespaces a container has of its own is no choice"
+_NO_NAMES = "names are looked up as on the host: write what is needed to its /etc/hosts or resolv.conf"
+_NO_PORTS = "a port is the host's own on the host's network: it is open as the program opens it, under no other number"
+_NO_NETWORKS = "there are no networks but the host's, and none: see network"
+_NO_FILES = "there are no mounts yet: put the files into the image; `keep: true` keeps what a container writes"
+_NO_HOOK = "there are no hooks: make the command a container, "
+_NO_SWARM = "is of a swarm of machines; pysup runs on one"
+_NO_TERMINAL = "a container of a stack has no terminal and no input; `pysup run` gives one"
+_OWN_PROCESSES = "a container sees its own processes only"
+_WINDOWS = "is of Windows only"
+
+SERVICE: dict[str, Rule] = {
+    "annotations": _NO_METADATA,
+    "attach": "the output of all containers is shown",
+    "blkio_config": _NO_LIMITS,
+    "build": "pysup builds no images: build it elsewhere, and unpack it to images/",
+    "cap_add": _list("cap_add"),
+    "cap_drop": _list("cap_drop"),
+    "cgroup": _NO_NAMESPACES,
+    "cgroup_parent": _NO_LIMITS,
+    "command": _elsewhere,
+    "configs": _NO_FILES,
+    "container_name": _elsewhere,
+    "cpu_count": _WINDOWS,
+    "cpu_percent": _WINDOWS,
+    "cpu_period": _NO_LIMITS,
+    "cpu_quota": _NO_LIMITS,
+    "cpu_rt_period": _NO_LIMITS,
+    "cpu_rt_runtime": _NO_LIMITS,
+    "cpu_shares": _NO_LIMITS,
+    "cpus": _NO_LIMITS,
+    "cpuset": _NO_LIMITS,
+    "credential_spec": _WINDOWS,
+    "depends_on": _depends_on,
+    "deploy": _deploy,
+    "develop": "nothing watches sources: pysup runs what is in the image",
+    "device_cgroup_rules": _NO_DEVICES,
+    "devices": _NO_DEVICES,
+    "dns": _NO_NAMES,
+    "dns_opt": _NO_NAMES,
+    "dns_search": _NO_NAMES,
+    "domainname": _NO_NAMES,
+    "entrypoint": _elsewhere,
+    "env_file": _env_file,
+    "environment": _environment,
+    "expose": _NO_PORTS,
+    "extends": _extends,
+    "external_links": _NO_NETWORKS,
+    "extra_hosts": _NO_NAMES,
+    "gpus": _NO_DEVICES,
+    "group_add": "there are no groups but the one of `user: uid:gid`, and those that the image gives a user by name",
+    "healthcheck": health,
+    "hostname": _same("hostname"),
+    "image": _elsewhere,
+    "init": _switch("init"),
+    "ipc": _NO_NAMESPACES,
+    "isolation": _WINDOWS,
+    "label_file": _NO_METADATA,
+    "labels": _NO_METADATA,
+    "links": "names of other containers are not looked up: they are at 127.0.0.1; depends_on gives the order",
+    "logging": "output goes to pysup's own: send it on from there, as with systemd or a pipe",
+    "mac_address": _NO_NETWORKS,
+    "mem_limit": _NO_LIMITS,
+    "mem_reservation": _NO_LIMITS,
+    "mem_swappiness": _NO_LIMITS,
+    "memswap_limit": _NO_LIMITS,
+    "models": "pysup runs containers only: run the model in one, and name its address in env",
+    "network_mode": _network_mode,
+    "networks": _NO_NETWORKS,
+    "oom_kill_disable": _NO_LIMITS,
+    "oom_score_adj": _NO_LIMITS,
+    "pid": _OWN_PROCESSES,
+    "pids_limit": _NO_LIMITS,
+    "platform": _IMAGE_IS_LOCAL,
+    "ports": _NO_PORTS,
+    "post_start": _NO_HOOK + "which depends on this one",
+    "pre_start": _NO_HOOK + "which this one depends on with condition: completed",
+    "pre_stop": _hooks,
+    "privileged": _privileged,
+    "profiles": _list("profiles"),
+    "provider": "pysup runs containers only: the service is left out",
+    "pull_policy": _IMAGE_IS_LOCAL,
+    "pull_refresh_after": _IMAGE_IS_LOCAL,
+    "read_only": "a container can always write, to a layer of its own that goes when it does; the image stays as it is",
+    "restart": _restart,
+    "runtime": "pysup is its own runtime",
+    "scale": _same("replicas"),
+    "secrets": _NO_FILES,
+    "security_opt": "there is no key for it: a container can gain no privileges, see cap_drop for those it has",
+    "shm_size": "there is no key for the size of /dev/shm",
+    "stdin_open": _NO_TERMINAL,
+    "stop_grace_period": _time("stop_grace_s"),
+    "stop_signal": _same("stop_signal"),
+    "storage_opt": "see storage and storage_size",
+    "sysctls": "there is no key for it: set it on the host, whose network the container shares",
+    "tmpfs": "there are no mounts yet: `storage: memory` keeps all that a container writes in memory",
+    "tty": _NO_TERMINAL,
+    "ulimits": _ulimits,
+    "use_api_socket": "there is no Docker Engine to speak to",
+    "user": _same("user"),
+    "userns_mode": _NO_NAMESPACES,
+    "uts": _NO_NAMESPACES,
+    "volumes": _NO_FILES,
+    "volumes_from": _NO_FILES,
+    "working_dir": _same("workdir"),
+}
+
+DEPLOY: dict[str, Rule] = {
+    "endpoint_mode": _NO_SWARM,
+    "labels": _NO_METADATA,
+    "mode": _mode,
+    "placement": _NO_SWARM,
+    "replicas": _same("replicas"),
+    "resources": _NO_LIMITS,
+    "restart_policy": _restart_policy,
+    "rollback_config": "containers are not updated one by one: stop the stack and start it again",
+    "update_config": "containers are not updated one by one: stop the stack and start it again",
+}
