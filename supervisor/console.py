@@ -6,7 +6,8 @@ daemon of our own: anyio's workers are joined when the interpreter exits, which 
 
 What waits has two limits. From BUFFER_MAX_BYTES on, `room()` holds those back who can wait: the readers, and so the
 containers that write too much. What can't wait (events, the last words of a run that has ended) is taken up to
-OVERDRAFT_MAX_BYTES; beyond that lines are dropped whole, counted, and said.
+OVERDRAFT_MAX_BYTES; beyond that lines are dropped whole, counted, and said. Half of that is open to readers who look
+for a word on which a decision hangs.
 
 The thread sleeps until there is something to write. It wakes the loop, through an eventfd, only where someone waits
 or should know. Lines that gather while it writes leave together in the next write.
@@ -54,6 +55,8 @@ class Console:
 
         self._changed = threading.Condition()  # guards what follows; held for a few instructions only
         self._queue: list[bytes] = []
+        self._afterwards: list[Callable[[], None]] = []  # to be called when the queue is written
+        self._calls: list[Callable[[], None]] = []  # when what is in flight is
         self._batch, self._written = b"", 0  # in flight: what was last taken from the queue, and how far it got
         self._size = 0  # bytes not yet written, in the queue and in flight
         self._lost_lines = self._told_lost_lines = 0
@@ -109,10 +112,32 @@ class Console:
                 self._size += len(lines)
                 self._changed.notify()
 
+    def has_room(self) -> bool:
+        """Do less than BUFFER_MAX_BYTES wait to be written? If not, `fileno()` is readable when there is room again."""
+        if self._size < BUFFER_MAX_BYTES:
+            return True
+        with self._changed:
+            self._awaited = self._awaited or self._size >= BUFFER_MAX_BYTES
+            return self._size < BUFFER_MAX_BYTES
+
+    def has_overdraft(self) -> bool:
+        """Is there room at least for what should not wait?"""
+        return self._size < OVERDRAFT_MAX_BYTES // 2
+
     async def room(self) -> None:
-        """Return when less than BUFFER_MAX_BYTES wait to be written: as a rule at once."""
-        if self._size >= BUFFER_MAX_BYTES:
-            await self._until(lambda: self._size < BUFFER_MAX_BYTES)
+        """Return when there is room: as a rule at once."""
+        while not self.has_room():
+            await self._word()
+
+    def nudge(self) -> None:
+        """Make `fileno()` readable, for whoever sleeps on it."""
+        os.eventfd_write(self._wake, 1)
+
+    def afterwards(self, call: Callable[[], None]) -> None:
+        """Have the thread call this, once, when all that was taken so far is written."""
+        with self._changed:
+            self._afterwards.append(call)
+            self._changed.notify()
 
     async def aclose(self, limit_s: float = CLOSE_MAX_S) -> int:
         """Flush for at most `limit_s`, say what was not written, and return how many lines never were."""
@@ -131,8 +156,11 @@ class Console:
                 if done():
                     return
                 self._awaited = True
-            await anyio.wait_readable(self._wake)
-            self.acknowledge()
+            await self._word()
+
+    async def _word(self) -> None:
+        await anyio.wait_readable(self._wake)
+        self.acknowledge()
 
     def _leave(self) -> int:
         """Give up what is not written, and count it. A write that never returned may still have written some of it."""
@@ -154,17 +182,20 @@ class Console:
                     _wait_writable(self._fd)
                 except OSError as error:
                     self._fail(error)
+            for call in self._calls:
+                call()
 
     def _take(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing or self._abandoned)
+            self._changed.wait_for(lambda: self._queue or self._afterwards or self._closing or self._abandoned)
+            self._calls, self._afterwards = self._afterwards, []
             if self._torn and self._queue:
                 self._queue.insert(0, b"\n")
                 self._size += 1
                 self._torn = False
             self._batch, self._written = b"".join(self._queue), 0
             self._queue.clear()
-            return bool(self._batch)
+            return bool(self._batch or self._calls)
 
     def _write_some(self) -> None:
         end = _end_of_lines(self._batch, self._written)

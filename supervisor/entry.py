@@ -8,6 +8,14 @@ from supervisor.policy import Condition, Policy
 
 
 @dataclass(frozen=True, slots=True)
+class OutputForm:
+    """How a container's lines look as text. `prefix` None: its id; empty: none."""
+
+    prefix: str | None = None
+    timestamps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One supervised container. `group` is its id in the spec, which replicas share."""
 
@@ -16,6 +24,7 @@ class Entry:
     config: ContainerConfig
     policy: Policy
     depends_on: Mapping[str, Condition]
+    output: OutputForm = OutputForm()
 
 
 @dataclass(frozen=True, slots=True)

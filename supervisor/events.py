@@ -7,6 +7,9 @@ Two forms. Text, for people, is a line of pysup's own, not to be taken for one t
 
     pysup | web.1: started (pid 4242)
 
+An event that quotes what a container wrote last has a line more for each of these. Whatever comes from a container or a
+file's name stays within its line, and is nothing that a terminal obeys: characters that can't be printed are escaped.
+
 JSON is one object per line: `timestamp` (RFC 3339, UTC), `level`, `event`, `container` where there is one, and the
 event's fields as they are. Containers' lines are then events too, named `output` (`lines.JsonLines`).
 """
@@ -15,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from string import Formatter
 from typing import Any, Literal
 
 from supervisor.lines import OURS, RESET, JsonLines, Layout, LineForm, TextLines, colour_of, json_line, rfc3339
@@ -43,19 +47,49 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-# What people read. Of an event's sentences the first whose fields are all there is taken; an event without one is
-# shown as `event key=value …`.
+# What people read. Of an event's sentences the first whose fields are all there and say something is taken; an event
+# without one is shown as `event key=value …`. `{oom!s:.0}` shows nothing, but must be there.
 SENTENCES: Mapping[str, tuple[str, ...]] = {
     "starting": ("starting",),
     "started": ("started (pid {pid})", "started"),
     "start_failed": ("could not start: {error}", "could not start"),
-    "exited": ("killed by {signal}", "exited with status {exit_status}", "exited: {status}", "exited"),
-    "restarting": ("restarting in {delay_s:.3g} s", "restarting"),
-    "gave_up": ("given up after {retries} retries", "failed"),
+    "ready": ("ready after {after_s:.3g} s", "ready"),
+    "not_ready": (
+        "not ready within {timeout_s:g} s: {finding}",
+        "not ready within {timeout_s:g} s",
+        "not ready in time",
+    ),
+    "healthy": ("healthy",),
+    "unhealthy": ("unhealthy: {finding}", "unhealthy"),
+    "status": ("says: {status}",),
+    "timed_out": ("not done within {timeout_s:g} s", "not done in time"),
+    "exited": (
+        "killed by {signal}, out of memory{oom!s:.0}",
+        "killed by {signal}",
+        "exited with status {exit_status}, out of memory{oom!s:.0}",
+        "exited with status {exit_status}",
+        "exited: {status}",
+        "exited",
+    ),
+    "restarting": (
+        "restarting in {delay_s:.3g} s (retry {retry})",
+        "restarting in {delay_s:.3g} s",
+        "restarting: {reason}",
+        "restarting",
+    ),
+    "gave_up": ("given up after retry {retries}: {reason}", "failed: {reason}", "failed"),
     "stopping": ("stopping ({signal})", "stopping"),
+    "stop_command_failed": ("stop command: {error}", "its stop command failed"),
     "killing": ("killing: still there after {grace_s:g} s", "killing"),
+    "stuck": (
+        "still there {after_s:g} s after SIGKILL: {why}; not waiting for it any more",
+        "still there {after_s:g} s after SIGKILL; not waiting for it any more",
+        "still there after SIGKILL",
+    ),
     "stopped": ("stopped",),
+    "aborting": ("ended, so all others are stopped",),
     "dependency_failed": ("not started, as {chain}",),
+    "dependency_skipped": ("starting although {reason}", "starting without a dependency"),
     "swept": ("swept what an earlier run left: {what}", "swept what an earlier run left"),
     "stack_up": ("all {count} containers are up", "the stack is up"),
     "stack_done": ("all containers are done; failed: {names}", "all containers are done"),
@@ -66,6 +100,13 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "interrupted": ("stopping on {signal}; once more kills", "stopping; once more kills"),
     "output_lost": ("{lines} lines were dropped: standard output is too slow",),
     "output_held": ("something outside the container holds its output open; not waiting for it",),
+}
+QUOTED = "last_lines"  # what a container wrote last, oldest first
+
+Template = tuple[str, frozenset[str]]  # with the fields that it names
+_TEMPLATES: Mapping[str, tuple[Template, ...]] = {
+    event: tuple((each, frozenset(name for _, name, _, _ in Formatter().parse(each) if name)) for each in sentences)
+    for event, sentences in SENTENCES.items()
 }
 
 
@@ -95,10 +136,12 @@ class TextEvents:
         self._prefix = layout.prefix(OURS)
 
     def __call__(self, _logger: object, _method: str, fields: EventDict) -> bytes:
-        text = sentence(fields)
-        if self._layout.colour:
-            text = f"{_SHADES[fields['level']]}{text}{RESET}"
-        return f"{self._prefix}{self._subject(fields)}{text}\n".encode(errors="backslashreplace")
+        head = f"{self._prefix}{self._subject(fields)}"
+        quoted = [f"last output: {printable(line)}" for line in fields.get(QUOTED, ())]
+        return "".join(f"{head}{self._shaded(text, fields)}\n" for text in (sentence(fields), *quoted)).encode()
+
+    def _shaded(self, text: str, fields: EventDict) -> str:
+        return f"{_SHADES[fields['level']]}{text}{RESET}" if self._layout.colour else text
 
     def _subject(self, fields: EventDict) -> str:
         container = fields.get("container")
@@ -116,28 +159,41 @@ def forms(log_format: LogFormat, layout: Layout, clock: Clock = time.time) -> tu
     """How containers' lines and events look, as `--log-format` has it."""
     if log_format is LogFormat.JSON:
         return JsonLines(clock), json_events
-    return TextLines(layout), TextEvents(layout)
+    return TextLines(layout, clock), TextEvents(layout)
 
 
 def sentence(fields: Mapping[str, Any]) -> str:
     """An event in words, on one line."""
-    text = next(filter(None, (_filled(each, fields) for each in SENTENCES.get(fields["event"], ()))), None)
-    return (text or _listed(fields)).replace("\n", "\\n")
+    text = next(filter(None, (_filled(each, fields) for each in _TEMPLATES.get(fields["event"], ()))), None)
+    return printable(text or _listed(fields))
 
 
-def _filled(template: str, fields: Mapping[str, Any]) -> str | None:
+def printable(text: str) -> str:
+    """What breaks no line and is obeyed by no terminal: control and format characters as Python writes them."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _filled(template: Template, fields: Mapping[str, Any]) -> str | None:
+    text, names = template
+    if any(fields.get(name) in _NOTHING for name in names):
+        return None
     try:
-        return template.format_map(fields)
-    except (KeyError, ValueError, TypeError):  # a field is missing, or is no number
+        return text.format_map(fields)
+    except (ValueError, TypeError):  # a field is no number
         return None
 
 
+_NOTHING = ("", None)
+
+
 def _listed(fields: Mapping[str, Any]) -> str:
-    shown = (f"{key}={value}" for key, value in fields.items() if key not in {*_OUR_KEYS, "container"})
+    shown = (f"{key}={value}" for key, value in fields.items() if key not in _NOT_LISTED)
     return " ".join((fields["event"], *shown))
 
 
-_OUR_KEYS = ("timestamp", "level", "event")
+_NOT_LISTED = frozenset({"timestamp", "level", "event", "container", QUOTED})
 
 
 class _Ordered:

@@ -5,21 +5,28 @@ cut, and the next piece says that it continues it, so what waits for a newline i
 
 Two forms write a piece, a whole chunk at a time (a bytes.replace, no work per line):
 
-* `TextLines`: `web.1 | text`, aligned and coloured by container. The rest of a line that was cut has `+` for `|`.
-  The container's bytes pass through unchanged, carriage returns and escape sequences included, as they would on a
-  terminal of its own; with colour on, a line with an escape sequence is followed by a reset.
+* `TextLines`: `web.1 | text` is standard output, `web.1 ! text` standard error, and the rest of a line that was cut, of
+  either, has `+`; aligned, and coloured by container. As `output: {prefix, timestamps}` of the spec has it, there is
+  another name or none, which leaves bare lines, and the time before the text. The container's bytes pass through
+  unchanged, carriage returns and escape sequences included, as they would on a terminal of its own; with colour on, a
+  line with an escape sequence is followed by a reset.
 * `JsonLines`: one object per line. A line that is not UTF-8 has the key `line_base64` in place of `line`; the rest
   of a line that was cut has `"continues":true`.
+
+The time of a line is when its chunk was read. It is wall time, shown and used for nothing else.
 """
 
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
+
+if TYPE_CHECKING:
+    from supervisor.entry import OutputForm
 
 LINE_MAX_BYTES = 64 * 1024  # Docker cuts at 16 KiB, journald at 48
 ALIGN_MAX = 32  # a longer id is shown whole, but does not push all others to the right
@@ -44,10 +51,13 @@ class Ansi(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole lines, each with its newline; the first may be the rest of a line that was cut."""
+    """Whole lines, each with its newline; the first may be the rest of a line that was cut. One that was cut just now,
+    and goes on in the next piece, is alone.
+    """
 
     lines: bytes
     continues: bool = False
+    cut: bool = False
 
 
 class LineForm(Protocol):
@@ -66,7 +76,7 @@ class Cutter:
     def feed(self, chunk: bytes) -> Iterator[Piece]:
         if self._held and len(self._held) + _first_line_bytes(chunk) > LINE_MAX_BYTES:
             room = LINE_MAX_BYTES - len(self._held)
-            yield self._piece(self._held + chunk[:room] + b"\n")
+            yield self._piece(self._held + chunk[:room] + b"\n", cut=True)
             self._held, self._continues, chunk = b"", True, chunk[room:]
         if end := chunk.rfind(b"\n") + 1:
             yield self._piece(self._held + chunk[:end])
@@ -80,9 +90,9 @@ class Cutter:
             yield self._piece(self._held + b"\n")
             self._held = b""
 
-    def _piece(self, lines: bytes) -> Piece:
+    def _piece(self, lines: bytes, *, cut: bool = False) -> Piece:
         continues, self._continues = self._continues, False
-        return Piece(lines, continues)
+        return Piece(lines, continues, cut)
 
 
 def _first_line_bytes(chunk: bytes) -> int:
@@ -92,19 +102,43 @@ def _first_line_bytes(chunk: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What all lines on one screen share: the width of the name column, and whether there is colour."""
+    """What all lines on one screen share, and what is special to some containers."""
 
-    width: int
+    width: int  # of the name column
     colour: bool
+    timestamps: bool = False  # on the lines of all containers
+    prefixes: bool = True
+    outputs: "Mapping[str, OutputForm]" = field(default_factory=dict)  # of those that have a form of their own
 
-    def prefix(self, name: str, separator: str = "|") -> str:
+    def prefix(self, name: str, separator: str = "|", *, colour: str | None = None) -> str:
         label = f"{name:<{self.width}} {separator} "
-        return f"{colour_of(name)}{label}{RESET}" if self.colour else label
+        return f"{colour or colour_of(name)}{label}{RESET}" if self.colour else label
+
+    def label(self, container: str) -> str:
+        """The name its lines bear; none if it is empty."""
+        own = self.outputs.get(container)
+        if not self.prefixes:
+            return ""
+        return container if own is None or own.prefix is None else own.prefix
+
+    def has_timestamps(self, container: str) -> bool:
+        own = self.outputs.get(container)
+        return self.timestamps or (own is not None and own.timestamps)
 
 
-def layout_for(containers: Iterable[str], *, colour: bool) -> Layout:
-    fitting = (len(name) for name in (OURS, *containers) if len(name) <= ALIGN_MAX)
-    return Layout(width=max(fitting), colour=colour)
+def layout_for(
+    containers: Iterable[str],
+    outputs: "Mapping[str, OutputForm] | None" = None,
+    *,
+    colour: bool,
+    timestamps: bool = False,
+    prefixes: bool = True,
+) -> Layout:
+    """`outputs`: the form of each container; one that has nothing special may be left out."""
+    special = {name: form for name, form in (outputs or {}).items() if form.timestamps or form.prefix is not None}
+    layout = Layout(0, colour, timestamps, prefixes, special)
+    labels = (OURS, *map(layout.label, containers))
+    return replace(layout, width=max(len(label) for label in labels if len(label) <= ALIGN_MAX))
 
 
 def colour_of(container: str) -> str:
@@ -121,15 +155,23 @@ def wants_colour(ansi: Ansi, environ: Mapping[str, str], *, terminal: bool) -> b
 
 @dataclass(frozen=True, slots=True)
 class TextLines:
-    """`web.1 | text`. The streams look the same, as in docker compose."""
+    """`web.1 | text`."""
 
     layout: Layout
+    now: Callable[[], float]
 
-    def __call__(self, container: str, stream: Stream, piece: Piece) -> bytes:  # noqa: ARG002 -- LineForm's signature
-        prefix = self.layout.prefix(container).encode()
-        first = self.layout.prefix(container, "+").encode() if piece.continues else prefix
+    def __call__(self, container: str, stream: Stream, piece: Piece) -> bytes:
+        mark = "!" if stream is Stream.STDERR else "|"
+        time = f"{_rfc3339_ms(self.now())} " if self.layout.has_timestamps(container) else ""
+        prefix = self._prefix(container, mark, time)
+        first = self._prefix(container, "+", time) if piece.continues else prefix
         end = f"{RESET}\n".encode() if self.layout.colour and _ESCAPE in piece.lines else b"\n"
         return b"".join((first, piece.lines[:-1].replace(b"\n", end + prefix), end))
+
+    def _prefix(self, container: str, mark: str, time: str) -> bytes:
+        label = self.layout.label(container)
+        named = self.layout.prefix(label, mark, colour=colour_of(container)) if label else ""
+        return f"{named}{time}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +196,20 @@ def _line_field(line: bytes) -> bytes:
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+_ASCII = json.JSONEncoder(separators=(",", ":"), default=str)
 
 
 def json_line(fields: Mapping[str, object]) -> bytes:
-    """One object and a newline. A path's undecodable byte, a lone surrogate in Python, becomes a JSON escape."""
-    return _JSON.encode(fields).encode(errors="backslashreplace") + b"\n"
+    """One object and a newline. What a terminal would obey, or that has no UTF-8 (a path's undecodable byte, in Python
+    a lone surrogate), becomes a JSON escape.
+    """
+    text = _JSON.encode(fields)
+    return (text if text.isprintable() else _ASCII.encode(fields)).encode() + b"\n"
 
 
 def rfc3339(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _rfc3339_ms(now: float) -> str:
+    return f"{rfc3339(now)[:-4]}Z"

@@ -5,10 +5,22 @@ descriptor is itself readable when one of its members is): an idle container cos
 
 Nobody is blocked and nobody starves. A ready pipe gives at most CHUNK_BYTES per turn, and epoll hands out ready
 descriptors in rotation, so a container that floods gets no more turns than its siblings. When the console is behind,
-nothing is read: the pipes fill, and whoever writes too much waits in its own write(2). All that is held per pipe is
-the beginning of a line (`lines.LINE_MAX_BYTES` at most); everything else is on its way in the console's buffer.
+nothing is read: the pipes fill, and whoever writes too much waits in its own write(2). Only runs whose lines are
+watched are read on, for a while: a paused pager is no reason to take a container for not ready or ill. All that is held
+per pipe is the beginning of a line (`lines.LINE_MAX_BYTES` at most); everything else is on its way in the console's
+buffer.
 
-The lines of one pipe stay in order; those of a run's two pipes come in the order in which they were read.
+Order. The lines of one pipe stay in order, always. Of a run's two pipes the kernel tells which one became readable
+first, and that one is read first, at the end of a run as well: so what a program writes to one stream and then to the
+other comes out in that order, provided that we read in between, or that it changes streams but once. What it does not
+tell is how the lines of both lie between one another when we find several in each, as after a burst: then the stream
+that began comes first, with all that it has (CHUNK_BYTES at most), and then the other. A write that falls between the
+few instructions of a read and the next look counts as later than it was. And whoever buffers a stream, as most
+programs do where it is no terminal (stdio(3)), has changed the order before we can see it.
+
+For this the list of ready descriptors must be exact. Level-triggered, and edge-triggered too, a descriptor may keep
+the place in it of a line that was read long ago (fs/eventpoll.c, ep_send_events and ep_poll_callback). So each is
+armed for one event (EPOLLONESHOT), and again after each read: if there is more, it goes to the end of the list.
 
 When a run has been reaped, everything it wrote is already in its pipes, for its whole pid namespace died with it
 (pid_namespaces(7)). So `drain` takes it at once, paused console or not, and what is reported afterwards comes after
@@ -16,12 +28,17 @@ its last line. Only where something outside the container holds the pipe does it
 """
 
 import errno
+import math
 import os
+import re
 import select
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Self
 
 import anyio
+import anyio.lowlevel
 
 from supervisor.console import Console, ConsoleGoneError
 from supervisor.lines import LINE_MAX_BYTES, Cutter, LineForm, Piece, Stream
@@ -30,6 +47,10 @@ CHUNK_BYTES = LINE_MAX_BYTES  # a pipe's usual capacity; the cutter wants no mor
 READS_PER_TURN = 64  # then the loop's other tasks have their turn
 LAST_READS_MAX = 16  # of a dead run's pipe: 1 MiB, the largest a pipe gets (/proc/sys/fs/pipe-max-size)
 DRAIN_MAX_S = 1.0
+TAIL_MAX_BYTES = 2048  # kept of each run that has written something
+TAIL_LINES_MAX = 10
+
+_ARMED = select.EPOLLIN | select.EPOLLONESHOT
 
 
 class Output:
@@ -46,6 +67,8 @@ class Output:
         self._console = console
         self._form = form
         self._channels: dict[int, _Channel] = {}
+        self._ready: deque[_Channel] = deque()  # what the kernel's list had, in its order
+        self._turns = 0  # handed out
         self._epoll = select.epoll()
         self._epoll.register(console.fileno(), select.EPOLLIN)
         console.listen(on_gone=on_gone, on_lost=on_lost)
@@ -59,34 +82,85 @@ class Output:
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            await anyio.wait_readable(self._epoll.fileno())
-            for fd, _events in self._epoll.poll(0, READS_PER_TURN):
-                await self._turn(fd)
+            if self._ready and self._console.has_room():
+                await anyio.lowlevel.checkpoint()
+            else:
+                await anyio.wait_readable(self._epoll.fileno())
+            self._gather()
+            self._read_some()
 
-    def attach(self, container: str, stdout: int, stderr: int) -> "Capture":
-        """Read a run's two pipes from now on. The descriptors are ours from here: nobody else may close them."""
-        return Capture(self, container, stdout, stderr)
+    def attach(
+        self, container: str, stdout: int, stderr: int, watches: tuple["Watch", ...] = (), *, held: bool = False
+    ) -> "Capture":
+        """Read a run's two pipes from now on. The descriptors are ours from here: nobody else may close them. OSError
+        where the kernel can't watch them; then both are closed.
+
+        `held`: not before `begin()`, but in the order in which they became ready from now on.
+        """
+        return Capture(self, container, stdout, stderr, watches, held=held)
 
     def close(self) -> None:
         """Take what the remaining runs have written, and close everything. Again is harmless."""
-        for channel in list(self._channels.values()):
-            channel.finish()
-        self._epoll.close()
+        if not self._epoll.closed:
+            for channel in self.in_order(list(self._channels.values())):
+                channel.finish()
+            self._epoll.close()
 
-    async def _turn(self, fd: int) -> None:
-        if fd == self._console.fileno():
-            self._console.acknowledge()
-            return
-        await self._console.room()
-        if channel := self._channels.get(fd):  # none: closed while there was no room
-            channel.read()
+    def _gather(self) -> int:
+        """Take descriptors over from the kernel's list; returns how many."""
+        found = self._epoll.poll(0, READS_PER_TURN)
+        for fd, _events in found:
+            if fd == self._console.fileno():
+                self._console.acknowledge()
+            else:
+                self._turns += 1
+                channel = self._channels[fd]
+                channel.turn = self._turns
+                if not channel.held:
+                    self._ready.append(channel)
+        return len(found)
 
-    # For the channels.
+    def _read_some(self) -> None:
+        for _ in range(min(len(self._ready), READS_PER_TURN)):
+            if not self._console.has_room():
+                self._read_watched()
+                return
+            self._ready.popleft().read()
+
+    def _read_watched(self) -> None:
+        ready, self._ready = self._ready, deque()
+        for channel in ready:
+            if channel.watched and self._console.has_overdraft():
+                channel.read()
+            else:
+                self._ready.append(channel)
+
+    # For captures and channels.
+
+    def in_order(self, channels: Iterable["_Channel"]) -> list["_Channel"]:
+        """By when they became ready; those that are not come last."""
+        while self._gather() == READS_PER_TURN:
+            pass
+        self._go_on()
+        return sorted(channels, key=lambda channel: channel.turn or math.inf)
+
+    def admit(self, channels: Iterable["_Channel"]) -> None:
+        """These were held, and may have their turns."""
+        self._ready += (channel for channel in self.in_order(channels) if channel.turn)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """What others gathered does not wake `run` any more: its epoll set is not readable for that."""
+        if self._ready:
+            self._console.nudge()
 
     def add(self, channel: "_Channel") -> None:
         os.set_blocking(channel.fd, False)
+        self._epoll.register(channel.fd, _ARMED)
         self._channels[channel.fd] = channel
-        self._epoll.register(channel.fd, select.EPOLLIN)
+
+    def rearm(self, channel: "_Channel") -> None:
+        self._epoll.modify(channel.fd, _ARMED)
 
     def remove(self, channel: "_Channel") -> None:
         self._epoll.unregister(channel.fd)
@@ -99,13 +173,43 @@ class Output:
 class Capture:
     """The output of one run."""
 
-    __slots__ = ("_channels", "_ended", "container", "output")
+    __slots__ = ("_channels", "_ended", "_tail", "container", "held", "output", "watches")
 
-    def __init__(self, output: Output, container: str, stdout: int, stderr: int) -> None:
+    def __init__(
+        self,
+        output: Output,
+        container: str,
+        stdout: int,
+        stderr: int,
+        watches: tuple["Watch", ...] = (),
+        *,
+        held: bool = False,
+    ) -> None:
         self.output = output
         self.container = container
+        self.held = held
+        self.watches = watches  # those that still want to see lines
+        self._tail = b""
         self._ended: anyio.Event | None = None  # made when someone waits: most runs never need it
-        self._channels = (_Channel(self, Stream.STDOUT, stdout), _Channel(self, Stream.STDERR, stderr))
+        self._channels = self._open(stdout, stderr)
+
+    def _open(self, stdout: int, stderr: int) -> tuple["_Channel", ...]:
+        made: list[_Channel] = []
+        try:
+            for stream, fd in ((Stream.STDOUT, stdout), (Stream.STDERR, stderr)):
+                made.append(_Channel(self, stream, fd))
+        except OSError:
+            for channel in made:
+                self.output.remove(channel)
+            os.close(stdout)
+            os.close(stderr)
+            raise
+        return tuple(made)
+
+    def begin(self) -> None:
+        """Read what was held until now."""
+        self.held = False
+        self.output.admit(self._channels)
 
     async def drain(self, limit_s: float = DRAIN_MAX_S) -> bool:
         """After the run was reaped: pass on its last lines and close its pipes, whatever happens.
@@ -113,7 +217,8 @@ class Capture:
         False if end-of-file had not come after `limit_s`: something outside the container holds a pipe open.
         """
         try:
-            self._read_ahead()
+            for channel in self.output.in_order(self._channels):
+                channel.read_ahead()
             if not self.at_end():
                 self._ended = anyio.Event()
                 with anyio.move_on_after(limit_s):
@@ -124,49 +229,72 @@ class Capture:
 
     def close(self) -> None:
         """Pass on what is there, and close both pipes. Again is harmless."""
-        for channel in self._channels:
-            channel.finish()
+        if not self.at_end():
+            for channel in self.output.in_order(self._channels):
+                channel.finish()
 
     def at_end(self) -> bool:
         return all(channel.fd < 0 for channel in self._channels)
+
+    def tail(self) -> tuple[str, ...]:
+        """The last lines, of both streams, oldest first; the first may be the end of a long one."""
+        lines = self._tail.decode(errors="backslashreplace").splitlines()
+        return tuple(lines[-TAIL_LINES_MAX:])
+
+    def write(self, stream: Stream, piece: Piece) -> None:
+        """Pass lines on, to the console and to who watches for some."""
+        self.output.write(self.container, stream, piece)
+        self._tail = _ended_with(self._tail, piece.lines)
+        for watch in self.watches:
+            if watch.see(piece.lines):
+                self.watches = tuple(other for other in self.watches if other is not watch)
 
     def channel_ended(self) -> None:
         if self._ended and self.at_end():
             self._ended.set()
 
-    def _read_ahead(self) -> None:
-        for channel in self._channels:
-            channel.read_ahead()
-
 
 class _Channel:
     """One pipe: open while `fd` is not -1."""
 
-    __slots__ = ("_capture", "_cutter", "_stream", "fd")
+    __slots__ = ("_capture", "_cutter", "_stream", "fd", "turn")
 
     def __init__(self, capture: Capture, stream: Stream, fd: int) -> None:
         self._capture = capture
         self._stream = stream
         self._cutter = Cutter()
         self.fd = fd
+        self.turn = 0  # when it became ready, among all channels; 0: it is not, as far as we know
         capture.output.add(self)
+
+    @property
+    def held(self) -> bool:
+        return self._capture.held
+
+    @property
+    def watched(self) -> bool:
+        return bool(self._capture.watches)
 
     def read(self) -> bool:
         """Take one chunk; False if there was none."""
-        try:
-            chunk = _read_chunk(self.fd)
-        except BlockingIOError:
+        if self.fd < 0:  # closed while it waited for its turn
+            return False
+        chunk = _read_chunk(self.fd)
+        if chunk == b"":
+            self._end()
+            return False
+        self.turn = 0
+        self._capture.output.rearm(self)
+        if chunk is None:
             return False
         for piece in self._cutter.feed(chunk):
             self._write(piece)
-        if not chunk:
-            self._end()
-        return bool(chunk)
+        return True
 
     def read_ahead(self) -> None:
         """Take what is in the pipe now, without a turn of the loop."""
         for _ in range(LAST_READS_MAX):
-            if self.fd < 0 or not self.read():
+            if not self.read():
                 return
 
     def finish(self) -> None:
@@ -183,13 +311,56 @@ class _Channel:
         self._capture.channel_ended()
 
     def _write(self, piece: Piece) -> None:
-        self._capture.output.write(self._capture.container, self._stream, piece)
+        self._capture.write(self._stream, piece)
 
 
-def _read_chunk(fd: int) -> bytes:
-    """Empty at end-of-file, which a pty tells by EIO."""
+def _ended_with(tail: bytes, lines: bytes) -> bytes:
+    """The end of both, not cut within a line if that can be helped."""
+    if len(lines) < TAIL_MAX_BYTES:
+        lines = tail + lines
+    if len(lines) <= TAIL_MAX_BYTES:
+        return lines
+    first = lines.find(b"\n", -TAIL_MAX_BYTES - 1, -1) + 1
+    return lines[first or -TAIL_MAX_BYTES :]
+
+
+class Watch:
+    """Looks for lines that match a regular expression: a line of either stream, without its newline, as bytes.
+
+    Lines are looked at when they are read. While the console is behind (a paused pager), watched runs are read on until
+    half of what may wait has gathered (`console.OVERDRAFT_MAX_BYTES`); from then on nothing is found.
+    """
+
+    __slots__ = ("_found", "_pattern", "matched")
+
+    def __init__(self, pattern: str, found: Callable[[], None] | None = None) -> None:
+        """With `found`, which is called at the first match, it has seen enough then."""
+        self._pattern = _compiled(pattern)
+        self._found = found
+        self.matched = False  # since it was last set to False: nothing is looked at meanwhile
+
+    def see(self, lines: bytes) -> bool:
+        """Is it done with?"""
+        if self.matched or not any(map(self._pattern.search, lines[:-1].split(b"\n"))):
+            return False
+        self.matched = True
+        if self._found is None:
+            return False
+        self._found()
+        return True
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode())
+
+
+def _read_chunk(fd: int) -> bytes | None:
+    """None if there is nothing now; empty at end-of-file, which a pty tells by EIO."""
     try:
         return os.read(fd, CHUNK_BYTES)
+    except BlockingIOError:
+        return None
     except OSError as error:
         if error.errno != errno.EIO:
             raise

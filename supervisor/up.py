@@ -45,6 +45,7 @@ _LEVELS: Mapping[str, Level] = {
     "dependency_skipped": "warning",
     "stop_command_failed": "warning",
     "killing": "warning",
+    "aborting": "warning",
     "left_behind": "warning",
     "output_lost": "warning",
     "swept": "warning",

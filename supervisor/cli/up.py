@@ -170,7 +170,13 @@ class Conduct:
         colour = wants_colour(show.ansi, os.environ, terminal=sys.stdout.isatty())
         look = supervise.Look(
             LogFormat.JSON if show.json else LogFormat.TEXT,
-            layout_for([entry.id for entry in stack.entries], colour=colour),
+            layout_for(
+                [entry.id for entry in stack.entries],
+                {entry.id: entry.output for entry in stack.entries},
+                colour=colour,
+                timestamps=show.timestamps,
+                prefixes=show.prefix,
+            ),
             "debug" if show.verbose else "info",
         )
         manner = supervise.Manner(

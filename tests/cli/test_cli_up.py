@@ -22,7 +22,7 @@ def told(out: str, what: str) -> list[str]:
 
 def lines_of(container: str, out: str) -> list[str]:
     """What a container wrote."""
-    return re.findall(rf"^{re.escape(container)} +[|+] (.*)$", out, re.MULTILINE)
+    return re.findall(rf"^{re.escape(container)} +[|+!] (.*)$", out, re.MULTILINE)
 
 
 # --- how it ends ------------------------------------------------------------------------------------------------------

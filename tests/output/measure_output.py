@@ -6,6 +6,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -19,7 +20,9 @@ from supervisor.output import Capture, Output
 FLOOD_BYTES = 512 * 1024 * 1024
 IDLE = 1_000
 EVENTS = 20_000
-TEXT = TextLines(layout_for(["web.1"], colour=True))
+LAYOUT = layout_for(["web.1"], colour=True)
+TEXT = TextLines(LAYOUT, time.time)
+STAMPED = TextLines(replace(LAYOUT, timestamps=True), time.time)
 
 
 def ignore(_news: object) -> None:
@@ -93,7 +96,8 @@ if __name__ == "__main__":
     for backend in ("asyncio", "trio"):
         print(backend)
         anyio.run(flood, TEXT, FLOOD_BYTES, backend=backend)
+        anyio.run(flood, STAMPED, FLOOD_BYTES, backend=backend)
         anyio.run(flood, JsonLines(time.time), FLOOD_BYTES // 8, backend=backend)
         anyio.run(idle, backend=backend)
-    events("text", lambda write: Events(write, TextEvents(layout_for(["web.1"], colour=True))))
+    events("text", lambda write: Events(write, TextEvents(LAYOUT)))
     events("json", lambda write: Events(write, json_events))

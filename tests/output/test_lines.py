@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.entry import OutputForm
 from supervisor.lines import (
     ALIGN_MAX,
     LINE_MAX_BYTES,
@@ -23,9 +24,14 @@ from supervisor.lines import (
     wants_colour,
 )
 
-PLAIN = TextLines(Layout(width=5, colour=False))
-COLOURED = TextLines(Layout(width=5, colour=True))
-JSON = JsonLines(lambda: 1_700_000_000.25)
+
+def clock() -> float:
+    return 1_700_000_000.25
+
+
+PLAIN = TextLines(Layout(width=5, colour=False), clock)
+COLOURED = TextLines(Layout(width=5, colour=True), clock)
+JSON = JsonLines(clock)
 
 
 def cut(*chunks: bytes) -> list[Piece]:
@@ -52,7 +58,7 @@ def test_a_line_of_just_the_limit_is_not_cut() -> None:
 
 def test_a_line_over_the_limit_is_cut_and_its_rest_says_so() -> None:
     longest = b"x" * LINE_MAX_BYTES
-    pieces = [Piece(longest + b"\n"), Piece(b"y\n", continues=True), Piece(b"next\n")]
+    pieces = [Piece(longest + b"\n", cut=True), Piece(b"y\n", continues=True), Piece(b"next\n")]
     assert cut(longest, b"y\n", b"next\n") == pieces
 
 
@@ -93,12 +99,64 @@ def test_text_prefixes_each_line_and_keeps_every_byte() -> None:
     )
 
 
-def test_both_streams_look_the_same_as_text() -> None:
-    assert PLAIN("db", Stream.STDERR, Piece(b"a\n")) == PLAIN("db", Stream.STDOUT, Piece(b"a\n")) == b"db    | a\n"
+def test_the_streams_differ_as_text_without_colour() -> None:
+    assert PLAIN("db", Stream.STDOUT, Piece(b"a\nb\n")) == b"db    | a\ndb    | b\n"
+    assert PLAIN("db", Stream.STDERR, Piece(b"a\nb\n")) == b"db    ! a\ndb    ! b\n"
 
 
-def test_the_rest_of_a_cut_line_is_marked_in_its_prefix() -> None:
-    assert PLAIN("web.1", Stream.STDOUT, Piece(b"rest\nnext\n", continues=True)) == b"web.1 + rest\nweb.1 | next\n"
+@pytest.mark.parametrize(("stream", "mark"), [(Stream.STDOUT, b"|"), (Stream.STDERR, b"!")])
+def test_the_rest_of_a_cut_line_is_marked_in_its_prefix(stream: Stream, mark: bytes) -> None:
+    written = PLAIN("web.1", stream, Piece(b"rest\nnext\n", continues=True))
+    assert written == b"web.1 + rest\nweb.1 " + mark + b" next\n"
+
+
+STAMP = b"2023-11-14T22:13:20.250Z"
+
+
+def text(name: str, form: OutputForm | None = None, *, timestamps: bool = False, prefixes: bool = True) -> bytes:
+    """Two lines of `web.1`, beside a container `db`, on a screen with these options."""
+    forms = {"web.1": form} if form is not None else {}
+    layout = layout_for(["db", "web.1"], forms, colour=False, timestamps=timestamps, prefixes=prefixes)
+    return TextLines(layout, clock)(name, Stream.STDERR, Piece(b"a\nb\n"))
+
+
+def test_timestamps_are_of_the_read_in_milliseconds_and_utc() -> None:
+    assert text("web.1", timestamps=True) == b"web.1 ! %b a\nweb.1 ! %b b\n" % (STAMP, STAMP)
+
+
+def test_one_container_may_have_timestamps() -> None:
+    form = OutputForm(timestamps=True)
+    assert text("web.1", form) == b"web.1 ! %b a\nweb.1 ! %b b\n" % (STAMP, STAMP)
+    assert text("db", form) == b"db    ! a\ndb    ! b\n"
+
+
+def test_another_prefix_is_aligned_with_the_others() -> None:
+    form = OutputForm(prefix="frontend")
+    assert text("web.1", form) == b"frontend ! a\nfrontend ! b\n"
+    assert text("db", form) == b"db       ! a\ndb       ! b\n"
+
+
+def test_without_prefix_lines_are_bare() -> None:
+    form = OutputForm(prefix="")
+    assert text("web.1", form) == b"a\nb\n"
+    assert text("db", form) == b"db    ! a\ndb    ! b\n"
+    assert text("web.1", form, timestamps=True) == b"%b a\n%b b\n" % (STAMP, STAMP)
+
+
+def test_no_prefixes_at_all_leaves_those_of_events() -> None:
+    assert text("db", prefixes=False) == b"a\nb\n"
+    assert text("web.1", OutputForm(prefix="x"), prefixes=False) == b"a\nb\n"
+    assert layout_for(["web.1"], colour=False, prefixes=False).prefix("pysup") == "pysup | "
+
+
+def test_another_prefix_has_the_colour_of_its_container() -> None:
+    layout = layout_for(["web.1"], {"web.1": OutputForm(prefix="front")}, colour=True)
+    written = TextLines(layout, clock)("web.1", Stream.STDOUT, Piece(b"a\n"))
+    assert written == f"{colour_of('web.1')}front | \x1b[0ma\n".encode()
+
+
+def test_containers_with_nothing_special_take_no_room_in_a_layout() -> None:
+    assert layout_for(["a", "b"], {"a": OutputForm(), "b": OutputForm()}, colour=False).outputs == {}
 
 
 def test_coloured_text() -> None:
@@ -164,3 +222,10 @@ def test_json_keeps_every_byte(lines: list[bytes]) -> None:
 
 def test_a_path_that_is_not_utf_8_is_still_json() -> None:
     assert json_line({"path": b"/\xff".decode(errors="surrogateescape")}) == b'{"path":"/\\udcff"}\n'
+
+
+@pytest.mark.parametrize("obeyed", ["\x7f", "\x9b2J", "\u2028", "\x1b[2J"])
+def test_no_event_in_json_is_obeyed_by_a_terminal(obeyed: str) -> None:
+    line = json_line({"finding": f"ü{obeyed}"})
+    assert line.decode()[:-1].isprintable()
+    assert json.loads(line) == {"finding": f"ü{obeyed}"}

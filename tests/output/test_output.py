@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from supervisor import console as console_module
 from supervisor.console import BUFFER_MAX_BYTES, Console, ConsoleGoneError
 from supervisor.events import Events, TextEvents
 from supervisor.lines import LINE_MAX_BYTES, LineForm, Piece, Stream, TextLines, layout_for
-from supervisor.output import CHUNK_BYTES, Capture, Output
+from supervisor.output import CHUNK_BYTES, Capture, Output, Watch
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +41,10 @@ class Recorder:
     async def heard_from(self, container: str) -> None:
         with anyio.fail_after(10):
             await self._arrived.setdefault(container, anyio.Event()).wait()
+
+    @property
+    def streams(self) -> list[Stream]:
+        return [stream for _, stream, _ in self.pieces]
 
     def text(self, container: str = "web.1") -> bytes:
         return b"".join(lines for name, _, lines in self.pieces if name == container)
@@ -64,10 +70,13 @@ async def reading(
 class Run:
     """A container's two pipes, seen from inside."""
 
-    def __init__(self, output: Output, pipe: PipeMaker, container: str = "web.1") -> None:
+    def __init__(self, output: Output, pipe: PipeMaker, container: str = "web.1", *, held: bool = False) -> None:
         (stdout, self.stdout), (stderr, self.stderr) = pipe(), pipe()
         self.ours = (stdout, stderr)
-        self.capture = output.attach(container, stdout, stderr)
+        self.capture = output.attach(container, stdout, stderr, held=held)
+
+    def says(self, stream: Stream, what: bytes) -> None:
+        os.write(self.stdout if stream is Stream.STDOUT else self.stderr, what.removesuffix(b"\n") + b"\n")
 
     def exit(self) -> None:
         os.close(self.stdout)
@@ -106,11 +115,146 @@ async def test_everything_written_before_the_exit_is_passed_on_before_drain_retu
         ]
 
 
+# --- order ------------------------------------------------------------------------------------------------------------
+
+OUT_FIRST, ERR_FIRST = (Stream.STDOUT, Stream.STDERR), (Stream.STDERR, Stream.STDOUT)
+ORDERS = pytest.mark.parametrize("order", [OUT_FIRST, ERR_FIRST], ids=["out first", "err first"])
+Order = tuple[Stream, Stream]
+
+
+async def all_read(recorder: Recorder, pieces: int) -> None:
+    with anyio.fail_after(10):
+        while len(recorder.pieces) < pieces:
+            await anyio.lowlevel.checkpoint()
+
+
+@ORDERS
+async def test_the_stream_that_was_written_first_is_read_first(pipe: PipeMaker, order: Order) -> None:
+    recorder = Recorder()
+    async with reading(recorder) as output:
+        run = Run(output, pipe)
+        for stream in order:
+            run.says(stream, b"x")
+        await all_read(recorder, 2)
+    assert recorder.streams == [*order]
+
+
+@ORDERS
+async def test_the_stream_that_was_written_first_comes_first_at_the_end_too(pipe: PipeMaker, order: Order) -> None:
+    recorder = Recorder()
+    async with reading(recorder) as output:
+        run = Run(output, pipe)
+        for stream in order:
+            run.says(stream, b"x")
+        run.exit()
+        assert await run.capture.drain()
+    assert recorder.streams == [*order]
+
+
+@ORDERS
+async def test_closing_passes_on_in_order_as_well(pipe: PipeMaker, order: Order) -> None:
+    recorder = Recorder()
+    async with reading(recorder) as output:
+        run = Run(output, pipe)
+        for stream in order:
+            run.says(stream, b"x")
+    assert recorder.streams == [*order]
+
+
+@ORDERS
+async def test_a_run_that_is_held_is_read_from_its_beginning_on_and_in_order(pipe: PipeMaker, order: Order) -> None:
+    recorder = Recorder()
+    async with reading(recorder) as output:
+        held, other = Run(output, pipe, held=True), Run(output, pipe, "other")
+        for stream in order:
+            held.says(stream, b"x")
+        other.says(Stream.STDOUT, b"y")
+        await recorder.heard_from("other")
+        assert len(recorder.pieces) == 1
+        held.capture.begin()
+        await all_read(recorder, 3)
+        held.says(Stream.STDOUT, b"on")
+        await all_read(recorder, 4)
+    assert recorder.streams[1:3] == [*order]
+
+
+async def test_a_held_run_that_never_began_is_closed_all_the_same(pipe: PipeMaker) -> None:
+    async with reading(Recorder()) as output:
+        run = Run(output, pipe, held=True)
+        run.capture.close()
+        assert not any(map(is_open, run.ours))
+
+
+async def test_alternating_lines_stay_in_order_while_we_read_in_between(pipe: PipeMaker) -> None:
+    recorder = Recorder()
+    said = [(OUT_FIRST[n % 2], b"%d\n" % n) for n in range(100)]
+    async with reading(recorder) as output:
+        run = Run(output, pipe)
+        for n, (stream, line) in enumerate(said):
+            run.says(stream, line)
+            await all_read(recorder, n + 1)
+    assert [(stream, line) for _, stream, line in recorder.pieces] == said
+
+
+@ORDERS
+async def test_a_line_read_long_ago_gives_its_stream_no_place_before_the_other(pipe: PipeMaker, order: Order) -> None:
+    """As it would in a level-triggered list of ready descriptors; and in an edge-triggered one, after the second."""
+    recorder = Recorder()
+    first, second = order
+    async with Console(pipe()[1]) as console:
+        with Output(console, recorder, on_gone=lambda _error: None, on_lost=lambda _lines: None) as output:
+            run = Run(output, pipe)
+            run.says(first, b"read")
+            output._gather()
+            run.says(first, b"read with it")
+            output._read_some()
+            run.says(second, b"before")
+            run.says(first, b"after")
+            output._gather()
+            output._read_some()
+    assert [(stream, line) for _, stream, line in recorder.pieces] == [
+        (first, b"read\nread with it\n"),
+        (second, b"before\n"),
+        (first, b"after\n"),
+    ]
+
+
+async def test_the_end_of_a_run_takes_no_turn_from_those_that_wait_for_theirs(pipe: PipeMaker) -> None:
+    """What it took over from the kernel's list on its way is read though nothing is ready in that list any more."""
+    recorder = Recorder()
+    async with reading(recorder) as output:
+        ending, *others = (Run(output, pipe, f"web.{n}") for n in range(100))
+        await anyio.wait_all_tasks_blocked()
+        for run in others:
+            run.says(Stream.STDOUT, b"x")
+        ending.exit()
+        assert await ending.capture.drain()
+        assert recorder.pieces == []
+        await all_read(recorder, len(others))
+    assert [name for name, _, _ in recorder.pieces] == [run.capture.container for run in others]
+
+
+async def test_packets_of_a_pipe_are_all_read(pipe: PipeMaker) -> None:
+    """A container may make its pipe give a packet per read: pipe(2), O_DIRECT."""
+    recorder = Recorder()
+    async with reading(recorder) as output:
+        run = Run(output, pipe)
+        fcntl.fcntl(run.stdout, fcntl.F_SETFL, os.O_DIRECT)
+        for _ in range(10):
+            run.says(Stream.STDOUT, b"x\n")
+        await all_read(recorder, 10)
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
 async def test_the_exit_is_reported_after_the_last_line(pipe: PipeMaker) -> None:
     out_read, out_write = pipe()
     async with Console(out_write) as console:
         events = Events(console.write, TextEvents(LAYOUT))
-        with Output(console, TextLines(LAYOUT), on_gone=lambda _error: None, on_lost=lambda _lines: None) as output:
+        with Output(
+            console, TextLines(LAYOUT, time.time), on_gone=lambda _error: None, on_lost=lambda _lines: None
+        ) as output:
             run = Run(output, pipe)
             events.emit("started", container="web.1", pid=7)
             os.write(run.stdout, b"last words")
@@ -215,6 +359,80 @@ async def test_a_paused_console_does_not_hold_up_the_report_of_an_exit(
         os.close(full_pipe[0])
 
 
+async def wait_until(done: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not done():
+            await anyio.lowlevel.checkpoint()
+
+
+def read_all(fd: int, written: list[bytes]) -> None:
+    while chunk := os.read(fd, 1 << 20):
+        written.append(chunk)
+
+
+async def test_50_floods_into_a_paused_console_lose_no_line_and_hold_a_bounded_amount(
+    pipe: PipeMaker, full_pipe: tuple[int, int]
+) -> None:
+    names = [f"web.{n}" for n in range(50)]
+    texts = {name: b"".join(b"%s line %d\n" % (name.encode(), n) for n in range(20_000)) for name in names}
+    written: list[bytes] = []
+    resumed = threading.Thread(target=read_all, args=(full_pipe[0], written))
+    async with Console(full_pipe[1]) as console:
+        form = TextLines(layout_for(names, colour=False), time.time)
+        with Output(console, form, on_gone=lambda _error: None, on_lost=lambda _lines: None) as output:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(output.run)
+                runs = {name: Run(output, pipe, name) for name in names}
+                writers = [
+                    threading.Thread(target=write_and_close, args=(runs[name].stdout, text))
+                    for name, text in texts.items()
+                ]
+                for writer in writers:
+                    writer.start()
+                await wait_until(lambda: console._size >= BUFFER_MAX_BYTES)
+                await anyio.wait_all_tasks_blocked()
+                assert console._size < BUFFER_MAX_BYTES + 4 * CHUNK_BYTES
+                assert all(writer.is_alive() for writer in writers)
+                resumed.start()
+                for name, run in runs.items():
+                    os.close(run.stderr)
+                    assert await run.capture.drain(limit_s=60), name
+                tasks.cancel_scope.cancel()
+        assert await console.aclose(limit_s=60) == 0
+    os.close(full_pipe[1])
+    resumed.join(timeout=10)
+    assert_same_lines(b"".join(written).lstrip(b"."), texts)
+
+
+async def test_a_watched_run_is_heard_though_the_console_is_paused(pipe: PipeMaker, full_pipe: tuple[int, int]) -> None:
+    recorder = Recorder()
+    found = anyio.Event()
+    async with reading(recorder, full_pipe[1]) as output:
+        flood, other, watched = (Run(output, pipe, name) for name in ("flood", "other", "watched"))
+        watched.capture.watches = (Watch("ready", found.set), Watch("never"))
+        await write_until_held_up(flood.stdout, limit=8 * BUFFER_MAX_BYTES)
+        other.says(Stream.STDOUT, b"not read")
+        watched.says(Stream.STDERR, b"ready")
+        with anyio.fail_after(10):
+            await found.wait()
+        watched.says(Stream.STDOUT, b"and again")
+        await wait_until(lambda: recorder.text("watched") == b"ready\nand again\n")
+        assert recorder.text("other") == b""
+        os.close(full_pipe[0])
+
+
+async def test_a_watched_flood_into_a_paused_console_is_held_up_too(
+    pipe: PipeMaker, full_pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_module, "OVERDRAFT_MAX_BYTES", 8 * BUFFER_MAX_BYTES)
+    async with reading(Recorder(), full_pipe[1]) as output:
+        run = Run(output, pipe)
+        run.capture.watches = (Watch("never"),)
+        taken = await write_until_held_up(run.stdout, limit=16 * BUFFER_MAX_BYTES)
+        assert 4 * BUFFER_MAX_BYTES <= taken <= 4 * BUFFER_MAX_BYTES + 3 * CHUNK_BYTES
+        os.close(full_pipe[0])
+
+
 async def test_when_the_reader_goes_away_the_supervisor_is_told_once_and_containers_are_not_blocked(
     pipe: PipeMaker,
 ) -> None:
@@ -227,7 +445,7 @@ async def test_when_the_reader_goes_away_the_supervisor_is_told_once_and_contain
         told.append(error)
         gone.set()
 
-    async with reading(TextLines(LAYOUT), out_write, on_gone) as output:
+    async with reading(TextLines(LAYOUT, time.time), out_write, on_gone) as output:
         run = Run(output, pipe)
         with anyio.fail_after(10):
             os.write(run.stdout, b"a\n")
@@ -337,7 +555,7 @@ async def test_200_containers_lose_and_tear_no_line(pipe: PipeMaker, tmp_path: P
     names = [f"web.{n}" for n in range(CONTAINERS)]
     texts = {name: b"".join(b"%s line %d\n" % (name.encode(), n) for n in range(LINES)) for name in names}
     with (tmp_path / "out").open("wb") as file, anyio.fail_after(60):
-        async with reading(TextLines(layout_for(names, colour=False)), file.fileno()) as output:
+        async with reading(TextLines(layout_for(names, colour=False), time.time), file.fileno()) as output:
             runs = {name: Run(output, pipe, name) for name in names}
             await anyio.to_thread.run_sync(write_in_turns, {runs[name].stdout: text for name, text in texts.items()})
             for run in runs.values():
