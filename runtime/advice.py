@@ -48,6 +48,8 @@ _STEPS: dict[tuple[type, int], str] = {
     (plan.EnterWorkdir, errno.ENOTDIR): "not a directory in the image",
     (plan.MakeWorkdir, errno.ENOTDIR): "a part of the path is no directory in the image",
     (plan.SetRlimit, errno.EPERM): "above the hard limit that pysup itself runs under",
+    (plan.JoinProcesses, errno.ESRCH): "it has ended",
+    (plan.EnterNamespaces, errno.ESRCH): "it has ended",
     (plan.DieWithSupervisor, errno.ESRCH): "the supervisor is gone",
 }
 

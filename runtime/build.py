@@ -30,12 +30,9 @@ def build_plan(config: ContainerConfig) -> plan.Plan:
         *_workdir(config.workdir),
         *security.bounding(config),
         *_init(config),
-        *(plan.SetRlimit(number, RLIMITS[number], soft, hard) for number, soft, hard in config.rlimits),
+        *limits(config),
         *security.identity(config),
-        plan.SetUmask(config.umask),
-        plan.DieWithSupervisor(),
-        plan.CloseDescriptors(),
-        plan.Exec(candidates(config.argv[0], dict(config.env).get("PATH", DEFAULT_PATH)), config.argv, config.env),
+        *execution(config, config.argv),
     ]
     return plan.Plan(
         id=config.id,
@@ -67,6 +64,21 @@ def _init(config: ContainerConfig) -> list[plan.Step]:
         return []
     init_capabilities = config.capabilities
     return [plan.DieWithSupervisor(), plan.ForkInit(init_capabilities), plan.NewSession(config.terminal)]
+
+
+def limits(config: ContainerConfig) -> list[plan.Step]:
+    """The container's resource limits: getrlimit(2)."""
+    return [plan.SetRlimit(number, RLIMITS[number], soft, hard) for number, soft, hard in config.rlimits]
+
+
+def execution(config: ContainerConfig, argv: tuple[str, ...]) -> list[plan.Step]:
+    """What comes last, whatever is executed."""
+    return [
+        plan.SetUmask(config.umask),
+        plan.DieWithSupervisor(),
+        plan.CloseDescriptors(),
+        plan.Exec(candidates(argv[0], dict(config.env).get("PATH", DEFAULT_PATH)), argv, config.env),
+    ]
 
 
 def candidates(program: str, path: str) -> tuple[str, ...]:

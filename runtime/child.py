@@ -127,12 +127,17 @@ def _init(main_child: int, signals: int, capset_header: int, capset_data: int) -
 
 
 def _reap(main_child: int) -> None:
-    """Collect every zombie; the end of the main child is the end of init and so of the container."""
+    """Collect every zombie; the end of the main child is the end of init and so of the container. Those whom it leaves
+    dead are collected before: an init that a command in a container has beside it leaves none to process 1.
+    """
     status = linux.address_of(_STATUS)
+    exit_status = -1
     while True:
         pid = linux.raw("wait4", -1, status, _WNOHANG)
         if pid <= 0:
-            return
+            break
         if pid == main_child:
             ended = _STATUS[0] & 0x7F
-            os._exit(128 + ended if ended else _STATUS[1])
+            exit_status = 128 + ended if ended else _STATUS[1]
+    if exit_status >= 0:
+        os._exit(exit_status)

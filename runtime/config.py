@@ -33,6 +33,7 @@ class ContainerConfig:
     network: Network = Network.HOST
     init: bool = False
     terminal: bool = False
+    notify: bool = False  # it may speak by sd_notify(3)
     capabilities: int = 0  # bit mask, capabilities(7)
     privileged: bool = False
     umask: int = 0o022

@@ -15,13 +15,14 @@ Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
       START   payload: a program; descriptors: stdin, stdout, stderr, more as the program says
       REMOVE  payload: a path; the tree is removed
       ATTACH  payload: a path; descriptor: a detached mount that goes there
+      ENTER   payload: a program that starts with joining a pid namespace; descriptors: the streams, a pidfd
       FORK    no payload; descriptor: the socket of another launcher, which shares this one's memory and mount namespace
     reply: u32 id, i32 pid or 0, i32 errno or 0, i32 index of the call that failed or -1 (clone itself)
 
-A request that makes no sense is answered with EINVAL. The reply to START comes when the command was executed; with a
-pid and an errno there was a child, which has ended, and the supervisor has it to reap. A payload over INLINE_MAX bytes
-comes in a memfd, the last descriptor (flag IN_MEMFD); IN_PYTHON asks for the loop in Python where there is a native
-one. End of file means: the supervisor is gone.
+A request that makes no sense is answered with EINVAL. The reply to START or ENTER comes when the command was executed;
+with a pid and an errno there was a child, which has ended, and the supervisor has it to reap. A payload over INLINE_MAX
+bytes comes in a memfd, the last descriptor (flag IN_MEMFD); IN_PYTHON asks for the loop in Python where there is a
+native one. End of file means: the supervisor is gone.
 """
 
 import _socket
@@ -32,13 +33,14 @@ import struct
 
 from runtime import child, linux, native, program, remove
 
-START, REMOVE, ATTACH, FORK = 1, 2, 3, 4
+START, REMOVE, ATTACH, FORK, ENTER = 1, 2, 3, 4, 5
 IN_MEMFD, IN_PYTHON = 1, 2
 REQUEST = struct.Struct("=BBHIQ")
 REPLY = struct.Struct("=Iiii")
 INLINE_MAX = 64 << 10
 DESCRIPTORS_MAX = 16
 CONTROL = 10  # the descriptor it is started with: its socket
+HOME = 11  # its own pid namespace, opened while it has a /proc
 SCRATCH = "/.scratch"
 
 _buffer = bytearray(REQUEST.size + INLINE_MAX)
@@ -54,6 +56,7 @@ def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
     _reset_signals()
     _limit_descriptors(soft_descriptors, hard_descriptors)
     os.umask(0)
+    _remember_home()
     _prune_mounts(state)
     control = _socket.socket(fileno=CONTROL)
     gc.disable()
@@ -77,6 +80,12 @@ def _limit_descriptors(soft: int, hard: int) -> None:
     """The supervisor raised its own soft limit; containers get what it had before."""
     limits = bytearray(linux.RLIMIT64.pack(soft, hard))
     linux.raw("prlimit64", 0, linux.RLIMIT_NOFILE, linux.address_of(limits))
+
+
+def _remember_home() -> None:
+    opened = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(opened, HOME, inheritable=False)
+    os.close(opened)
 
 
 def _prune_mounts(state: str) -> None:
@@ -113,8 +122,9 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int,
         payload = request[REQUEST.size :]
         if flags & IN_MEMFD:
             payload = _read_all(descriptors[-1])
-        if operation == START:
-            return (number, *_start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
+        if operation in (START, ENTER):
+            start = _start if operation == START else _enter
+            return (number, *start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
         if operation == FORK:
             return number, _fork(descriptors[0]), 0, -1
         path = os.fsdecode(bytes(payload))
@@ -146,6 +156,15 @@ def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_
     launch = child.launch if _native is None or in_python else _native.launch
     pid, error, call = launch(linked, flags)
     return (pid, error, call) if pid >= 0 else (0, -pid, -1)
+
+
+def _enter(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_python: bool) -> tuple[int, int, int]:
+    """The same in a container's pid namespace, which the prologue has joined: what is cloned next must not be there."""
+    try:
+        return _start(payload, descriptors, clone_flags, in_python=in_python)
+    finally:
+        if linux.raw("setns", HOME, linux.CLONE_NEWPID) < 0:
+            os.abort()
 
 
 def _fork(control: int) -> int:

@@ -54,6 +54,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "rt_sigtimedwait": (128, 137),
     "setgroups": (116, 159),
     "sethostname": (170, 161),
+    "setns": (308, 268),
     "setresgid": (119, 149),
     "setresuid": (117, 147),
     "setsid": (112, 157),
@@ -102,6 +103,7 @@ FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 FSMOUNT_CLOEXEC = 1
 MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
 
 # --- files -----------------------------------------------------------------------------------------------
@@ -112,6 +114,7 @@ AT_RECURSIVE = 0x8000
 S_IFREG = 0o100000
 S_IFCHR = 0o020000
 RESOLVE_NO_MAGICLINKS = 0x2
+RESOLVE_NO_SYMLINKS = 0x4
 RESOLVE_IN_ROOT = 0x10
 CLOSE_RANGE_CLOEXEC = 4
 POLLIN = 1
@@ -122,6 +125,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 SIGKILL = 9
 CAPABILITY_VERSION_3 = 0x20080522
@@ -144,6 +148,7 @@ SOCK_CLOEXEC = 0o2000000
 
 CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args, to its third version (88 bytes)
 OPEN_HOW = struct.Struct("=3Q")  # struct open_how
+MOUNT_ATTR = struct.Struct("=4Q")  # struct mount_attr: to set, to clear, propagation, user namespace
 POLLFD = struct.Struct("=ihh")
 RLIMIT64 = struct.Struct("=2Q")
 IFREQ_FLAGS = struct.Struct("=16sh22x")
@@ -248,6 +253,13 @@ def unshare(flags: int) -> None:
     _call("unshare", None, flags)
 
 
+def setns(descriptor: int, flags: int) -> None:
+    """setns(2): the calling thread enters namespaces; `descriptor` is one of them, or a pidfd of who is in them.
+    (os.setns exists from Python 3.12 on.)
+    """
+    _call("setns", None, descriptor, flags)
+
+
 def prctl(option: int, value: int = 0) -> int:
     """prctl(2), for the options that take one number."""
     return _call("prctl", None, option, value)
@@ -293,6 +305,13 @@ def move_mount(from_fd: int, path: str) -> None:
     empty, _empty_owner = _pointer("")
     address, _owner = _pointer(path)
     _call("move_mount", path, from_fd, empty, AT_FDCWD, address, MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def make_private(tree: int, attributes: int) -> None:
+    """mount_setattr(2) on the mount `tree`: MOUNT_ATTR_* to set; what is mounted on it is seen nowhere else."""
+    wanted = bytearray(MOUNT_ATTR.pack(attributes, 0, MS_PRIVATE, 0))
+    empty, _owner = _pointer("")
+    _call("mount_setattr", None, tree, empty, AT_EMPTY_PATH, address_of(wanted), len(wanted))
 
 
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:

@@ -18,7 +18,9 @@ from runtime.assemble import Assembler, Descriptor, Program, Strings, Struct
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 
 # The descriptors of a request, by position; the launcher adds the first itself.
-FD_SUPERVISOR, FD_STDIN, FD_STDOUT, FD_STDERR, FD_DEVPTS = range(5)
+FD_SUPERVISOR, FD_STDIN, FD_STDOUT, FD_STDERR, FD_MORE = range(5)
+FD_DEVPTS = FD_MORE  # of a start with a terminal
+FD_PIDFD = FD_MORE  # of an entry
 
 SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the container's tmpfs is mounted
 MISSING_ONLY = (errno.EEXIST,)
@@ -159,6 +161,13 @@ def _show_file(asm: Assembler, file: plan.EtcFile) -> None:
     asm.call("unlinkat", AT_FDCWD, temporary, 0)
 
 
+@lower.register
+def _(step: plan.ShowNotify, asm: Assembler) -> None:
+    asm.call("mknodat", AT_FDCWD, plan.NOTIFY_PATH, linux.S_IFREG | 0o666, 0)
+    mount = Descriptor(FD_MORE + step.terminal)
+    asm.call("move_mount", mount, "", AT_FDCWD, plan.NOTIFY_PATH, linux.MOVE_MOUNT_F_EMPTY_PATH)
+
+
 def _make_directory(asm: Assembler, path: str) -> None:
     asm.call("mkdirat", AT_FDCWD, path, 0o755, forgive=MISSING_ONLY)
 
@@ -212,6 +221,32 @@ def _(step: plan.LoopbackUp, asm: Assembler) -> None:
 def _(step: plan.SetRlimit, asm: Assembler) -> None:
     soft, hard = (linux.RLIM_INFINITY if value < 0 else value for value in (step.soft, step.hard))
     asm.call("prlimit64", 0, step.resource, Struct(linux.RLIMIT64.pack(soft, hard)), None)
+
+
+# --- entering a container that runs -----------------------------------------------------------------------------------
+
+
+@lower.register
+def _(step: plan.JoinProcesses, asm: Assembler) -> None:
+    del step
+    asm.call("setns", Descriptor(FD_PIDFD), linux.CLONE_NEWPID)
+
+
+@lower.register
+def _(step: plan.EnterNamespaces, asm: Assembler) -> None:
+    asm.call("setns", Descriptor(FD_PIDFD), step.flags)
+
+
+@lower.register
+def _(step: plan.HideMemory, asm: Assembler) -> None:
+    del step
+    asm.call("prctl", linux.PR_SET_DUMPABLE, 0)
+
+
+@lower.register
+def _(step: plan.KeepOrphans, asm: Assembler) -> None:
+    del step
+    asm.call("prctl", linux.PR_SET_CHILD_SUBREAPER, 1)
 
 
 # --- privileges -------------------------------------------------------------------------------------------------------

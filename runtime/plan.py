@@ -10,6 +10,8 @@ from typing import Protocol
 
 from runtime.config import Network
 
+NOTIFY_PATH = "/dev/notify"  # what NOTIFY_SOCKET of a container that may notify is set to: sd_notify(3)
+
 
 class Step(Protocol):
     """One thing the child does; see `describe()`."""
@@ -118,6 +120,16 @@ class ShowFiles:
 
     def describe(self) -> str:
         return f"show {', '.join(file.path for file in self.files)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowNotify:
+    """Mount the socket that came with the request onto an empty file."""
+
+    terminal: bool  # whose mount came before it
+
+    def describe(self) -> str:
+        return f"show the notify socket at {NOTIFY_PATH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +275,42 @@ class DieWithSupervisor:
 class CloseDescriptors:
     def describe(self) -> str:
         return "close every descriptor but 0, 1 and 2"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinProcesses:
+    """Before clone, by the launcher: what it clones next is in the container's pid namespace. It goes back itself."""
+
+    def describe(self) -> str:
+        return "join the container's processes"
+
+
+@dataclass(frozen=True, slots=True)
+class EnterNamespaces:
+    """setns(2) by the pidfd of the container's process 1: its root becomes ours, and our working directory."""
+
+    flags: int
+
+    def describe(self) -> str:
+        return "enter the container"
+
+
+@dataclass(frozen=True, slots=True)
+class HideMemory:
+    """Not dumpable until execve, whatever fs.suid_dumpable says of a change of user: until then it has the launcher's
+    memory and descriptors, and those in the container can see it (CVE-2016-9962).
+    """
+
+    def describe(self) -> str:
+        return "hide its memory from the container"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepOrphans:
+    """Its descendants stay its own when their parents end: PR_SET_CHILD_SUBREAPER(2const)."""
+
+    def describe(self) -> str:
+        return "keep the orphans of its children"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ def steps(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
         plan.PivotRoot(),
         plan.MountDev(config.terminal, SHM_BYTES),
         plan.ShowFiles(_files(config)),
+        *([plan.ShowNotify(config.terminal)] if config.notify else []),
         plan.MountSys(read_only=not config.privileged),
         plan.MountProc(),
     ]

@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 
 from runtime import advice, launcher, linux, lower
 from runtime.errors import LauncherLostError, LaunchError
-from runtime.plan import Exec, Plan
+from runtime.plan import Exec, JoinProcesses, Plan
 from runtime.program import MAX_BYTES
 from runtime.security import clone_flags
 
@@ -68,16 +68,26 @@ class Launcher:
         """Ask it to end, by end of file."""
         self._socket.close()
 
+    def hang_up(self) -> None:
+        """Have done with it, whether it can end or not: the next `receive` finds it lost."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
     def start(
         self, number: int, plan: Plan, image: bytes, descriptors: Sequence[int], *, in_python: bool = False
     ) -> None:
         """Clone a container with these standard streams. The reply comes when its command was executed."""
         # An init is the launcher's own process going on: only the loop in Python can become one.
         flags = launcher.IN_PYTHON if in_python or plan.init else 0
-        if len(image) > MAX_BYTES:
-            too_long = f"arguments and environment are too long: {len(image)} bytes, {MAX_BYTES} at most"
-            raise LaunchError(too_long, 126, container=plan.id)
+        _check_size(plan, image)
         self._send(launcher.START, number, image, descriptors, flags, clone_flags(plan.network))
+
+    def enter(
+        self, number: int, entry: Plan, image: bytes, descriptors: Sequence[int], *, in_python: bool = False
+    ) -> None:
+        """Clone a process into a container that runs; the last descriptor is a pidfd of the container."""
+        _check_size(entry, image)
+        flags = launcher.IN_PYTHON if in_python or entry.init else 0
+        self._send(launcher.ENTER, number, image, descriptors, flags)
 
     def remove(self, number: int, path: str) -> None:
         """Remove a container's directory."""
@@ -131,6 +141,12 @@ class Launcher:
             replies.append(Reply(*launcher.REPLY.unpack(data)))
 
 
+def _check_size(plan: Plan, image: bytes) -> None:
+    if len(image) > MAX_BYTES:
+        too_long = f"arguments and environment are too long: {len(image)} bytes, {MAX_BYTES} at most"
+        raise LaunchError(too_long, 126, container=plan.id)
+
+
 def _control() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
@@ -178,8 +194,13 @@ def advise(error: OSError) -> str:
 def launch_error(plan: Plan, call: int, code: int) -> LaunchError:
     """The error of call `call` of the plan's program, -1 being clone, as one line: container, step, what to do."""
     step = plan.steps[lower.lower_plan(plan).steps[call]] if call >= 0 else None
-    what = step.describe() if step else "clone into new namespaces"
+    what = step.describe() if step else _clone_into(plan)
     status = 125
     if isinstance(step, Exec):
         status = 127 if code in (errno.ENOENT, errno.ENOTDIR) else 126
     return LaunchError(f"{what}: {advice.advise(step, code)}", status, container=plan.id)
+
+
+def _clone_into(plan: Plan) -> str:
+    entry = isinstance(plan.steps[0], JoinProcesses)
+    return "clone into the container" if entry else "clone into new namespaces"

@@ -51,6 +51,17 @@ def pipes(stdin: int, owner: tuple[int, int]) -> Streams:
     return Streams((stdin, their_stdout, their_stderr), (their_stdout, their_stderr), stdout, stderr)
 
 
+def joined(owner: tuple[int, int]) -> Streams:
+    """Nothing to read, and standard output and error in one pipe."""
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        ours, theirs = _output_pipe(owner)
+    except OSError:
+        os.close(null)
+        raise
+    return Streams((null, theirs, theirs), (null, theirs), ours)
+
+
 def _output_pipe(owner: tuple[int, int]) -> tuple[int, int]:
     """(our end, the container's end, which its user may open again by /dev/stdout)."""
     ours, theirs = os.pipe2(os.O_CLOEXEC)

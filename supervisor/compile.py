@@ -9,19 +9,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from runtime import security, users
 from runtime.build import RLIMITS
 from runtime.config import DEFAULT_PATH, ContainerConfig, Network
 from runtime.errors import PysupError, UserError
 from runtime.images.lookup import Image, find
-from supervisor.entry import Compiled, Entry
+from runtime.plan import NOTIFY_PATH
+from supervisor.checks import Exec, File, Health, Notify, Probe, Ready
+from supervisor.entry import Compiled, Entry, OutputForm
 from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
-from supervisor.spec import Container, Fault, Spec, SpecError
+from supervisor.spec import Container, Fault, Spec, SpecError, instances, later
 from supervisor.state import Home
 
 HOSTNAME_MAX = 64
 RESOLV_CONF_MAX_BYTES = 64 << 10
+
+CheckT = TypeVar("CheckT", Ready | None, Health | None)
 
 
 class Images:
@@ -49,16 +54,18 @@ class Images:
 
 def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
     """The stack, in the spec's order. SpecError with all that can't be."""
-    if faults := [*_unknown_users(spec, found), *_endless_waits(spec), *_nothing_to_keep(spec)]:
+    if faults := [*_unknown_users(spec, found), *_endless_waits(spec), *_nothing_to_keep(spec), *_long_names(spec)]:
         raise SpecError(faults)
     home, resolv_conf = Home.of_stack(state, spec.name), _resolv_conf()
+    shared = {each.id: policy(each) for each in spec.containers}  # one object for all replicas
     entries = (
         Entry(
             id=each.id,
             group=each.container.id,
             config=compile_container(each.container, each.id, each.replica, found, home, resolv_conf),
-            policy=policy(each.container),
+            policy=_of_replica(shared[each.container.id], each.id, each.replica),
             depends_on=each.container.depends_on,
+            output=_prefixed(each.container.output, each.id, each.replica),
         )
         for each in spec.instances()
     )
@@ -77,9 +84,9 @@ def _endless_waits(spec: Spec) -> Iterator[Fault]:
     """Who waits for the completion of a container that is always restarted."""
     restarts = {container.id: container.restart.policy for container in spec.containers}
     for index, container in enumerate(spec.containers):
-        for name, condition in container.depends_on.items():
+        for name, need in container.depends_on.items():
             policy = restarts[name]
-            if condition is Condition.COMPLETED and policy in (RestartPolicy.ALWAYS, RestartPolicy.UNLESS_STOPPED):
+            if need.condition is Condition.COMPLETED and policy in (RestartPolicy.ALWAYS, RestartPolicy.UNLESS_STOPPED):
                 wrong = f"waits for the completion of {name}, which never completes: its restart is {policy}"
                 yield spec.fault(f"containers[{index}].depends_on", wrong)
 
@@ -89,6 +96,17 @@ def _nothing_to_keep(spec: Spec) -> Iterator[Fault]:
         if container.keep and container.storage == "memory":
             wrong = "is true, but storage: memory goes with the run; use storage: disk"
             yield spec.fault(f"containers[{index}].keep", wrong)
+
+
+def _long_names(spec: Spec) -> Iterator[Fault]:
+    """Host names of replicas: with their numbers and names they may be longer than the kernel takes."""
+    for index, container in enumerate(spec.containers):
+        if container.hostname and later.stands_in(container.hostname) and container.replicas:
+            last = instances(container)[-1]
+            name = later.filled(container.hostname, last.id, last.replica)
+            if len(name) > HOSTNAME_MAX:
+                wrong = f"comes to {name}, which is longer than {HOSTNAME_MAX} characters"
+                yield spec.fault(f"containers[{index}].hostname", wrong)
 
 
 def compile_single(container: Container, found: Images, home: Home, *, terminal: bool) -> ContainerConfig:
@@ -104,20 +122,21 @@ def compile_container(
 ) -> ContainerConfig:
     """The configuration of one container (OCI words) from its entry in a spec (Compose words)."""
     user = found.lookup(container.image, container.user)
-    hostname = container.hostname or identity[:HOSTNAME_MAX]
+    hostname = later.filled(container.hostname or identity[:HOSTNAME_MAX], identity, replica)
     return ContainerConfig(
         id=identity,
         lowers=(str(found.find(container.image).path),),
         directory=home.of(identity, keep=container.keep),
-        argv=container.cmd,
-        env=_environment(container, user.home, hostname, replica),
-        workdir=container.workdir or "/",
+        argv=later.filled(container.cmd, identity, replica),
+        env=_environment(container, user.home, hostname, identity, replica),
+        workdir=later.filled(container.workdir or "/", identity, replica),
         user=user,
         hostname=hostname,
         memory_bytes=container.storage_size if container.storage == "memory" else None,
         keep=container.keep,
         network=Network(container.network),
         init=container.init,
+        notify=_may_notify(container),
         capabilities=security.capability_mask(container.cap_add, container.cap_drop, privileged=container.privileged),
         privileged=container.privileged,
         umask=container.umask,
@@ -126,28 +145,78 @@ def compile_container(
     )
 
 
-def _environment(container: Container, home: str, hostname: str, replica: int) -> tuple[tuple[str, str], ...]:
+def _environment(
+    container: Container, home: str, hostname: str, identity: str, replica: int
+) -> tuple[tuple[str, str], ...]:
     """Nothing of the host's; the container's own values win."""
-    base = {"PATH": DEFAULT_PATH, "HOME": home, "HOSTNAME": hostname, "TERM": "xterm"}
-    return tuple({**base, "PYSUP_REPLICA": str(replica), **container.env}.items())
+    base = {"PATH": DEFAULT_PATH, "HOME": home, "HOSTNAME": hostname, "TERM": "xterm", "PYSUP_REPLICA": str(replica)}
+    own = {name: later.filled(value, identity, replica) for name, value in container.env.items()}
+    return tuple({**base, **_notify_variables(container), **own}.items())
+
+
+def _may_notify(container: Container) -> bool:
+    return any(check and isinstance(check.probe, Notify) for check in (container.ready, container.health))
+
+
+def _notify_variables(container: Container) -> dict[str, str]:
+    """What sd_notify(3) and sd_watchdog_enabled(3) look for. WATCHDOG_PID is left out: any process may speak."""
+    if not _may_notify(container):
+        return {}
+    watchdog_s = container.health.watchdog_s if container.health else None
+    watchdog = {} if watchdog_s is None else {"WATCHDOG_USEC": str(round(watchdog_s * 1_000_000))}
+    return {"NOTIFY_SOCKET": NOTIFY_PATH, **watchdog}
 
 
 def policy(container: Container) -> Policy:
     """What the machine is to know."""
-    backoff = container.backoff
+    restart, retries = container.restart, container.retries
+    waits_s = {need.timeout_s for need in container.depends_on.values() if need.timeout_s is not None}
     return Policy(
-        restart=RestartPolicy(container.restart.policy),
-        max_retries=container.restart.max_retries,
-        backoff=Backoff(
-            initial_s=backoff.initial_s,
-            max_s=backoff.max_s,
-            factor=backoff.factor,
-            jitter=backoff.jitter,
-            reset_after_s=backoff.reset_after_s,
-        ),
+        restart=restart.policy if retries is None else RestartPolicy.ON_FAILURE,
+        max_retries=restart.max_retries if retries is None else retries,
+        max_restarts=restart.max_restarts,
+        window_s=restart.window_s,
+        restart_on=container.restart_on,
+        success_codes=container.success_codes,
+        backoff=Backoff(**dict(container.backoff)),
+        timeout_s=container.timeout_s,
         stop_signal=container.stop_signal,
         stop_grace_s=container.stop_grace_s,
+        stop_cmd=container.stop_cmd,
+        ready=container.ready,
+        health=container.health,
+        waits_s=tuple(sorted(waits_s)),
     )
+
+
+def _of_replica(policy: Policy, identity: str, replica: int) -> Policy:
+    """The same object, unless something in it is each replica's own."""
+    changed = {
+        "stop_cmd": later.filled(policy.stop_cmd, identity, replica),
+        "ready": _checked(policy.ready, identity, replica),
+        "health": _checked(policy.health, identity, replica),
+    }
+    same = all(getattr(policy, name) is value for name, value in changed.items())
+    return policy if same else replace(policy, **changed)
+
+
+def _checked(check: CheckT, identity: str, replica: int) -> CheckT:
+    match check:
+        case None:
+            return check
+        case Ready(Exec(argv)) | Health(Exec(argv)):
+            probe: Probe = Exec(later.filled(argv, identity, replica))
+        case Ready(File(path)) | Health(File(path)):
+            probe = File(later.filled(path, identity, replica))
+        case _:
+            return check
+    return check if probe == check.probe else replace(check, probe=probe)
+
+
+def _prefixed(output: OutputForm, identity: str, replica: int) -> OutputForm:
+    if output.prefix is None or not later.stands_in(output.prefix):
+        return output
+    return replace(output, prefix=later.filled(output.prefix, identity, replica))
 
 
 def _rlimits(limits: Mapping[str, tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:

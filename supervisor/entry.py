@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtime.config import ContainerConfig
-from supervisor.policy import Condition, Policy
+from supervisor.policy import Dependency, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Entry:
     group: str
     config: ContainerConfig
     policy: Policy
-    depends_on: Mapping[str, Condition]
+    depends_on: Mapping[str, Dependency]
     output: OutputForm = OutputForm()
 
 

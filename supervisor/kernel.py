@@ -3,7 +3,8 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,16 +14,23 @@ import anyio
 from runtime import spawn
 from runtime.build import build_plan
 from runtime.config import ContainerConfig
+from runtime.enter import Door, build_entry
 from runtime.errors import LauncherLostError, LaunchError
 from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
 from runtime.streams import Streams
+from supervisor import probes
+from supervisor.checks import Exec, File, Log, Notice, Notify, Probe, Tcp, Verdict
 from supervisor.launchers import LauncherPool, ReplyError
-from supervisor.output import Capture, Output
+from supervisor.notify import Listener, Mouth
+from supervisor.output import Capture, Output, Watch
+from supervisor.policy import Policy
 from supervisor.reaper import Exit, Reaper
+from supervisor.runner import Heard
 
 TRIES_MAX = 3  # what a launcher died over is tried again by another
+ENDED = Verdict(passed=False, detail="the container has ended")
 
 MakeStreams = Callable[[Plan], Streams]
 Remove = Callable[[], Awaitable[None]]
@@ -30,18 +38,49 @@ Result = TypeVar("Result")
 Complain = Callable[[str, str], None]  # (container, what could not be cleaned)
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all runs of a runner share."""
+
+    pool: LauncherPool
+    door: Door
+    listener: Listener
+
+
 class KernelRun:
     """A container that runs, or ran."""
 
-    __slots__ = ("_capture", "_ended", "_pidfd", "_remove", "pid")
+    __slots__ = (
+        "_callback",
+        "_capture",
+        "_care",
+        "_checks",
+        "_config",
+        "_ended",
+        "_means",
+        "_mouth",
+        "_pidfd",
+        "_remove",
+        "_watch",
+        "pid",
+    )
 
-    def __init__(self, pid: int, ended: Exit, capture: Capture | None, remove: Remove) -> None:
-        self.pid = pid
-        self._ended = ended
-        self._capture = capture
+    def __init__(
+        self, process: "Process", config: ContainerConfig, means: Means, senses: "Senses", remove: Remove
+    ) -> None:
+        self.pid = process.pid
+        self._pidfd = process.pidfd
+        self._ended = process.ended
+        self._config = config
+        self._means = means
+        self._capture = senses.capture
+        self._watch = senses.watch
+        self._mouth = senses.mouth
         self._remove = remove
-        # Until it is reaped the pid can't be another process's; if it has been already, there is nothing to signal.
-        self._pidfd = os.pidfd_open(pid) if ended.status is None else None
+        self._callback: Callable[[], None] | None = None
+        self._checks: tuple[anyio.CancelScope, ...] = ()
+        self._care: probes.Care | None = None  # made by the first command
+        self._ended.call(self._exited)
 
     def signal(self, number: int) -> None:
         """pidfd_send_signal(2); killing the first process kills all of the container (pid_namespaces(7))."""
@@ -51,12 +90,22 @@ class KernelRun:
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """See `Run.on_exit`."""
-        self._ended.call(callback)
+        self._callback = callback
+        if self._ended.status is not None:
+            callback()
+
+    def _exited(self) -> None:
+        for check in self._checks:
+            check.cancel()
+        if self._callback is not None:
+            self._callback()
 
     async def ended(self) -> Status:
         """See `Run.ended`."""
         status = await self._ended.wait()
         self._release()
+        if self._mouth is not None:
+            self._mouth.finish()
         if self._capture is not None:
             await self._capture.drain()
         await self._remove()
@@ -67,29 +116,135 @@ class KernelRun:
             os.close(self._pidfd)
             self._pidfd = None
 
+    def tail(self) -> tuple[str, ...]:
+        """See `Run.tail`."""
+        return self._capture.tail() if self._capture is not None else ()
+
+    def hang(self) -> str:
+        """See `Run.hang`."""
+        return probes.hang_of(self.pid)
+
+    # --- checks ------------------------------------------------------------------------------------------------------
+
+    async def check(self, probe: Probe, timeout_s: float) -> Verdict:
+        """See `Run.check`."""
+        if self._pidfd is None or self._is_dead():
+            return ENDED
+        with anyio.CancelScope() as check:
+            self._checks += (check,)
+            try:
+                return await self._try(probe, timeout_s, self._pidfd)
+            finally:
+                self._checks = tuple(other for other in self._checks if other is not check)
+        return ENDED
+
+    async def _try(self, probe: Probe, timeout_s: float, pidfd: int) -> Verdict:
+        match probe:
+            case Exec(argv):
+                verdict = await self._command(argv, timeout_s, pidfd)
+                return ENDED if not verdict.passed and self._is_dead() else verdict
+            case File(path):
+                return probes.exists(self.pid, path)
+            case Log() | Notify():
+                return self._recall()
+        with anyio.move_on_after(timeout_s):
+            make = partial(self._means.door.socket, pidfd, self._config.network)
+            return await (probes.accepts(make, probe.port) if isinstance(probe, Tcp) else probes.answers(make, probe))
+        return Verdict(passed=False, detail=f"no answer within {timeout_s:g} s")
+
+    def _is_dead(self) -> bool:
+        """Or as good as dead: what runs in it is killed before its process 1 is seen to end (pid_namespaces(7))."""
+        return self._ended.status is not None or probes.is_exiting(self.pid)
+
+    async def _command(self, argv: tuple[str, ...], timeout_s: float, pidfd: int) -> Verdict:
+        care = self._care = self._care or probes.Care()
+        entry = build_entry(self._config, argv, init=care.look(self.pid))
+        image = lower_plan(entry).image
+
+        async def begin(streams: tuple[int, ...]) -> tuple[int, Exit]:
+            try:
+                return await _insist(partial(self._means.pool.enter, entry, image, (*streams, pidfd), self.pid))
+            except ReplyError as error:
+                raise spawn.launch_error(entry, error.reply.call, error.reply.error) from error
+
+        return await probes.command(begin, entry.owner, self.pid, timeout_s, care)
+
+    def _recall(self) -> Verdict:
+        """Has a line matched since the last time? Of all others that are heard of, nothing is known here."""
+        if self._watch is None:
+            return Verdict(passed=False, detail="is heard of, not tried")
+        matched, self._watch.matched = self._watch.matched, False
+        return Verdict(matched, "" if matched else "no line matched")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Process 1 of a container, our child."""
+
+    pid: int
+    pidfd: int | None  # None: it had been reaped by then
+    ended: Exit
+
+    @classmethod
+    async def of(cls, pid: int, ended: Exit) -> "Process":
+        """With a pidfd. If we have no descriptor for that, it must not live: OSError."""
+        try:
+            # Until it is reaped the pid can't be another process's; if it has been, there is nothing to signal.
+            return cls(pid, os.pidfd_open(pid) if ended.status is None else None, ended)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            with anyio.CancelScope(shield=True):
+                await ended.wait()
+            raise
+
+
+@dataclass(slots=True)
+class Senses:
+    """By what a run is heard, from before its start."""
+
+    capture: Capture | None = None
+    watch: Watch | None = None  # of a health check
+    mouth: Mouth | None = None
+
+    def begin(self) -> None:
+        """It has started: hear it."""
+        if self.mouth is not None:
+            self.mouth.begin()
+        if self.capture is not None:
+            self.capture.begin()
+
+    def close(self) -> None:
+        """No run came of it."""
+        if self.mouth is not None:
+            self.mouth.close()
+        if self.capture is not None:
+            self.capture.close()
+
 
 class KernelRunner:
     """Starts containers through the launchers. `streams` makes a run's standard streams; pipes among them go to
     `output`.
     """
 
-    def __init__(self, pool: LauncherPool, streams: MakeStreams, output: Output | None, complain: Complain) -> None:
-        self._pool = pool
+    def __init__(self, means: Means, streams: MakeStreams, output: Output | None, complain: Complain) -> None:
+        self._means = means
         self._streams = streams
         self._output = output
         self._complain = complain
 
-    async def start(self, config: ContainerConfig) -> KernelRun:
+    async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
         plan = build_plan(config)
-        return await _insist(partial(self._try, plan))
+        return await _insist(partial(self._try, config, plan, policy, heard))
 
-    async def _try(self, plan: Plan) -> KernelRun:
-        made = None
+    async def _try(self, config: ContainerConfig, plan: Plan, policy: Policy, heard: Heard) -> KernelRun:
+        made, senses = None, Senses()
         try:
             made = self._streams(plan)
-            pid, ended = await self._pool.start(plan, lower_plan(plan).image, made.theirs)
+            descriptors = self._listen(senses, config, made, policy, heard)
+            process = await Process.of(*await self._means.pool.start(plan, lower_plan(plan).image, descriptors))
         except BaseException as error:
+            senses.close()
             if made is not None:
                 made.close()
             with anyio.CancelScope(shield=True):
@@ -102,19 +257,33 @@ class KernelRunner:
         made.close_theirs()
         # The run does not hold the plan: for thousands of idle containers that would be most of their memory.
         remove = partial(self._remove, plan.id, _temporary(plan))
-        return KernelRun(pid, ended, self._capture(plan, made), remove)
+        senses.begin()
+        return KernelRun(process, config, self._means, senses, remove)
 
-    def _capture(self, plan: Plan, made: Streams) -> Capture | None:
-        if self._output is None or made.stdout is None or made.stderr is None:
-            return None
-        return self._output.attach(plan.id, made.stdout, made.stderr)
+    def _listen(
+        self, senses: Senses, config: ContainerConfig, made: Streams, policy: Policy, heard: Heard
+    ) -> tuple[int, ...]:
+        """Make what it is to be heard by; returns the descriptors for its start."""
+        if self._output is not None and made.stdout is not None and made.stderr is not None:
+            watches = []
+            if policy.ready is not None and isinstance(policy.ready.probe, Log):
+                watches.append(Watch(policy.ready.probe.pattern, partial(heard, Notice(ready=True))))
+            if policy.health is not None and isinstance(policy.health.probe, Log):
+                senses.watch = Watch(policy.health.probe.pattern)
+                watches.append(senses.watch)
+            pipes, made.stdout, made.stderr = (made.stdout, made.stderr), None, None
+            senses.capture = self._output.attach(config.id, *pipes, tuple(watches), held=True)
+        if not config.notify:
+            return made.theirs
+        senses.mouth = self._means.listener.open(heard)
+        return (*made.theirs, senses.mouth.mount)
 
     async def _remove(self, container: str, directory: str | None) -> None:
         """Remove what a run that has ended has on disk. What can't be is complained of, and left to the next sweep."""
         if directory is None:
             return
         try:
-            await _insist(partial(self._pool.remove, directory))
+            await _insist(partial(self._means.pool.remove, directory))
         except (OSError, LaunchError) as error:
             self._complain(container, f"left behind: {error}")
 
@@ -145,10 +314,12 @@ async def kernel(
     pool = LauncherPool(state, reaper, size)
     for path in paths:
         pool.attach(path)
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(reaper.run)
-        async with anyio.create_task_group() as launchers:
-            await launchers.start(pool.run)
-            yield KernelRunner(pool, make, output, complain)
-            launchers.cancel_scope.cancel()
-        tasks.cancel_scope.cancel()
+    with closing(Door()) as door, closing(Listener(state)) as listener:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(reaper.run)
+            tasks.start_soon(listener.run)
+            async with anyio.create_task_group() as launchers:
+                await launchers.start(pool.run)
+                yield KernelRunner(Means(pool, door, listener), make, output, complain)
+                launchers.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()

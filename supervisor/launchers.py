@@ -3,6 +3,9 @@
 A request goes to the launcher with the fewest in flight. When a launcher dies, children it cloned may exist whose pid
 never reached us: they are found among our own children (nobody else can reap them, so their pids are safe), killed and
 reaped, and only then do its unanswered requests fail (LauncherLostError), so that a retry never meets a stray at work.
+
+One that does not answer for ANSWER_S is taken for dead: it is killed and another takes its place, whether the kernel
+lets it end or not, so that what waits behind it is not lost with it.
 """
 
 import os
@@ -21,6 +24,7 @@ from runtime.errors import LauncherLostError, LaunchError
 from runtime.plan import Plan
 from runtime.spawn import REQUESTS_MAX, Launcher, Reply
 from supervisor.reaper import Exit, Reaper
+from supervisor.uproot import uproot
 
 if TYPE_CHECKING:
     import socket
@@ -30,17 +34,17 @@ LAUNCHERS = len(os.sched_getaffinity(0)) + 1
 REVIVALS_MAX = 5  # launchers that die one after the other without answering anything: then something is wrong for good
 
 ANSWER_S = 120.0  # the longest a launcher may take to answer
+STRAYS_S = 5.0  # the longest to wait for the end of strays: who is stuck in the kernel ends when that lets it
 FAREWELL_S = 5.0  # the longest it may take to end after its socket was closed
 
 
 class Pending:
     """A request under way."""
 
-    __slots__ = ("abandoned", "answered", "exit", "is_start", "reply")
+    __slots__ = ("answered", "exit", "is_start", "reply")
 
     def __init__(self, *, is_start: bool) -> None:
         self.is_start = is_start
-        self.abandoned = False  # nobody waits for it any more
         self.answered = anyio.Event()
         self.reply: Reply | None = None
         self.exit: Exit | None = None
@@ -72,17 +76,18 @@ class LauncherPool:
         self._strays = anyio.Lock()
         self._deaths = 0
         self._ended = False
+        self._tasks: anyio.abc.TaskGroup
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep the launchers; at cancellation they are told to end, and reaped."""
         self._seats = [self._seat()]
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._listen, self._seats[0])
+            async with anyio.create_task_group() as self._tasks:
+                self._tasks.start_soon(self._listen, self._seats[0])
                 task_status.started()
                 while len(self._seats) < self._size:
                     self._seats.append(seat := await self._another())
-                    tasks.start_soon(self._listen, seat)
+                    self._tasks.start_soon(self._listen, seat)
         finally:
             await self._end()
 
@@ -140,10 +145,37 @@ class LauncherPool:
         def send(seat: Seat, number: int) -> None:
             seat.launcher.start(number, plan, image, descriptors)
 
-        pending = await self._request(send, start=True)
+        return await self._started(plan, await self._request(send, start=True))
+
+    async def enter(self, entry: Plan, image: bytes, descriptors: Sequence[int], init: int) -> tuple[int, Exit]:
+        """The same for a command in a container whose process 1 is `init`. May be cancelled: what was begun then is
+        ended once it is known.
+        """
+
+        def send(seat: Seat, number: int) -> None:
+            seat.launcher.enter(number, entry, image, descriptors)
+
+        async with self._room:
+            pending = Pending(is_start=True)
+            seat = await self._submit(send, pending)
+            try:
+                await self._answer(seat, pending)
+            except anyio.get_cancelled_exc_class():
+                self._tasks.start_soon(self._call_off, seat, pending, init)
+                raise
+        return await self._started(entry, pending)
+
+    async def _call_off(self, seat: Seat, pending: Pending, init: int) -> None:
+        """See a command to its end that nobody waits for any more."""
+        with suppress(LaunchError):
+            await self._answer(seat, pending)
+            if pending.reply is not None and pending.exit is not None:
+                await uproot(pending.reply.pid, pending.exit, init)
+
+    async def _started(self, plan: Plan, pending: Pending) -> tuple[int, Exit]:
         reply, ended = pending.reply, pending.exit
         if reply is None:
-            raise LauncherLostError("the launcher died while it started the container", container=plan.id)
+            raise LauncherLostError("the launcher died while it started the process", container=plan.id)
         if ended is not None and reply.error:
             with anyio.CancelScope(shield=True):
                 await ended.wait()
@@ -164,20 +196,25 @@ class LauncherPool:
             pending = Pending(is_start=start)
             seat = await self._submit(send, pending)
             # Shielded: a clone can't be called back, and who else would own its child?
-            with anyio.move_on_after(ANSWER_S, shield=True) as patience:
-                await pending.answered.wait()
-            if patience.cancelled_caught:
-                raise self._abandon(seat, pending)
+            with anyio.CancelScope(shield=True):
+                await self._answer(seat, pending)
             return pending
 
-    def _abandon(self, seat: Seat, pending: Pending) -> LaunchError:
-        """Give up a request, and with it the launcher: what it may yet have cloned is killed as that ends."""
-        pending.abandoned = True
+    async def _answer(self, seat: Seat, pending: Pending) -> None:
+        launcher = seat.launcher
+        with anyio.move_on_after(ANSWER_S):
+            await pending.answered.wait()
+            return
+        self._abandon(seat, launcher)
         pending.answered.set()
-        if seat.ended.status is None:
-            _kill(seat.launcher.pid)
-        pid = seat.launcher.pid
-        return LaunchError(f"launcher {pid} has not answered for {ANSWER_S:g} s: is a file system stuck?")
+        raise LaunchError(f"launcher {launcher.pid} has not answered for {ANSWER_S:g} s: is a file system stuck?")
+
+    def _abandon(self, seat: Seat, launcher: Launcher) -> None:
+        """Give up a launcher, unless that was done: it ends when the kernel lets it, and its seat gets another now."""
+        if seat.launcher is launcher:
+            if seat.ended.status is None:
+                _kill(launcher.pid)
+            launcher.hang_up()
 
     async def _submit(self, send: Callable[[Seat, int], None], pending: Pending) -> Seat:
         while True:
@@ -219,7 +256,7 @@ class LauncherPool:
         self._deaths = 0
         pending = seat.pending.pop(reply.number)
         pending.reply = reply
-        if reply.pid and not pending.abandoned:
+        if reply.pid:
             pending.exit = self._reaper.claim(reply.pid)
         pending.answered.set()
 
@@ -257,8 +294,10 @@ class LauncherPool:
         strays = [pid for pid in _children() if not self._reaper.knows(pid)]
         for pid in strays:
             _kill(pid)
-        for pid in strays:
-            await self._reaper.claim(pid).wait()
+        ends = [self._reaper.claim(pid) for pid in strays]
+        with anyio.move_on_after(STRAYS_S):
+            for ended in ends:
+                await ended.wait()
         self._reaper.forget_unclaimed()
 
 

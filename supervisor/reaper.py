@@ -34,8 +34,9 @@ class Exit:
         self.status = status
         if self._happened is not None:
             self._happened.set()
-        if self._callback is not None:
-            self._callback()
+        callback, self._callback = self._callback, None  # what it belongs to may hold this: no cycle is left behind
+        if callback is not None:
+            callback()
 
     def call(self, callback: Callable[[], None]) -> None:
         """Call this once it was reaped; at once if it has been."""

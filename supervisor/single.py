@@ -20,8 +20,10 @@ from runtime.plan import Plan
 from runtime.status import Status
 from runtime.streams import Streams
 from supervisor import terminal
+from supervisor.checks import Notice
 from supervisor.console import Console
 from supervisor.kernel import Complain, KernelRun, KernelRunner, MakeStreams, kernel
+from supervisor.policy import Policy
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -102,7 +104,7 @@ def _kernel(single: Single, make: MakeStreams) -> AbstractAsyncContextManager[Ke
 @asynccontextmanager
 async def _started(runner: KernelRunner, config: ContainerConfig) -> AsyncIterator[KernelRun]:
     """The run; should we fail while it lives, nothing of it is left either."""
-    run = await runner.start(config)
+    run = await runner.start(config, Policy(), _unheard)
     try:
         yield run
     except BaseException:
@@ -110,6 +112,10 @@ async def _started(runner: KernelRunner, config: ContainerConfig) -> AsyncIterat
         with anyio.CancelScope(shield=True):
             await run.ended()
         raise
+
+
+def _unheard(notice: Notice) -> None:
+    """What a container in the foreground says by sd_notify(3) changes nothing."""
 
 
 async def _relay_output(master: int, console: Console, done: anyio.Event) -> None:

@@ -1,7 +1,5 @@
 """`pysup config` and `pysup schema`: what a spec comes to, and what a spec may say."""
 
-from pathlib import Path
-
 import click
 
 from supervisor import spec
@@ -9,13 +7,19 @@ from supervisor.cli import options
 
 
 @click.command()
-@click.argument("file", type=options.PATH)
-def config(file: Path) -> None:
-    """Check a spec and print it with its defaults.
+@options.spec_source
+@click.option("--origins", is_flag=True, help="Tell of each line where its value came from.")
+@click.option("--no-deps", is_flag=True, help="Of the containers named, show no dependencies.")
+def config(source: options.Source, ids: tuple[str, ...], *, origins: bool, no_deps: bool) -> None:
+    """Check a spec and print it with its defaults: all of it, or the containers with these IDs.
 
-    FILE comes out complete: every key of every container, with the value that it has. Images are not looked for.
+    It comes out complete: every key of every container, with the value that it has, whichever file or variable it is
+    from. A container with replicas is one entry. Images are not looked for.
     """
-    click.echo(spec.resolved(spec.load(file)), nl=False)
+    found = source.load()
+    if ids:
+        found = found.selected(ids, with_dependencies=not no_deps)
+    click.echo(spec.with_origins(found) if origins else spec.resolved(found), nl=False)
 
 
 @click.command()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from runtime.errors import PysupError
 from supervisor.cli import options
+from supervisor.cli.writing import write_file
 from supervisor.compose import convert
 
 
@@ -30,19 +30,9 @@ def compose(context: click.Context, file: Path, output: Path | None, *, force: b
     if output is None:
         click.echo(converted.text, nl=False)
     else:
-        _write(output, converted.text, replace=force)
+        write_file(output, converted.text, replace=force)
     for note in converted.notes:
         click.echo(note, err=True)
     if strict and not converted.complete:
         context.exit(1)
 
-
-def _write(path: Path, text: str, *, replace: bool) -> None:
-    try:
-        with path.open("w" if replace else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise PysupError(f"{path} is there already: --force replaces it") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PysupError(f"{path} can't be written: {reason}") from None

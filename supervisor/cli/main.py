@@ -20,10 +20,12 @@ INTERRUPTED = 130
 _FAMILIES = {  # command: (module, attribute)
     "config": ("supervisor.cli.config", "config"),
     "down": ("supervisor.cli.down", "down"),
+    "gc": ("supervisor.cli.gc", "gc"),
     "image": ("supervisor.cli.image", "image"),
     "import": ("supervisor.cli.importing", "importing"),
     "run": ("supervisor.cli.run", "run"),
     "schema": ("supervisor.cli.config", "schema"),
+    "systemd": ("supervisor.cli.systemd", "systemd"),
     "up": ("supervisor.cli.up", "up"),
 }
 

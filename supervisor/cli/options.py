@@ -1,14 +1,24 @@
 """Options and checks that several commands share."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.spawn import raise_descriptor_limit
 from supervisor.errors import StackError
 from supervisor.state import DEFAULT_STATE
+
+if TYPE_CHECKING:
+    from supervisor.spec import Spec
+    from supervisor.spec.loader import Check
+
+PROFILES = "PYSUP_PROFILES"  # the environment's, separated by commas: those of the options come on top
 
 PATH = click.Path(readable=False, path_type=Path)  # whoever opens it says what is wrong with it
 
@@ -26,6 +36,56 @@ state = click.option(
     show_default=True,
     help="Where upper layers and locks are.",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a spec is to be read from, and which part of it."""
+
+    files: tuple[Path, ...]
+    profiles: tuple[str, ...] = ()
+    env_file: Path | None = None
+
+    def load(self, check: "Check | None" = None) -> "Spec":
+        """Imported here: a command's help needs no YAML."""
+        from supervisor.spec import load  # noqa: PLC0415
+
+        return load(self.files, check, env_file=self.env_file, profiles=self.profiles)
+
+
+def spec_source(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `source` and `ids`: files by -f, and containers; or else a file, and then containers."""
+
+    @click.argument("words", nargs=-1, metavar="[FILE] [ID]...")
+    @click.option(
+        "-f", "--file", "files", type=PATH, multiple=True, metavar="FILE", help="A spec; of several, each adds to those before it."
+    )
+    @click.option(
+        "--profile", "profiles", multiple=True, metavar="NAME", help="Take in the containers of this profile; *: of all."
+    )
+    @click.option(
+        "--env-file", type=PATH, metavar="FILE", help="Take variables from this file, and not from .env beside the spec."
+    )
+    @wraps(command)
+    def with_source(
+        *arguments: Any,
+        words: tuple[str, ...],
+        files: tuple[Path, ...],
+        profiles: tuple[str, ...],
+        env_file: Path | None,
+        **options: Any,
+    ) -> Any:
+        if not files and not words:
+            raise click.UsageError("Missing argument 'FILE'.")
+        named, ids = (files, words) if files else ((Path(words[0]),), words[1:])
+        return command(*arguments, source=Source(named, _profiles(profiles), env_file), ids=ids, **options)
+
+    return with_source
+
+
+def _profiles(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    inherited = os.environ.get(PROFILES, "").split(",")
+    return (*chosen, *(name for word in inherited if (name := word.strip())))
 
 
 def words(kind: type[StrEnum]) -> click.Choice[str]:

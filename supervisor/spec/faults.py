@@ -11,13 +11,13 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
 from supervisor.errors import SpecError
-from supervisor.spec import limits
+from supervisor.spec import later, limits
 
 Loc = tuple[str | int, ...]  # the keys and indices that lead to a node
 _BARE_KEY = re.compile(r"[\w-]+", re.ASCII)
@@ -25,11 +25,15 @@ _STEP = re.compile(r'\[(\d+)\]|\["(.*?)"\]|([^.\[\]]+)')
 
 
 class Place(NamedTuple):
-    """A node of the file; line and column count from 1."""
+    """A node of a file; line and column count from 1. Line 0: the file as a whole. No `file`: the report's."""
 
     line: int
     column: int
     loc: Loc = ()
+    file: str = ""
+
+
+WHOLE = Place(0, 0)
 
 
 class Wrong(ValueError):  # noqa: N818 (of the user's value: told to the user, no error of the program)
@@ -67,6 +71,8 @@ class Wrong(ValueError):  # noqa: N818 (of the user's value: told to the user, n
 
 def unexpected(value: object, expected: str, words: Collection[str] = ()) -> Wrong:
     """What is said of a value that is not what it should be."""
+    if isinstance(value, str) and later.stands_in(value):
+        return Wrong(f"is {shown(value)}", f"{expected}; {later.WHERE}")
     return Wrong(f"is {shown(value)}", expected, word=value if isinstance(value, str) else "", words=words)
 
 
@@ -83,6 +89,11 @@ def together(wrongs: Sequence[Wrong]) -> ValidationError:
     return ValidationError.from_exception_data("spec", details)
 
 
+def apart(error: ValidationError) -> list[Wrong]:
+    """The opposite, of what a parser raised."""
+    return [detail["ctx"]["error"] for detail in error.errors(include_url=False)]
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One line for the user. `path` is empty where the file as a whole is at fault."""
@@ -95,12 +106,17 @@ class Fault:
 
     def __str__(self) -> str:
         path = f"{self.path}: " if self.path else ""
-        return _printable(f"{self.file}:{self.line}:{self.column}: {path}{self.message}")
+        return printable(f"{self.file}{_at(self.line, self.column)}: {path}{self.message}")
+
+
+def _at(line: int, column: int) -> str:
+    """Of a file, if it is about a place in it."""
+    return f":{line}:{column}" if line else ""
 
 
 @dataclass(slots=True)
 class Report:
-    """The faults of one file, as they are found."""
+    """The faults of one file, and of those that it leads to, as they are found."""
 
     file: str
     _found: list[tuple[Place, Wrong, str]] = field(default_factory=list)
@@ -108,6 +124,11 @@ class Report:
 
     def add(self, place: Place, wrong: Wrong, more: str = "") -> None:
         self._found.append((place, wrong, more))
+
+    def stop(self, place: Place, wrong: Wrong) -> NoReturn:
+        """No sense can be made of the rest."""
+        self.add(place, wrong)
+        raise self.error()
 
     def check(self) -> None:
         """SpecError if anything was found."""
@@ -117,20 +138,27 @@ class Report:
     def error(self) -> SpecError:
         """What was found, in the order of the file; the same fault, met on several ways, once."""
         unique = {(place, str(wrong)): (place, wrong, more) for place, wrong, more in self._found}
-        found = sorted(unique.values(), key=lambda entry: entry[0][:2])
+        files = {"": 0, self.file: 0}
+        for place, _, _ in self._found:
+            files.setdefault(place.file, len(files))
+        found = sorted(unique.values(), key=lambda entry: (files[entry[0].file], *entry[0][:2]))
         faults = [self._fault(*entry) for entry in found[: limits.FAULTS_MAX]]
         if left := found[limits.FAULTS_MAX :]:
-            line, column, _ = left[0][0]
-            faults.append(
-                Fault(self.file, line, column, "", f"{len(left)} more faults from here on: mend those above first")
-            )
+            first, more = left[0][0], f"{len(left)} more faults from here on: mend those above first"
+            faults.append(Fault(first.file or self.file, first.line, first.column, "", more))
         return SpecError(faults)
+
+    def first_at(self, first: Place, beside: Place) -> str:
+        """Said of a fault at `beside`: where what it collides with is."""
+        names = [place.file or self.file for place in (first, beside)]
+        name = "" if names[0] == names[1] else f"{names[0]}:"
+        return f"; first at {name}{first.line}:{first.column}"
 
     def _fault(self, place: Place, wrong: Wrong, more: str) -> Fault:
         near = self._nearest(wrong)
         known = wrong.what if near and wrong.listing else str(wrong)
         hint = f"; did you mean {quoted(near)}?" if near else ""
-        return Fault(self.file, place.line, place.column, path_of(place.loc), f"{known}{more}{hint}")
+        return Fault(place.file or self.file, place.line, place.column, path_of(place.loc), f"{known}{more}{hint}")
 
     def _nearest(self, wrong: Wrong) -> str | None:
         """Comparing is slow, and a file may be all faults: there is a limit to it."""
@@ -182,11 +210,12 @@ def quoted(text: str) -> str:
     return json.dumps(shortened(text), ensure_ascii=False)
 
 
-def shortened(text: str) -> str:
-    return text if len(text) <= limits.SHOWN_MAX_CHARS else f"{text[: limits.SHOWN_MAX_CHARS]}…"
+def shortened(text: str, most: int = limits.SHOWN_MAX_CHARS) -> str:
+    whole = later.shown(text[: most + 1])
+    return whole if len(whole) <= most else f"{whole[:most]}…"
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """One line, and nothing that a terminal would obey."""
     if line.isprintable():
         return line

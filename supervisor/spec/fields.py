@@ -13,8 +13,13 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from runtime.build import RLIMITS as RLIMIT_NAMES
 from runtime.config import Network as _Network
-from supervisor.policy import Condition, RestartPolicy
-from supervisor.spec import limits, values
+from supervisor.checks import Health as _Health
+from supervisor.checks import OnUnhealthy
+from supervisor.checks import Ready as _Ready
+from supervisor.entry import OutputForm
+from supervisor.policy import Condition, Dependency, RestartPolicy
+from supervisor.policy import RestartOn as _RestartOn
+from supervisor.spec import limits, probes, restarts, sharing, values
 from supervisor.spec.terms import Restart
 from supervisor.spec.terms import Storage as _Storage
 
@@ -40,9 +45,9 @@ def _list_of(item: Schema) -> Schema:
     return {"type": "array", "items": item}
 
 
-def _seconds(high: float) -> Schema:
+def _seconds(high: float, low: float = 0) -> Schema:
     return _either(
-        {"type": "number", "minimum": 0, "maximum": high},
+        {"type": "number", "minimum": low, "maximum": high},
         {"type": "string", "pattern": f"^(?:{values.DURATION_PATTERN}|[0-9.eE+-]+)$", "minLength": 1},
     )
 
@@ -55,12 +60,54 @@ def _exactly(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
+def _some_of(**properties: Schema) -> Schema:
+    """All of them may be left out, and what begins with `x-` is the user's own."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "patternProperties": {"^x-": {}},
+        "additionalProperties": False,
+    }
+
+
+def _whole(low: int, high: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def _ranges(low: int, high: int) -> Schema:
+    one = _either(_whole(low, high), {"type": "string", "pattern": f"^(?:{restarts.RANGE_PATTERN})$"})
+    return _either(one, {**_list_of(one), "maxItems": limits.CODES_MAX})
+
+
 _RETRIES = {"type": "string", "pattern": f"^on-failure:[1-9][0-9]{{0,{limits.RETRIES_MAX_DIGITS - 1}}}$"}
 _SIGNALS = sorted(name for name in signal.Signals.__members__ if not name.startswith("SIGRT"))
 _RLIMIT = _either(
     {"type": "integer", "minimum": -1, "maximum": limits.RLIMIT_MAX}, {"type": "string", "pattern": "^[a-zA-Z1-]+$"}
 )
-_CONDITION = _exactly(condition=_words(Condition))
+_NULL: Schema = {"type": "null"}
+_TRUTH: Schema = {"type": "boolean"}
+_WAIT = _seconds(limits.CHECK_MAX_S, limits.CHECK_MIN_S)
+_LIMIT_S = _either(_seconds(limits.WAIT_MAX_S, limits.CHECK_MIN_S), _NULL)
+_RETRIES_MAX = _whole(1, restarts.RETRIES_MAX)
+_DEPENDENCY = _either(
+    _some_of(condition=_words(Condition), restart=_TRUTH, required=_TRUTH, timeout_s=_LIMIT_S), _NULL
+)
+_COMMAND = _either(SOME_TEXT, {**_list_of(TEXT), "minItems": 1})
+_PATH = {"type": "string", "pattern": "^/"}
+_PROBE: dict[str, Schema] = {
+    "log": SOME_TEXT,
+    "tcp": _whole(1, probes.PORT_MAX),
+    "http": {"type": "string", "pattern": "^[hH][tT][tT][pP]://"},
+    "status": _ranges(probes.STATUS_MIN, probes.STATUS_MAX),
+    "exec": _COMMAND,
+    "file": _PATH,
+    "notify": {"const": True},
+}
+_SIGNAL = _either(
+    _words(_SIGNALS),
+    {"type": "string", "pattern": "^(?:[sS][iI][gG])?[a-zA-Z]+[0-9]?(?:[+-][0-9]{1,2})?$|^[0-9]{1,2}$"},
+    {"type": "integer", "minimum": 1, "maximum": int(signal.SIGRTMAX)},
+)
 
 Name = Annotated[str, PlainValidator(values.name), WithJsonSchema(_text(values.NAME_PATTERN))]
 Id = Annotated[str, PlainValidator(values.identifier), WithJsonSchema(_text(values.ID_PATTERN))]
@@ -68,7 +115,7 @@ Image = Annotated[str, PlainValidator(values.image), WithJsonSchema(SOME_TEXT)]
 Command = Annotated[
     tuple[str, ...],
     PlainValidator(values.command),
-    WithJsonSchema(_either(SOME_TEXT, {**_list_of(TEXT), "minItems": 1})),
+    WithJsonSchema(_COMMAND),
 ]
 Environment = Annotated[
     dict[str, str],
@@ -85,18 +132,94 @@ Hostname = Annotated[
     WithJsonSchema({**_text(values.HOSTNAME_PATTERN, "null"), "maxLength": limits.HOSTNAME_MAX_CHARS}),
 ]
 RestartRule = Annotated[
-    Restart, PlainValidator(values.restart), WithJsonSchema(_either(_words(RestartPolicy), _RETRIES))
-]
-Signal = Annotated[
-    int,
-    PlainValidator(values.stop_signal),
+    Restart,
+    PlainValidator(restarts.restart),
     WithJsonSchema(
         _either(
-            _words(_SIGNALS),
-            {"type": "string", "pattern": "^(?:[sS][iI][gG])?[a-zA-Z]+[0-9]?(?:[+-][0-9]{1,2})?$|^[0-9]{1,2}$"},
-            {"type": "integer", "minimum": 1, "maximum": int(signal.SIGRTMAX)},
+            _words(RestartPolicy),
+            _RETRIES,
+            _some_of(
+                policy=_either(_words(RestartPolicy), _RETRIES),
+                max_retries=_RETRIES_MAX,
+                max_restarts=_RETRIES_MAX,
+                window_s=_seconds(limits.WAIT_MAX_S, limits.CHECK_MIN_S),
+            ),
         )
     ),
+]
+Retries = Annotated[
+    int | None,
+    PlainValidator(restarts.retries),
+    WithJsonSchema(_either(_whole(0, restarts.RETRIES_MAX), _NULL)),
+]
+RestartOn = Annotated[
+    _RestartOn | None,
+    PlainValidator(restarts.restart_on),
+    WithJsonSchema(
+        _either(
+            _some_of(exit_codes=_ranges(0, restarts.CODE_MAX), signals=_list_of(_SIGNAL), oom=_TRUTH),
+            _NULL,
+        )
+    ),
+]
+Codes = Annotated[
+    frozenset[int], PlainValidator(restarts.success_codes), WithJsonSchema(_ranges(0, restarts.CODE_MAX))
+]
+Signal = Annotated[int, PlainValidator(values.stop_signal), WithJsonSchema(_SIGNAL)]
+LimitSeconds = Annotated[float | None, PlainValidator(values.time_limit), WithJsonSchema(_LIMIT_S)]
+StopCommand = Annotated[
+    tuple[str, ...],
+    PlainValidator(values.stop_command),
+    WithJsonSchema(_either(TEXT, _list_of(TEXT), _NULL)),
+]
+Ready = Annotated[
+    _Ready | None,
+    PlainValidator(probes.ready),
+    WithJsonSchema(_either(_some_of(**_PROBE, timeout_s=_WAIT), _NULL)),
+]
+Health = Annotated[
+    _Health | None,
+    PlainValidator(probes.health),
+    WithJsonSchema(
+        _either(
+            _some_of(
+                **_PROBE,
+                interval_s=_WAIT,
+                timeout_s=_WAIT,
+                retries=_RETRIES_MAX,
+                start_period_s=_seconds(limits.CHECK_MAX_S),
+                start_interval_s=_WAIT,
+                on_unhealthy=_words(OnUnhealthy),
+                watchdog_s=_either(_WAIT, _NULL),
+            ),
+            {"const": probes.NONE},
+            _NULL,
+        )
+    ),
+]
+Output = Annotated[
+    OutputForm,
+    PlainValidator(values.output),
+    WithJsonSchema(_some_of(prefix=TEXT, timestamps=_TRUTH)),
+]
+Profiles = Annotated[
+    tuple[str, ...], PlainValidator(sharing.profiles), WithJsonSchema(_list_of(_text(values.ID_PATTERN)))
+]
+Extends = Annotated[
+    sharing.Base | None,
+    PlainValidator(sharing.base),
+    WithJsonSchema(_either(_text(values.ID_PATTERN), _exactly(file=SOME_TEXT, id=_text(values.ID_PATTERN)))),
+]
+_OPTIONAL_FILE = {**_some_of(path=SOME_TEXT, required=_TRUTH), "required": ["path"]}
+EnvFiles = Annotated[
+    tuple[sharing.EnvFile, ...],
+    PlainValidator(sharing.env_files),
+    WithJsonSchema(_either(SOME_TEXT, _OPTIONAL_FILE, _list_of(_either(SOME_TEXT, _OPTIONAL_FILE)))),
+]
+Includes = Annotated[
+    tuple[str, ...],
+    PlainValidator(sharing.includes),
+    WithJsonSchema(_list_of(_either(SOME_TEXT, _exactly(path=SOME_TEXT)))),
 ]
 WaitSeconds = Annotated[
     float,
@@ -111,10 +234,10 @@ GraceSeconds = Annotated[
 Factor = Annotated[float, PlainValidator(values.factor), WithJsonSchema({"type": "number", "minimum": 1})]
 Share = Annotated[float, PlainValidator(values.share), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})]
 Dependencies = Annotated[
-    dict[str, Condition],
+    dict[str, Dependency],
     PlainValidator(values.dependencies),
     WithJsonSchema(
-        _either(_list_of(_text(values.ID_PATTERN)), _mapping({"pattern": f"^{values.ID_PATTERN}$"}, _CONDITION))
+        _either(_list_of(_text(values.ID_PATTERN)), _mapping({"pattern": f"^{values.ID_PATTERN}$"}, _DEPENDENCY))
     ),
 ]
 Replicas = Annotated[
@@ -134,7 +257,7 @@ Size = Annotated[
         )
     ),
 ]
-Truth = Annotated[bool, PlainValidator(values.boolean), WithJsonSchema({"type": "boolean"})]
+Truth = Annotated[bool, PlainValidator(values.boolean), WithJsonSchema(_TRUTH)]
 Network = Annotated[_Network, PlainValidator(partial(values.choice, kinds=_Network)), WithJsonSchema(_words(_Network))]
 Capabilities = Annotated[
     tuple[str, ...],

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from supervisor.policy import Condition
 from supervisor.spec import limits
 from supervisor.spec.faults import Loc, Wrong, quoted
 
@@ -23,13 +25,23 @@ CYCLE_SHOWN_MAX = 10  # ids of a cycle in a message
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """What a container needs of another: `step` leads to it in its `depends_on`."""
+
+    step: str | int
+    condition: str = Condition.STARTED
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A container, as far as others care. `needs` maps ids to their steps in its `depends_on`."""
+    """A container, as far as others care. `needs` is by id; `checks` are those of ready and health that it has."""
 
     index: int
     id: str
     replicas: int
-    needs: Mapping[str, str | int]
+    needs: Mapping[str, Need]
+    checks: frozenset[str] = frozenset()
 
     def loc(self, *steps: str | int) -> Loc:
         return ("containers", self.index, *steps)
@@ -48,13 +60,14 @@ def order(spec: "Spec") -> "tuple[tuple[Container, ...], ...]":
     return tuple(levels)
 
 
-def faults(entries: Sequence[Entry]) -> Faults:
-    """All that is wrong between `entries`."""
+def faults(entries: Sequence[Entry], inactive: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Faults:
+    """All that is wrong between `entries`. `inactive`: the profiles of those that take no part."""
     by_id: dict[str, Entry] = {}
     for entry in entries:
         by_id.setdefault(entry.id, entry)
     yield from _clashes(entries, by_id)
-    yield from _unknown(entries, by_id)
+    yield from _unknown(entries, by_id, inactive)
+    yield from _unmet(entries, by_id)
     yield from _cycles(by_id)
     instances = sum(entry.replicas for entry in entries)
     if instances > limits.INSTANCES_MAX:
@@ -75,13 +88,32 @@ def _clashes(entries: Iterable[Entry], by_id: Mapping[str, Entry]) -> Faults:
             yield entry.loc("id"), wrong
 
 
-def _unknown(entries: Iterable[Entry], by_id: Mapping[str, Entry]) -> Faults:
+def _unknown(entries: Iterable[Entry], by_id: Mapping[str, Entry], inactive: Mapping[str, Sequence[str]]) -> Faults:
     for entry in entries:
-        for need, step in entry.needs.items():
-            if need not in by_id:
-                others = [id_ for id_ in by_id if id_ != entry.id]
-                wrong = Wrong(f"is {quoted(need)}", "the id of a container", word=need, words=others, at_key=True)
-                yield entry.loc("depends_on", step), wrong
+        for id_, need in entry.needs.items():
+            if id_ not in by_id and need.required:
+                yield entry.loc("depends_on", need.step), _not_there(id_, entry, by_id, inactive)
+
+
+def _not_there(id_: str, entry: Entry, by_id: Iterable[str], inactive: Mapping[str, Sequence[str]]) -> Wrong:
+    if id_ in inactive:
+        choice = f"--profile {inactive[id_][0]}, or required: false"
+        return Wrong(f"is {quoted(id_)}, which takes no part: its profile is not chosen", choice, at_key=True)
+    others = [other for other in by_id if other != entry.id]
+    return Wrong(f"is {quoted(id_)}", "the id of a container", word=id_, words=others, at_key=True)
+
+
+def _unmet(entries: Iterable[Entry], by_id: Mapping[str, Entry]) -> Faults:
+    """Who waits for what nobody looks at."""
+    for entry in entries:
+        for id_, need in entry.needs.items():
+            check = _CHECKS.get(need.condition)
+            if check and id_ in by_id and check not in by_id[id_].checks:
+                wrong = Wrong(f"is {need.condition}, but {quoted(id_)} has no {check} check", f"{check}: in it")
+                yield entry.loc("depends_on", need.step, "condition"), wrong
+
+
+_CHECKS: Mapping[str, str] = {Condition.READY: "ready", Condition.HEALTHY: "health"}
 
 
 def _cycles(by_id: Mapping[str, Entry]) -> Faults:
@@ -91,7 +123,7 @@ def _cycles(by_id: Mapping[str, Entry]) -> Faults:
         way = " -> ".join([*_shortened(cycle), first])
         what = f"closes a cycle, {way}" if len(cycle) > 1 else f"is the container itself, {way}"
         wrong = Wrong(what, "no cycle", at_key=True)
-        yield last.loc("depends_on", last.needs[first]), wrong
+        yield last.loc("depends_on", last.needs[first].step), wrong
 
 
 def _shortened(cycle: list[str]) -> list[str]:
@@ -116,3 +148,13 @@ def cycles(needs: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:
             else:
                 done.add(here)
                 del trail[here]
+
+
+def reached(starts: Iterable[str], needs: Mapping[str, Iterable[str]]) -> dict[str, None]:
+    """`starts`, and all that they need at whatever distance."""
+    found, waiting = dict.fromkeys(starts), list(starts)
+    while waiting:
+        new = [need for need in needs[waiting.pop()] if need not in found]
+        found.update(dict.fromkeys(new))
+        waiting += new
+    return found

@@ -11,10 +11,12 @@ DEPTH_MAX = 32  # of nesting; a sound spec has 5
 FAULTS_MAX = 200  # shown; the rest is counted
 COMPARISONS_MAX = 20_000  # of words, in search of the nearest one, over all faults
 SHOWN_MAX_CHARS = 40  # of a value in a message
+MESSAGE_MAX_CHARS = 200  # of the user's own, for a variable that is not set
 
 # What may be asked for.
 TEXT_MAX_BYTES = (128 << 10) - 1  # of one string, less its NUL: MAX_ARG_STRLEN, execve(2)
 PATH_MAX_BYTES = 4095  # less its NUL: PATH_MAX, path_resolution(7)
+PREFIX_MAX_CHARS = 63  # of lines of output: as long as an id
 HOSTNAME_MAX_CHARS = 64  # __NEW_UTS_LEN, sethostname(2)
 REPLICAS_MAX = 10_000
 INSTANCES_MAX = 100_000  # over all containers
@@ -24,3 +26,17 @@ WAIT_MAX_S = 365 * 86_400.0  # between two runs
 STORAGE_MIN_BYTES = 64 << 10
 STORAGE_MAX_BYTES = 1 << 50
 RLIMIT_MAX = (1 << 63) - 1
+
+# What is put together.
+FILES_MAX = 200  # of a spec: those named, included and extended
+ENV_FILES_MAX = 1_000  # read, each once
+NESTING_MAX = 16  # of files that include others, and of containers that extend others
+FILLED_MAX_CHARS = 16 << 20  # of all variables' values, each time one is put in: a few short files can ask for more
+VARIABLES_DEPTH_MAX = 16  # of defaults in defaults
+
+# Of checks.
+PATTERN_MAX_CHARS = 1_000
+CHECK_MIN_S = 0.01  # between two, and for one: each is a wake-up
+CHECK_MAX_S = 86_400.0
+CODES_MAX = 256  # of ends that are listed
+DESCRIPTORS_MIN = 8  # standard streams, and what a container's last steps use

@@ -4,8 +4,8 @@ A spec made in code obeys the same rules as one from a file: the fields are pars
 between containers is checked whenever a Spec is made.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -21,10 +21,12 @@ from pydantic import (
 )
 
 from runtime.config import Network
+from supervisor.entry import OutputForm
+from supervisor.policy import RestartOn, RestartPolicy
 from supervisor.spec import fields, graph, values
 from supervisor.spec.faults import Fault, Report, Wrong, loc_of, path_of, quoted
 from supervisor.spec.terms import Restart, Storage
-from supervisor.spec.tree import Map, Position, locate
+from supervisor.spec.tree import Map, Position, Seq, locate
 
 STORAGE_DEFAULT_BYTES = 64 << 20
 
@@ -79,9 +81,26 @@ class Container(BaseModel):
     hostname: fields.Hostname = Field(default=None, description="The host name inside; null: the container's own name.")
     restart: fields.RestartRule = Field(
         default=Restart(),
-        description="When it is started again: no, on-failure, on-failure:N, always or unless-stopped.",
+        description="When it is started again: no, on-failure, on-failure:N, always or unless-stopped; or {policy: …, "
+        "max_retries: in a row, max_restarts: within any window_s}.",
+    )
+    retries: fields.Retries = Field(
+        default=None, description="Of a one-shot: at most so many more runs until one succeeds (restart: on-failure:N)."
+    )
+    restart_on: fields.RestartOn = Field(
+        default=None,
+        description="The ends after which it is restarted: {exit_codes: […], signals: […], oom: true}; null: all.",
+    )
+    success_codes: fields.Codes = Field(
+        default=frozenset({0}), description="Exit statuses that count as success: a number, a range, or a list."
     )
     backoff: Backoff = Field(default=Backoff(), description="How long to wait before a restart.")
+    timeout_s: fields.LimitSeconds = Field(
+        default=None, description="The longest a run may take; it is stopped then, and has failed; null: any time."
+    )
+    stop_cmd: fields.StopCommand = Field(
+        default=(), description="Run in it before the stop signal is sent, within stop_grace_s; a list, or a string."
+    )
     stop_signal: fields.Signal = Field(
         default=15, description="What asks it to stop: a signal's name, with or without SIG, or its number."
     )
@@ -90,8 +109,19 @@ class Container(BaseModel):
     )
     depends_on: fields.Dependencies = Field(
         default_factory=dict,
-        description="What it starts after: a list of ids, or a mapping of ids to {condition: started}, "
-        "which is what a list means, or {condition: completed}.",
+        description="What it starts after, at each of its starts: a list of ids, or a mapping of ids to {condition: "
+        "started, ready, healthy or completed; restart: whether it is restarted along; required: whether it starts "
+        "only then; timeout_s: the longest wait}.",
+    )
+    ready: fields.Ready = Field(
+        default=None,
+        description="When it serves: one of log (a regular expression), tcp (a port), http (a URL, with status), exec "
+        "(a command in it), file (a path in it) and notify (sd_notify), and timeout_s; null: when it runs.",
+    )
+    health: fields.Health = Field(
+        default=None,
+        description="Whether it still serves: a probe as in ready, and interval_s, timeout_s, retries, start_period_s, "
+        "start_interval_s, on_unhealthy; watchdog_s with notify; none: nobody asks.",
     )
     replicas: fields.Replicas = Field(
         default=1, description="How many of it there are, named id.1, id.2 and so on if more than one; 0: none."
@@ -118,6 +148,28 @@ class Container(BaseModel):
     rlimits: fields.Rlimits = Field(
         default_factory=dict, description="Limits by name: a number or unlimited, or {soft: …, hard: …}."
     )
+    output: fields.Output = Field(
+        default=OutputForm(),
+        description="How its lines look as text: {prefix: true (its name), false (none) or a text, timestamps: true}.",
+    )
+
+    @field_validator("retries")
+    @classmethod
+    def _of_a_one_shot(cls, retries: int | None, info: ValidationInfo) -> int | None:
+        restart = info.data.get("restart", Restart())  # absent if it is at fault itself
+        if retries is not None and (
+            restart.policy not in (RestartPolicy.NO, RestartPolicy.ON_FAILURE) or restart.max_retries is not None
+        ):
+            raise Wrong(f"is {retries} beside restart: {restart}", "restart: no or on-failure")
+        return retries
+
+    @field_validator("restart_on")
+    @classmethod
+    def _of_one_that_restarts(cls, restart_on: RestartOn | None, info: ValidationInfo) -> RestartOn | None:
+        restart = info.data.get("restart")  # absent if it is at fault itself
+        if restart_on and restart and restart.policy is RestartPolicy.NO and info.data.get("retries") is None:
+            raise Wrong("has no meaning with restart: no", "another policy, or retries")
+        return restart_on
 
     @field_validator("storage_size")
     @classmethod
@@ -139,12 +191,55 @@ class Instance:
     replica: int
 
 
+class Sharing(BaseModel):
+    """What a container of a file takes from elsewhere, and when it takes part: nothing of it is left in a Container."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    extends: fields.Extends = Field(
+        default=None,
+        description="Another container whose keys it has too, where it has none of its own, but for id, depends_on, "
+        "replicas and profiles: an id, or {file: …, id: …}.",
+    )
+    env_file: fields.EnvFiles = Field(
+        default=(),
+        description="Files of NAME=value lines, relative to the spec: a path, or a list of paths and of {path: …, "
+        "required: false}. Later ones win, env wins over all.",
+    )
+    profiles: fields.Profiles = Field(
+        default=(), description="It takes part if one of these is chosen (--profile), or if there is none."
+    )
+
+
+class Joining(BaseModel):
+    """What a file takes from others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    include: fields.Includes = Field(
+        default=(), description="Other files whose containers belong to the stack: a list of paths, or of {path: …}."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a spec was written."""
+    """Where a spec was written, and the profiles of those containers that take no part, by id."""
 
     file: str
     tree: Map
+    inactive: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def of(self, indices: Iterable[int]) -> "Source":
+        """Of these containers alone."""
+        containers = self.tree.get("containers")
+        if not isinstance(containers, Seq):
+            return self
+        some = Seq(containers.position)
+        for index in indices:
+            some.put(containers[index], containers.spots[index])
+        tree = self.tree.copy()
+        tree["containers"] = some
+        return Source(self.file, tree, self.inactive)
 
 
 def _code() -> Source:
@@ -163,6 +258,12 @@ class Spec(BaseModel):
     )
     _source: Source = PrivateAttr(default_factory=_code)
 
+    @field_validator("containers")
+    @classmethod
+    def _less_what_is_not_required(cls, containers: tuple[Container, ...]) -> tuple[Container, ...]:
+        ids = {container.id for container in containers}
+        return tuple(_needing(each, {*ids, *(id_ for id_, need in each.depends_on.items() if need.required)}) for each in containers)
+
     @model_validator(mode="after")
     def _containers_fit(self) -> Self:
         for loc, wrong in self._misfits():
@@ -170,24 +271,24 @@ class Spec(BaseModel):
         return self
 
     def _misfits(self) -> graph.Faults:
-        return graph.faults(
-            [
-                graph.Entry(index, container.id, container.replicas, {need: need for need in container.depends_on})
-                for index, container in enumerate(self.containers)
-            ]
-        )
+        return graph.faults([_entry(index, container) for index, container in enumerate(self.containers)])
 
     @classmethod
-    def from_tree(cls, tree: Map, file: str) -> Self:
-        """A spec that knows where it was written. pydantic's ValidationError has locations in `tree`."""
-        spec = cls.model_validate(tree)
-        spec._source = Source(file, tree)  # noqa: SLF001 (its own class: pydantic's constructor takes no private attribute)
+    def from_tree(cls, source: Source) -> Self:
+        """A spec that knows where it was written. pydantic's ValidationError has locations in its tree."""
+        spec = cls.model_validate(source.tree)
+        spec._source = source  # noqa: SLF001 (its own class: pydantic's constructor takes no private attribute)
         return spec
 
     @property
     def source(self) -> Path:
         """The file, as the user named it."""
         return Path(self._source.file)
+
+    @property
+    def tree(self) -> Map:
+        """What it was made of, complete: each container has what it extends, and the defaults."""
+        return self._source.tree
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and (self.name, self.containers) == (other.name, other.containers)
@@ -197,7 +298,7 @@ class Spec(BaseModel):
 
     def instances(self) -> tuple[Instance, ...]:
         """All that are to run, in the order of the file: `web` of one replica, `web.1` to `web.3` of three."""
-        return tuple(instance for container in self.containers for instance in _instances(container))
+        return tuple(instance for container in self.containers for instance in instances(container))
 
     def scaled(self, replicas: Mapping[str, int]) -> Self:
         """The same stack with other numbers of replicas, by id. SpecError for an unknown id or an impossible number."""
@@ -213,27 +314,65 @@ class Spec(BaseModel):
         return spec
 
     def _check_scale(self, report: Report, container_id: str, number: int) -> None:
-        ids = [container.id for container in self.containers]
-        if container_id not in ids:
-            wrong = Wrong(f"have no {quoted(container_id)} to scale", "one of their ids", word=container_id, words=ids)
-            report.add(locate(self._source.tree, ("containers",)), wrong)
+        if not self._check_known(report, container_id, "to scale"):
             return
         try:
             values.replicas(number)
         except Wrong as wrong:
+            ids = [container.id for container in self.containers]
             report.add(locate(self._source.tree, ("containers", ids.index(container_id), "replicas")), wrong)
 
     def fault(self, path: str, message: str) -> Fault:
         """What was found later to be wrong, at its place: `spec.fault("containers[3].image", "is not there")`."""
         place = locate(self._source.tree, loc_of(path))
-        return Fault(self._source.file, place.line, place.column, path_of(place.loc), message)
+        return Fault(place.file or self._source.file, place.line, place.column, path_of(place.loc), message)
+
+    def selected(self, ids: Iterable[str], *, with_dependencies: bool = True) -> Self:
+        """The part of the stack that these containers are, and what they depend on, at whatever distance; without
+        that, they depend on each other only. SpecError for an unknown id.
+        """
+        report = Report(self._source.file)
+        wanted = dict.fromkeys(ids)
+        for container_id in wanted:
+            self._check_known(report, container_id, "to select")
+        report.check()
+        if with_dependencies:
+            wanted = graph.reached(wanted, {container.id: container.depends_on for container in self.containers})
+        containers = tuple(_needing(container, wanted) for container in self.containers if container.id in wanted)
+        spec = self.model_copy(update={"containers": containers})
+        spec._source = self._source.of([index for index, one in enumerate(self.containers) if one.id in wanted])  # noqa: SLF001 (its own class)
+        return spec
+
+    def _check_known(self, report: Report, container_id: str, purpose: str) -> bool:
+        ids = [container.id for container in self.containers]
+        if container_id in ids:
+            return True
+        wrong = Wrong(f"have no {quoted(container_id)} {purpose}", "one of their ids", word=container_id, words=ids)
+        if container_id in self._source.inactive:
+            profile = self._source.inactive[container_id][0]
+            wrong = Wrong(f"have no {quoted(container_id)} {purpose}: its profile is not chosen", f"--profile {profile}")
+        report.add(locate(self._source.tree, ("containers",)), wrong)
+        return False
 
 
-def _instances(container: Container) -> tuple[Instance, ...]:
+def instances(container: Container) -> tuple[Instance, ...]:
+    """Its replicas."""
     if container.replicas == 1:
         return (Instance(container.id, container, 1),)
     numbers = range(1, container.replicas + 1)
     return tuple(Instance(f"{container.id}.{number}", container, number) for number in numbers)
+
+
+def _entry(index: int, container: Container) -> graph.Entry:
+    needs = {id_: graph.Need(id_, need.condition, need.required) for id_, need in container.depends_on.items()}
+    checks = frozenset(check for check in ("ready", "health") if getattr(container, check) is not None)
+    return graph.Entry(index, container.id, container.replicas, needs, checks)
+
+
+def _needing(container: Container, ids: Collection[str]) -> Container:
+    """Less the dependencies on containers that are not there, if they may be missing, or nobody asked for them."""
+    kept = {id_: need for id_, need in container.depends_on.items() if id_ in ids}
+    return container if len(kept) == len(container.depends_on) else container.model_copy(update={"depends_on": kept})
 
 
 def _replicas(container: Container, replicas: Mapping[str, int]) -> dict[str, int]:

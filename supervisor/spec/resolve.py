@@ -2,11 +2,18 @@
 
 import signal
 from collections.abc import Mapping
+from dataclasses import fields
+from enum import StrEnum
 from typing import Any
 
 import yaml
 
+from supervisor.checks import Exec, File, Health, Http, Log, Notify, Probe, Ready, Tcp
+from supervisor.policy import RestartOn
+from supervisor.spec import later
 from supervisor.spec.model import Container, Spec
+from supervisor.spec.restarts import written
+from supervisor.spec.terms import Restart
 from supervisor.spec.values import UNLIMITED
 
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -15,10 +22,23 @@ _NO_FOLDING = 1 << 30  # columns: a long line stays one
 
 def resolved(spec: Spec) -> str:
     """What `pysup config FILE` prints."""
-    document = {"name": spec.name, "containers": [plain(container) for container in spec.containers]}
+    document = {"name": spec.name, "containers": [_escaped(plain(container)) for container in spec.containers]}
     as_is = DUMPER is not yaml.SafeDumper  # which writes U+0085 so that it is read back as a space
     text: str = yaml.dump(document, Dumper=DUMPER, sort_keys=False, allow_unicode=as_is, width=_NO_FOLDING)
     return text
+
+
+def _escaped(value: object) -> object:
+    """With a $ that begins no variable doubled, and those of each replica's own as they were written."""
+    match value:
+        case str():
+            return later.shown(value.replace("$", "$$")) if "$" in value or later.stands_in(value) else value
+        case list():
+            return [_escaped(entry) for entry in value]
+        case dict():
+            return {key: _escaped(entry) for key, entry in value.items()}
+        case _:
+            return value
 
 
 def plain(container: Container) -> dict[str, object]:
@@ -27,16 +47,71 @@ def plain(container: Container) -> dict[str, object]:
         **dict(container),
         "backoff": dict(container.backoff),
         "cmd": list(container.cmd),
-        "restart": str(container.restart),
+        "restart": _restart(container.restart),
+        "restart_on": container.restart_on and _restart_on(container.restart_on),
+        "success_codes": written(container.success_codes),
+        "stop_cmd": list(container.stop_cmd),
         "stop_signal": signal_name(container.stop_signal),
-        "depends_on": {need: {"condition": condition.value} for need, condition in container.depends_on.items()},
+        "depends_on": {id_: _plain_fields(need) for id_, need in container.depends_on.items()},
+        "ready": container.ready and _check(container.ready),
+        "health": container.health and _check(container.health),
         "storage": container.storage.value,
         "network": container.network.value,
         "cap_add": list(container.cap_add),
         "cap_drop": list(container.cap_drop),
         "umask": f"{container.umask:04o}",
         "rlimits": _rlimits(container.rlimits),
+        "output": {**_plain_fields(container.output), "prefix": _prefix(container.output.prefix)},
     }
+
+
+def _plain_fields(value: Any) -> dict[str, object]:
+    """A dataclass's own."""
+    pairs = ((each.name, getattr(value, each.name)) for each in fields(value))
+    return {name: entry.value if isinstance(entry, StrEnum) else entry for name, entry in pairs}
+
+
+def _restart(restart: Restart) -> object:
+    if restart.is_plain():
+        return str(restart)
+    return {name: entry for name, entry in _plain_fields(restart).items() if entry is not None}
+
+
+def _restart_on(ends: RestartOn) -> dict[str, object]:
+    signals = [signal_name(number) for number in sorted(ends.signals)]
+    return {"exit_codes": written(ends.exit_codes), "signals": signals, "oom": ends.oom}
+
+
+def _check(check: Ready | Health) -> dict[str, object]:
+    times = {name: entry for name, entry in _plain_fields(check).items() if name != "probe"}
+    if not isinstance(check.probe, Notify):
+        times.pop("watchdog_s", None)
+    return {**_probe(check.probe), **times}
+
+
+def _probe(probe: Probe) -> dict[str, object]:
+    match probe:
+        case Log(pattern):
+            return {"log": pattern}
+        case Tcp(port):
+            return {"tcp": port}
+        case Http(host, port, target, statuses):
+            name = f"[{host}]" if ":" in host else host
+            return {"http": f"http://{name}:{port}{target}", "status": [_span(*span) for span in statuses]}
+        case Exec(argv):
+            return {"exec": list(argv)}
+        case File(path):
+            return {"file": path}
+        case Notify():
+            return {"notify": True}
+
+
+def _span(low: int, high: int) -> int | str:
+    return low if low == high else f"{low}-{high}"
+
+
+def _prefix(prefix: str | None) -> object:
+    return True if prefix is None else prefix or False
 
 
 def signal_name(number: int) -> str | int:

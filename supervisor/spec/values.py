@@ -10,15 +10,17 @@ import shlex
 import signal
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.users import ID_MAX
-from supervisor.policy import Condition, RestartPolicy
-from supervisor.spec import limits
-from supervisor.spec.faults import Wrong, quoted, shown, together, unexpected, unknown
-from supervisor.spec.terms import Restart
+from supervisor.entry import OutputForm
+from supervisor.policy import Condition, Dependency
+from supervisor.spec import later, limits
+from supervisor.spec.faults import Wrong, apart, quoted, shown, together, unexpected, unknown
 from supervisor.spec.tree import Plain
 
 S = TypeVar("S")
@@ -44,7 +46,6 @@ _SIZE = re.compile(SIZE_PATTERN, re.ASCII)
 _UMASK = re.compile(UMASK_PATTERN)
 _USER = re.compile(USER_PATTERN)
 _HOSTNAME = re.compile(HOSTNAME_PATTERN)
-_RETRIES = re.compile(rf"on-failure:([1-9][0-9]{{0,{limits.RETRIES_MAX_DIGITS - 1}}})")
 _REAL_TIME = re.compile(r"SIGRT(MIN|MAX)(?:([+-])([0-9]{1,2}))?")
 _DURATION_UNITS_S = (3600.0, 60.0, 1.0, 0.001)
 _TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -58,10 +59,19 @@ def text(value: object, expected: str = "a string") -> str:
     """A scalar, as it was written. To execve(2) and the rest of the kernel a string ends at its first NUL."""
     if not isinstance(value, str):
         raise unexpected(value, expected)
+    if later.stands_in(value):
+        raise unexpected(value, expected)
+    return replica_text(value, expected)
+
+
+def replica_text(value: object, expected: str = "a string") -> str:
+    """The same, where each replica may have its own number and name in it."""
+    if not isinstance(value, str):
+        raise unexpected(value, expected)
     if "\0" in value:
         raise Wrong("holds a NUL byte", expected)
     try:
-        length = len(value.encode())
+        length = len(later.sample(value).encode())
     except UnicodeEncodeError:
         raise Wrong("holds half of a surrogate pair", expected) from None
     if length > limits.TEXT_MAX_BYTES:
@@ -124,17 +134,21 @@ def _unquoted(value: object) -> str:
     return ", without quotes" if isinstance(value, str) and not isinstance(value, Plain) else ""
 
 
-def seconds(value: object, high: float) -> float:
+def seconds(value: object, high: float, low: float = 0.0) -> float:
     """Seconds as a number, or with units: `500ms`, `10s`, `1m30s`, `2h`."""
-    expected = f"seconds from 0 to {high:.0f}, as a number or such as 500ms, 10s, 1m30s or 2h"
+    expected = f"seconds from {low:g} to {high:.0f}, as a number or such as 500ms, 10s, 1m30s or 2h"
     found = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
     if found is None:
-        return number(Plain(value) if isinstance(value, str) else value, 0, high, expected)
+        return number(Plain(value) if isinstance(value, str) else value, low, high, expected)
     parts = zip(found.groups(), _DURATION_UNITS_S, strict=True)
     total = sum(float(part) * unit_s for part, unit_s in parts if part)
-    if total > high:
+    if not low <= total <= high:
         raise unexpected(value, expected)
     return total
+
+
+def time_limit(value: object) -> float | None:
+    return None if value is None else seconds(value, limits.WAIT_MAX_S, limits.CHECK_MIN_S)
 
 
 def factor(value: object) -> float:
@@ -181,6 +195,8 @@ def each(entries: Iterable[tuple[str | int, S]], parse: Callable[[S], T]) -> lis
             results.append(parse(entry))
         except Wrong as wrong:
             wrongs.append(wrong.within(step))
+        except ValidationError as error:
+            wrongs += [wrong.within(step) for wrong in apart(error)]
     if wrongs:
         raise together(wrongs)
     return results
@@ -217,6 +233,18 @@ def only_keys(entries: Mapping[str, object], keys: Collection[str]) -> None:
             raise unknown("key", key, keys).within(key)
 
 
+def keyed(entries: Mapping[str, object], parsers: Mapping[str, Callable[[object], object]]) -> dict[str, Any]:
+    """A mapping of few keys, each with a parser of its own. What begins with `x-` is the user's own."""
+
+    def parse(pair: tuple[str, object]) -> tuple[str, object]:
+        key, value = pair
+        if key not in parsers:
+            raise unknown("key", key, parsers)
+        return key, parsers[key](value)
+
+    return dict(each(pairs({key: value for key, value in entries.items() if not key.startswith("x-")}), parse))
+
+
 # --- the fields, in the order of the model ----------------------------------------------------------------
 
 
@@ -235,12 +263,16 @@ def image(value: object) -> str:
 def command(value: object) -> tuple[str, ...]:
     """A list of arguments, or a string that is split as a shell would split it. No shell ever sees it."""
     expected = "a list of arguments, or a string"
-    words = _split(text(value)) if isinstance(value, str) else each(listed(value, expected), text)
+    words = _split(replica_text(value)) if isinstance(value, str) else each(listed(value, expected), replica_text)
     if not words:
         raise Wrong("is without a program", expected)
     if not words[0]:
         raise Wrong("is without a program: its first word is empty", expected)
     return tuple(words)
+
+
+def stop_command(value: object) -> tuple[str, ...]:
+    return command(value) if value else ()
 
 
 def _split(line: str) -> list[str]:
@@ -261,7 +293,7 @@ def environment(value: object) -> dict[str, str]:
 
 
 def _assignment(entry: object) -> tuple[str, str]:
-    variable, equals, value = text(entry, "NAME=value").partition("=")
+    variable, equals, value = replica_text(entry, "NAME=value").partition("=")
     if not equals:
         raise unexpected(entry, "NAME=value: nothing is taken from the host's environment")
     return variable, value
@@ -275,7 +307,7 @@ def _variable(entry: tuple[str, object]) -> tuple[str, str]:
         raise Wrong(what, "a name that is not empty, without =", at_key=True)
     if value is None:
         raise unexpected(value, 'a value; "" is the empty one')
-    return variable, text(value)
+    return variable, replica_text(value)
 
 
 def _take(taken: dict[str, T], entry: tuple[str, T]) -> None:
@@ -289,7 +321,11 @@ def workdir(value: object) -> str | None:
     expected = "an absolute path in the container"
     if value is None:
         return None
-    path = text(value, expected)
+    return absolute(value, expected)
+
+
+def absolute(value: object, expected: str) -> str:
+    path = replica_text(value, expected)
     if not path.startswith("/") or len(path.encode()) > limits.PATH_MAX_BYTES:
         raise unexpected(value, expected)
     return path
@@ -311,25 +347,11 @@ def hostname(value: object) -> str | None:
     expected = f"a host name: letters, digits, - and ., at most {limits.HOSTNAME_MAX_CHARS} of them"
     if value is None:
         return None
-    found = matching(value, _HOSTNAME, expected)
-    if len(found) > limits.HOSTNAME_MAX_CHARS:
+    found = replica_text(value, expected)
+    some = later.sample(found)
+    if not _HOSTNAME.fullmatch(some) or len(some) > limits.HOSTNAME_MAX_CHARS:
         raise unexpected(value, expected)
     return found
-
-
-def restart(value: object) -> Restart:
-    """A policy, or `on-failure:N` for at most N restarts in a row."""
-    words = [policy.value for policy in RestartPolicy]
-    if isinstance(value, Restart):
-        return value
-    if isinstance(value, str):
-        if value in words:
-            return Restart(RestartPolicy(str(value)))
-        if found := _RETRIES.fullmatch(value):
-            return Restart(RestartPolicy.ON_FAILURE, int(found[1]))
-    wrong = unexpected(value, "no, on-failure, on-failure:N (at least 1), always or unless-stopped", words)
-    wrong.word = wrong.word.partition(":")[0]
-    raise wrong
 
 
 def stop_signal(value: object) -> int:
@@ -352,27 +374,48 @@ def _signal(value: str, expected: str) -> int:
     raise Wrong(f"is {shown(value)}", expected, word=word, words=signal.Signals.__members__)
 
 
-def dependencies(value: object) -> dict[str, Condition]:
-    """A list of ids, or a mapping of ids to `{condition: started | completed}`."""
-    expected = "a list of ids, or a mapping of ids to {condition: started} or {condition: completed}"
+_CONDITIONS = {
+    "service_started": "started",
+    "service_healthy": "healthy",
+    "service_completed_successfully": "completed",
+}  # Compose's
+
+
+def dependencies(value: object) -> dict[str, Dependency]:
+    """A list of ids, or a mapping of ids to what is needed of each."""
+    expected = f"a list of ids, or a mapping of ids to {_NEED_EXPECTED}"
     if isinstance(value, Mapping):
-        return dict(each(pairs(value), lambda pair: (pair[0], _condition(pair[1]))))
-    taken: dict[str, Condition] = {}
-    each(listed(value, expected), lambda entry: _take(taken, (some_text(entry, "a container's id"), Condition.STARTED)))
+        return dict(each(pairs(value), lambda pair: (pair[0], dependency(pair[1]))))
+    taken: dict[str, Dependency] = {}
+    each(listed(value, expected), lambda entry: _take(taken, (some_text(entry, "a container's id"), Dependency())))
     return taken
 
 
-def _condition(value: object) -> Condition:
-    if isinstance(value, Condition):
+_NEED_EXPECTED = "{condition: …, restart: …, required: …, timeout_s: …}"
+
+
+def dependency(value: object) -> Dependency:
+    if isinstance(value, Dependency):
         return value
-    entry = mapped(value, "{condition: started} or {condition: completed}")
-    only_keys(entry, ("condition",))
-    if "condition" not in entry:
-        raise Wrong("is without a condition", "{condition: started} or {condition: completed}")
+    if isinstance(value, Condition):
+        return Dependency(value)
+    return Dependency(**keyed({} if value is None else mapped(value, _NEED_EXPECTED), _NEED))
+
+
+def _condition(value: object) -> Condition:
     try:
-        return choice(entry["condition"], Condition)
+        return choice(value, Condition)
     except Wrong as wrong:
-        raise wrong.within("condition") from None
+        wrong.word = _CONDITIONS.get(wrong.word, wrong.word)
+        raise
+
+
+_NEED: dict[str, Callable[[object], object]] = {
+    "condition": _condition,
+    "restart": boolean,
+    "required": boolean,
+    "timeout_s": time_limit,
+}
 
 
 def replicas(value: object) -> int:
@@ -418,6 +461,8 @@ def _rlimit(entry: tuple[str, object]) -> tuple[str, tuple[int, int]]:
     if word not in RLIMITS:
         raise unknown("limit", word, RLIMITS)
     soft, hard = _bounds(value)
+    if word == "nofile" and UNLIMITED != soft < limits.DESCRIPTORS_MIN:
+        raise Wrong(f"is {soft}", f"at least {limits.DESCRIPTORS_MIN}: without descriptors it can't be started")
     if hard != UNLIMITED and (soft == UNLIMITED or soft > hard):
         raise Wrong("has its soft limit above its hard one", "soft at most hard")
     return word, (soft, hard)
@@ -451,3 +496,24 @@ def _limit(value: object) -> int:
         return whole(value, 0, limits.RLIMIT_MAX)
     except Wrong:
         raise unexpected(value, f"a whole number from 0 to {limits.RLIMIT_MAX}, or unlimited", ["unlimited"]) from None
+
+
+_OUTPUT_EXPECTED = "{prefix: …, timestamps: …}"
+
+
+def output(value: object) -> OutputForm:
+    if isinstance(value, OutputForm):
+        return value
+    return OutputForm(**keyed(mapped(value, _OUTPUT_EXPECTED), {"prefix": _prefix, "timestamps": boolean}))
+
+
+def _prefix(value: object) -> str | None:
+    """True: the container's name; false: none; else a text of one's own."""
+    if isinstance(value, bool) or (isinstance(value, Plain) and value in _TRUTHS):
+        return None if boolean(value) else ""
+    expected = f"true, false, or a text of at most {limits.PREFIX_MAX_CHARS} characters on one line"
+    found = replica_text(value, expected)
+    some = later.sample(found)
+    if not some.isprintable() or len(some) > limits.PREFIX_MAX_CHARS:
+        raise unexpected(value, expected)
+    return found

@@ -17,9 +17,11 @@ from runtime.errors import LaunchError
 from runtime.plan import Plan
 from runtime.status import Exited, Signaled
 from runtime.users import User
+from supervisor.checks import Notice
 from supervisor.kernel import kernel
 from supervisor.launchers import LAUNCHERS
-from supervisor.runner import Runner
+from supervisor.policy import Policy
+from supervisor.runner import Run, Runner
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +82,15 @@ def config(name: str, state: Path, image: Path) -> ContainerConfig:
     )
 
 
+async def begin(made: Runner, wanted: ContainerConfig) -> Run:
+    """Start one that nothing is expected of."""
+    return await made.start(wanted, Policy(), _unheard)
+
+
+def _unheard(notice: Notice) -> None:
+    raise AssertionError(notice)
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     path = tmp_path / "state"
@@ -92,7 +103,7 @@ async def test_a_run_ends_with_its_status_and_leaves_nothing(
     kind: str, state: Path, image: Path, name: str, status: Exited
 ) -> None:
     async with runner(kind, state, image) as made:
-        run = await made.start(config(name, state, image))
+        run = await begin(made, config(name, state, image))
         assert await run.ended() == status
         assert list(state.iterdir()) == []
 
@@ -100,13 +111,13 @@ async def test_a_run_ends_with_its_status_and_leaves_nothing(
 async def test_a_start_that_fails_names_the_step_and_leaves_nothing(kind: str, state: Path, image: Path) -> None:
     async with runner(kind, state, image) as made:
         with pytest.raises(LaunchError, match="execute nosuch: not found"):
-            await made.start(config("broken", state, image))
+            await begin(made, config("broken", state, image))
         assert list(state.iterdir()) == []
 
 
 async def test_a_signal_ends_it(kind: str, state: Path, image: Path) -> None:
     async with runner(kind, state, image) as made:
-        run = await made.start(config("forever", state, image))
+        run = await begin(made, config("forever", state, image))
         run.signal(signal.SIGKILL)
         assert await run.ended() == Signaled(signal.SIGKILL)
 
@@ -114,7 +125,7 @@ async def test_a_signal_ends_it(kind: str, state: Path, image: Path) -> None:
 async def test_who_waits_for_the_exit_is_called_once(kind: str, state: Path, image: Path) -> None:
     calls: list[int] = []
     async with runner(kind, state, image) as made:
-        run = await made.start(config("forever", state, image))
+        run = await begin(made, config("forever", state, image))
         run.on_exit(lambda: calls.append(1))
         assert calls == []
         run.signal(signal.SIGKILL)
@@ -124,7 +135,7 @@ async def test_who_waits_for_the_exit_is_called_once(kind: str, state: Path, ima
 
 async def test_a_signal_after_the_end_is_no_error(kind: str, state: Path, image: Path) -> None:
     async with runner(kind, state, image) as made:
-        run = await made.start(config("done", state, image))
+        run = await begin(made, config("done", state, image))
         await run.ended()
         run.signal(signal.SIGTERM)
 
@@ -133,7 +144,7 @@ async def test_hundreds_at_a_time(kind: str, state: Path, image: Path) -> None:
     statuses = []
 
     async def one(made: Runner, number: int) -> None:
-        run = await made.start(config(f"crash-{number}", state, image))
+        run = await begin(made, config(f"crash-{number}", state, image))
         statuses.append(await run.ended())
 
     async with runner(kind, state, image) as made:
@@ -148,7 +159,7 @@ async def test_hundreds_at_a_time(kind: str, state: Path, image: Path) -> None:
 async def test_1000_that_die_in_the_same_instant_lose_and_leave_nothing(state: Path, image: Path) -> None:
     ended: list[object] = []
     async with runner("kernel", state, image) as made:
-        runs = [await made.start(config(f"forever-{number}", state, image)) for number in range(1000)]
+        runs = [await begin(made, config(f"forever-{number}", state, image)) for number in range(1000)]
         # No turn of the loop in between: when it looks again, all of them are dead.
         for run in runs:
             run.signal(signal.SIGKILL)
@@ -169,7 +180,7 @@ async def test_launchers_killed_while_they_start_containers_lose_none(state: Pat
     statuses: list[object] = []
 
     async def one(made: Runner, number: int) -> None:
-        run = await made.start(config(f"done-{number}", state, image))
+        run = await begin(made, config(f"done-{number}", state, image))
         statuses.append(await run.ended())
         if number in (40, 90):
             for pid in launchers_of_ours()[:victims]:

@@ -1,0 +1,93 @@
+"""A process in a container that runs: the plan of it, and sockets in its network without a process.
+
+The launcher joins the container's pid namespace, which concerns its children alone, clones, and goes back. The child
+enters the other namespaces through the pidfd of the container's process 1, gives up what the container gave up, and
+executes: it costs a start less the mounts. It has the container's user, limits and environment, whatever the container
+has made of its own since.
+
+Unlike at a start there are others who can see the child before it has executed, with the launcher's memory and
+descriptors (CVE-2016-9962): it is not dumpable, so in the container only who has CAP_SYS_PTRACE could look into it. Its
+descriptors are closed by execve, its working directory is in the container before anything else happens
+(CVE-2024-21626).
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+
+from runtime import build, linux, plan, security
+from runtime.config import ContainerConfig, Network
+
+
+def build_entry(config: ContainerConfig, argv: Sequence[str], *, init: bool = False) -> plan.Plan:
+    """The plan of a command in the container that `config` describes. Its descriptors: the streams, and a pidfd.
+
+    With `init` it has one of its own beside it, which is what the supervisor sees, and which reaps its orphans. That
+    costs a copy of the launcher: it is for containers whose process 1 reaps none.
+    """
+    inside = security.clone_flags(config.network) & ~linux.CLONE_NEWPID
+    steps: list[plan.Step] = [
+        plan.JoinProcesses(),
+        plan.TakeStdio(),
+        plan.EnterNamespaces(inside),
+        plan.NewSession(terminal=False),
+        *([] if config.workdir == "/" else [plan.EnterWorkdir(config.workdir)]),
+        *security.bounding(config),
+        plan.KeepOrphans(),
+        *(_init(config) if init else []),
+        *build.limits(config),
+        *security.identity(config),
+        plan.HideMemory(),
+        *build.execution(config, tuple(argv)),
+    ]
+    return plan.Plan(
+        id=config.id,
+        directory=None,
+        keep=False,
+        network=config.network,
+        terminal=False,
+        init=init,
+        prologue=1,
+        steps=tuple(steps),
+        owner=(config.user.uid, config.user.gid),
+    )
+
+
+def _init(config: ContainerConfig) -> list[plan.Step]:
+    return [plan.DieWithSupervisor(), plan.ForkInit(config.capabilities)]
+
+
+class Door:
+    """Our own network namespace, held open: the way back from a container's."""
+
+    def __init__(self) -> None:
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self._home)
+
+    def socket(self, pidfd: int, network: Network, family: socket.AddressFamily) -> socket.socket:
+        """A TCP socket, non-blocking, in the network of the container whose process 1 this is. OSError if it has ended.
+
+        A socket stays in the network namespace that it was made in (network_namespaces(7)). Nothing waits here, and
+        no other thread gets a turn: system calls are made with the interpreter's lock held.
+        """
+        if network is Network.HOST:
+            return _socket(family)
+        linux.setns(pidfd, linux.CLONE_NEWNET)
+        try:
+            return _socket(family)
+        finally:
+            self._return()
+
+    def _return(self) -> None:
+        """Going on in a container's network would be worse than any end."""
+        try:
+            linux.setns(self._home, linux.CLONE_NEWNET)
+        except OSError as error:
+            os.write(2, f"pysup: can't leave a container's network namespace: {error.strerror}\n".encode())
+            os.abort()
+
+
+def _socket(family: socket.AddressFamily) -> socket.socket:
+    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

@@ -1,0 +1,94 @@
+"""`pysup gc`: what killed supervisors left, found and removed.
+
+The next `up` of a stack does the same for that stack. This is for those that nobody starts again, and for whoever wants
+to know. A stack whose lock is held runs, and is left alone; so is what a container wrote with `keep: true`, and logs.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from supervisor.cli import options
+from supervisor.errors import StackError
+from supervisor.state import Home, Left, clear, homes, left
+
+NOTHING = Left(0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one stack, or of a single container. `error`: why it is still there."""
+
+    home: Home
+    left: Left
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        kind = "stack" if self.home.path.parent.name == "stacks" else "container"
+        return f"{kind} {self.home.path.name}"
+
+
+@click.command()
+@options.state
+@click.option("-n", "--dry-run", "dry", is_flag=True, help="Only say what there is.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array, of what has left something.")
+@click.pass_context
+def gc(context: click.Context, *, state: Path, dry: bool, as_json: bool) -> None:
+    """Remove what killed supervisors left: processes, and the directories of runs.
+
+    What runs is left alone, and so is what was written with keep: true. The exit status is 1 if something could not be
+    removed.
+    """
+    options.need_root()
+    findings = [found for home in homes(state) if (found := _dealt_with(home, dry=dry)) is not None]
+    click.echo(_as_json(findings) if as_json else _as_text(findings, dry=dry))
+    if any(finding.error for finding in findings):
+        context.exit(1)
+
+
+def _dealt_with(home: Home, *, dry: bool) -> Finding | None:
+    """None: nothing is left of it, or it runs."""
+    try:
+        return _found(home, left) if dry else _found(home, clear)
+    except StackError as error:
+        with suppress(StackError):
+            return Finding(home, left(home) or NOTHING, str(error))
+        return Finding(home, NOTHING, str(error))
+
+
+def _found(home: Home, look: Callable[[Home], Left | None]) -> Finding | None:
+    found = look(home)
+    return None if found is None else Finding(home, found)
+
+
+def _as_text(findings: Sequence[Finding], *, dry: bool) -> str:
+    return "\n".join(_lines(findings, dry=dry)) if findings else "nothing is left of any killed supervisor"
+
+
+def _lines(findings: Sequence[Finding], *, dry: bool) -> Iterator[str]:
+    for finding in findings:
+        if finding.error is not None:
+            yield f"{finding.name}: {finding.error}"
+        else:
+            yield f"{finding.name}: {'would remove' if dry else 'removed'} {finding.left}"
+
+
+def _as_json(findings: Sequence[Finding]) -> str:
+    return json.dumps([_as_data(finding) for finding in findings], indent=2)
+
+
+def _as_data(finding: Finding) -> dict[str, object]:
+    return {
+        "path": str(finding.home.path),
+        "name": finding.home.path.name,
+        "single": finding.home.path.parent.name == "single",
+        "processes": finding.left.processes,
+        "runs": list(finding.left.runs),
+        "error": finding.error,
+    }
