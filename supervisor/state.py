@@ -66,6 +66,26 @@ class Swept:
     directories: int
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is still there of a killed supervisor. Nothing of either: its empty directory."""
+
+    processes: int
+    runs: tuple[str, ...]  # ids of containers
+
+    def __str__(self) -> str:
+        runs = (
+            f"{len(self.runs)} directories of runs" if len(self.runs) > 1 else f"the directory of {''.join(self.runs)}"
+        )
+        strays = f"{self.processes} process{'es' if self.processes > 1 else ''}"
+        parts = [*([strays] if self.processes else []), *([runs] if self.runs else [])]
+        return " and ".join(parts) or "an empty directory"
+
+
+class HeldError(StackError):
+    """Another supervisor runs the stack."""
+
+
 @contextmanager
 def locked(home: Home) -> Iterator[Swept | None]:
     """Hold a stack's lock; yields what was swept, if the last supervisor did not end cleanly.
@@ -150,7 +170,7 @@ def _take(lock: int, home: Home) -> None:
     except BlockingIOError:
         pid = os.pread(lock, 32, 0).decode().strip() or "unknown"
         where = f"{home.path}/lock"
-        raise StackError(
+        raise HeldError(
             f"{home.path.name} is already running under pid {pid} (lock {where}): stop that first"
         ) from None
 
@@ -164,6 +184,59 @@ def running(state: Path) -> dict[str, int]:
             if (pid := held.get(lock.stat().st_ino)) is not None and _holds(pid, lock):
                 found[lock.parent.name] = pid
     return found
+
+
+def homes(state: Path) -> list[Home]:
+    """All stacks and single containers that have a directory, whether they run or not."""
+    return [Home(path) for kind in ("stacks", "single") for path in sorted(state.absolute().glob(f"{kind}/*"))]
+
+
+def left(home: Home) -> Left | None:
+    """What `clear` would remove now; changes nothing. None: nothing, or it runs."""
+    return None if _is_held(home.path / "lock") else _of_nobody(home)
+
+
+def _is_held(lock: Path) -> bool:
+    with suppress(FileNotFoundError):
+        pid = _flocks().get(lock.stat().st_ino)
+        return pid is not None and _holds(pid, lock)
+    return False
+
+
+def _of_nobody(home: Home) -> Left | None:
+    try:
+        inside = _names(home.path)
+        runs = tuple(sorted(_names(home.runs))) if "runs" in inside else ()
+        signed = "lock" in inside and (home.path / "lock").stat().st_size > 0
+        empty = inside <= {"lock", "runs", "kept"} and not ("kept" in inside and _names(home.kept))
+    except FileNotFoundError:  # it ended just now, and took its directory away
+        return None
+    except OSError as error:
+        raise _unusable(error, home.path) from error
+    found = Left(len(_members(str(home.path))), runs)
+    return found if found.processes or runs or signed or empty else None
+
+
+def _names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def clear(home: Home) -> Left | None:
+    """Remove what a killed supervisor left. None: there was nothing, or it runs. StackError if it can't be removed."""
+    if left(home) is None:
+        return None
+    try:
+        lock = _lock(home)
+    except HeldError:
+        return None
+    try:
+        if (found := _of_nobody(home)) is not None:
+            _move_in(home, lock)
+            sweep(home)
+            _leave(home, lock)
+        return found
+    finally:
+        os.close(lock)
 
 
 def _flocks() -> dict[int, int]:
@@ -182,13 +255,15 @@ def _holds(pid: int, lock: Path) -> bool:
 def sweep(home: Home) -> Swept:
     """Kill what outlived a killed supervisor, and remove the directories of its runs."""
     strays = _kill_strays(str(home.path))
-    left = sorted(home.runs.iterdir())
-    for path in left:
+    runs = sorted(home.runs.iterdir())
+    for path in runs:
         try:
             remove_run(str(path))
         except OSError as error:
             raise StackError(f"can't remove {path}, left by a killed supervisor: {error.strerror}") from error
-    return Swept(strays, len(left))
+    for socket in home.path.glob("notify-*"):  # it died between bind(2) and unlink(2): see notify.py
+        socket.unlink()
+    return Swept(strays, len(runs))
 
 
 def _kill_strays(home: str) -> int:

@@ -35,4 +35,3 @@ def compose(context: click.Context, file: Path, output: Path | None, *, force: b
         click.echo(note, err=True)
     if strict and not converted.complete:
         context.exit(1)
-

@@ -49,8 +49,8 @@ ExecReload=/bin/kill -HUP $MAINPID
 # A service has nothing of your shell's environment. Variables that the stack file uses go here:
 #Environment=NAME=value
 
-# The stack as a whole. Containers are restarted by pysup, as the stack file says. Status {failure}: it can't be run as it
-# is, which another try would not change.
+# The stack as a whole: its containers are restarted by pysup, as the stack file says. Status {failure}: it can't be run
+# as it is, which another try would not change.
 Restart=on-failure
 RestartSec=1
 RestartPreventExitStatus={failure}
@@ -73,7 +73,14 @@ WantedBy=multi-user.target
 """
 
 
-@click.command()
+_EXAMPLES = """\b
+Examples:
+  pysup systemd stack.yaml -o /etc/systemd/system
+  systemctl daemon-reload
+  systemctl enable --now pysup-NAME"""
+
+
+@click.command(epilog=_EXAMPLES)
 @options.spec_source
 @options.images
 @options.state
@@ -96,14 +103,10 @@ def systemd(
 ) -> None:
     """Print a systemd unit that runs a stack, or the containers with these IDs and what they depend on.
 
-    \b
-    pysup systemd stack.yaml -o /etc/systemd/system
-    systemctl daemon-reload
-    systemctl enable --now pysup-NAME
+    The spec is checked first: a unit of one that can't be run would fail at the next boot.
     """
     from supervisor.cli.up import Wish  # noqa: PLC0415 (slow to load)
 
-    # A unit for a stack that can't be run would fail at the next boot: better now.
     stack = Wish(source, images, state, {}, ids, no_deps=False, timeout_s=None).compile()
     text = unit(stack, Call(source, ids, images, state, Path.cwd(), _program()))
     if output is None:
@@ -197,4 +200,3 @@ def _one_line(path: Path) -> str:
     if "\n" in str(path):
         raise PysupError(f"{str(path)!r}: a unit can't name a path with a line break in it: rename it")
     return str(path)
-

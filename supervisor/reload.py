@@ -1,0 +1,450 @@
+"""What a stack that runs must become when its spec has changed: the difference, and the steps to get there. Pure.
+
+`difference` compares what runs with what is wanted, container by container, in the spec's words. Most of what makes a
+run can't be changed in it: such a container is replaced. How it is supervised (policy, output's form, dependencies) is
+swapped while it runs. What only the host has changed (/etc/resolv.conf) is no difference to the user: no run is ended
+for it, and the next one has it.
+
+`plan` puts the steps in waves; those of a wave may be done side by side, and the next one waits until all of them are
+up again:
+
+1. The new dependencies hold, for all (`Rewire`), and what needs no restart is swapped in (`Adapt`).
+2. What is no longer wanted is removed, dependents first: what it holds (a port, say) may be wanted by what comes.
+3. What is new is started, what has changed is replaced, dependencies first; no more than `parallel` at a time are
+   replaced. Whoever has `restart: true` on one that is replaced is restarted by the stack, as ever.
+
+A step is whole: it holds all that whoever does it must know. `in_place` says what runs after some of them. So going
+back (`on_failure: rollback`) is no code of its own, but the difference between what is in place and what was.
+
+start-first: a container's id is taken while the old run lives. The new one runs `beside` it under an id that no spec
+can have (`web+3`, for the third reload) and with a directory of its own, but with its true name inside and in all
+output. When it is up, the old one is stopped, and the new one takes the id. Nothing of its run is renamed in the
+kernel: a run's directory and cgroup are known to the run alone, and the next run has those of the id again. This can't
+be done where both would have the same directory (`keep: true`): such a container is stopped first, and it is said.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum, StrEnum
+from graphlib import TopologicalSorter
+from typing import Any, cast
+
+from runtime.build import RLIMITS
+from runtime.capabilities import CAPABILITIES
+from supervisor.checks import Log
+from supervisor.entry import Compiled, Entry
+from supervisor.errors import StackError
+from supervisor.events import printable
+
+SHOWN_MAX_CHARS = 60  # of a value
+NAMES_MAX = 3  # of containers that have the same said of them
+
+# --- what has changed -------------------------------------------------------------------------------------------------
+
+_LIVE = ("policy", "depends_on", "output")  # parts of an entry that a run does not hold
+# Not said: what follows from something else that is, and what the host has put into a configuration.
+_UNSAID = frozenset(
+    {"id", "group", "config.id", "config.directory", "config.notify", "config.resolv_conf", "policy.waits_s"}
+)
+_WORDS = {
+    "argv": "cmd",
+    "lowers": "image",
+    "memory_bytes": "storage_size",
+    "max_retries": "restart.max_retries",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One thing that has changed, in words: `image: a -> b`. None: it was not there, or is not any more."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_in_short(self.before)} -> {_in_short(self.after)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A container that is there before and after. No `fields`: nothing that a user would care for."""
+
+    old: Entry
+    new: Entry
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is different, each in the order of its spec: `removed` of the old one, all others of the new one."""
+
+    added: tuple[Entry, ...]
+    removed: tuple[Entry, ...]
+    replaced: tuple[Change, ...]
+    adapted: tuple[Change, ...]  # without a restart
+    unchanged: tuple[Entry, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Is there nothing that a user would call a difference?"""
+        return not (self.added or self.removed or self.replaced or any(each.fields for each in self.adapted))
+
+
+def difference(old: Compiled, new: Compiled) -> Changes:
+    """What turns one into the other. StackError if it is another stack."""
+    if old.name != new.name:
+        raise StackError(
+            f"the stack is called {new.name} now, and {old.name} runs: stop that and start the other, "
+            f"or give it the name that it had"
+        )
+    return compared(old.entries, new.entries)
+
+
+def compared(old: Iterable[Entry], new: Iterable[Entry]) -> Changes:
+    """The same for entries."""
+    before = {entry.id: entry for entry in old}
+    after = {entry.id: entry for entry in new}
+    same = [(before[name], entry) for name, entry in after.items() if name in before and _is_same(before[name], entry)]
+    staying = {entry.id for _, entry in same}
+    changed = [(one, other, _needs_new_run(one, other)) for one, other in same if one != other]
+    return Changes(
+        added=tuple(entry for name, entry in after.items() if name not in staying),
+        removed=tuple(entry for name, entry in before.items() if name not in staying),
+        replaced=tuple(Change(one, other, _fields(one, other)) for one, other, anew in changed if anew),
+        adapted=tuple(Change(one, other, _fields(one, other)) for one, other, anew in changed if not anew),
+        unchanged=tuple(other for one, other in same if one == other),
+    )
+
+
+def _is_same(old: Entry, new: Entry) -> bool:
+    """One that has become another entry's replica is another container, whatever it is called."""
+    return old.group == new.group
+
+
+def _needs_new_run(old: Entry, new: Entry) -> bool:
+    return _of_run(old) != _of_run(new) or _listens_for(new) not in {None, _listens_for(old)}
+
+
+def _of_run(entry: Entry) -> list[object]:
+    """What a run is made of, and keeps."""
+    config = replace(entry.config, resolv_conf=None)
+    return [config, *(getattr(entry, each.name) for each in fields(entry) if each.name not in {"config", *_LIVE})]
+
+
+def _listens_for(entry: Entry) -> str | None:
+    """The pattern of a health check by its output: that is looked for from a run's start on, or not at all."""
+    health = entry.policy.health
+    return health.probe.pattern if health is not None and isinstance(health.probe, Log) else None
+
+
+def _fields(old: Entry, new: Entry) -> tuple[Field, ...]:
+    before, after = (dict(_facts("", entry)) for entry in (old, new))
+    names = dict.fromkeys((*before, *after))
+    return tuple(
+        Field(_in_words(name), before.get(name), after.get(name))
+        for name in names
+        if before.get(name) != after.get(name)
+    )
+
+
+def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
+    """An entry as a flat list: what leads to a value, and the value as people would write it."""
+    if path in _UNSAID or value is None:
+        return
+    if path == "depends_on":
+        yield from ((f"{path}.{name}", _condition(need)) for name, need in cast("Mapping[str, object]", value).items())
+    elif path == "config.env":
+        yield from ((f"{path}.{name}", text) for name, text in cast("Iterable[tuple[str, str]]", value))
+    elif path == "config.rlimits":
+        limits = cast("Iterable[tuple[int, int, int]]", value)
+        yield from ((f"{path}.{RLIMITS[kind]}", f"{soft}:{hard}") for kind, soft, hard in limits)
+    elif path == "config.capabilities":
+        yield path, _capabilities(cast("int", value))
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _facts(f"{path}.{_step(each.name, value)}".lstrip("."), getattr(value, each.name))
+    else:
+        yield path, _shown(value)
+
+
+def _step(name: str, owner: object) -> str:
+    """A probe's kind is a word of the spec: `ready.tcp`, not `ready.probe`."""
+    return type(cast("Any", owner).probe).__name__.lower() if name == "probe" else name
+
+
+def _in_words(path: str) -> str:
+    words = path.split(".")
+    if words[0] in {"config", "policy"}:
+        words = words[1:]
+    return ".".join((_WORDS.get(words[0], words[0]), *words[1:]))
+
+
+def _condition(need: object) -> str:
+    """Of a dependency, as Compose has it, and what is special to it."""
+    if not is_dataclass(need):
+        return _shown(need)
+    special = [
+        f"{each.name} {_shown(value)}" for each in fields(need) if (value := getattr(need, each.name)) != each.default
+    ]
+    return ", ".join(special).removeprefix("condition ") or "started"
+
+
+def _capabilities(mask: int) -> str:
+    return " ".join(name for number, name in enumerate(CAPABILITIES) if mask >> number & 1) or "none"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case Enum():
+            return str(value.value)
+        case bool():
+            return str(value).lower()
+        case tuple() | list() if all(isinstance(each, str) for each in value):
+            return shlex.join(value)
+        case tuple() | list() | set() | frozenset():
+            return ", ".join(sorted(map(_shown, value)) if isinstance(value, set | frozenset) else map(_shown, value))
+        case float():
+            return f"{value:g}"
+        case bytes():
+            return value.decode(errors="backslashreplace")
+    return str(value)
+
+
+# --- how to get there -------------------------------------------------------------------------------------------------
+
+
+class Order(StrEnum):
+    STOP_FIRST = "stop-first"
+    START_FIRST = "start-first"
+
+
+class OnFailure(StrEnum):
+    """What follows when a container of a wave does not come up."""
+
+    ROLLBACK = "rollback"
+    PAUSE = "pause"  # what is done stays, the rest is left as it was
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """How containers are replaced."""
+
+    order: Order = Order.STOP_FIRST
+    parallel: int = 1
+    on_failure: OnFailure = OnFailure.PAUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Rewire:
+    """The dependencies of all groups that there will be. A group not among them has none any more."""
+
+    depends_on: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapt:
+    """Give the container another policy and form of output; its run stays."""
+
+    new: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Stop the container, and forget it."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Start a container that was not there."""
+
+    new: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """End its run, and start it as it is now. With `beside` that is started first, and takes the id when it is up.
+
+    `why`: the reason why it is stopped first although the other order was asked for.
+    """
+
+    new: Entry
+    fields: tuple[Field, ...]
+    beside: Entry | None = None
+    why: str = ""
+
+
+Step = Rewire | Adapt | Remove | Add | Replace
+Wave = tuple[Step, ...]
+
+
+def plan(changes: Changes, update: Update, generation: int = 1) -> tuple[Wave, ...]:
+    """The steps, in waves. `generation` is the number of this reload in the supervisor's life."""
+    waves = (_swaps(changes), *_removals(changes), *_launches(changes, update, generation))
+    return tuple(wave for wave in waves if wave)
+
+
+def in_place(entries: Iterable[Entry], steps: Iterable[Step]) -> tuple[Entry, ...]:
+    """What there is after some steps of a plan."""
+    there = {entry.id: entry for entry in entries}
+    for step in steps:
+        match step:
+            case Rewire(depends_on):
+                there = {
+                    name: replace(entry, depends_on=depends_on.get(entry.group, {})) for name, entry in there.items()
+                }
+            case Remove(name):
+                del there[name]
+            case Adapt(new) | Add(new) | Replace(new):
+                there[new.id] = new
+    return tuple(there.values())
+
+
+def _swaps(changes: Changes) -> Wave:
+    adapted = tuple(Adapt(each.new) for each in changes.adapted)
+    before = _graph([*changes.removed, *_olds(changes), *changes.unchanged])
+    after = _graph(_news(changes))
+    return adapted if before == after else (Rewire(after), *adapted)
+
+
+def _removals(changes: Changes) -> Iterator[Wave]:
+    gone = _by_group(changes.removed)
+    for level in reversed(_levels([*changes.removed, *_olds(changes), *changes.unchanged])):
+        yield tuple(Remove(entry.id) for group in level for entry in gone.get(group, ()))
+
+
+def _launches(changes: Changes, update: Update, generation: int) -> Iterator[Wave]:
+    """The added ones of a level go with the first of its waves: they stand in nobody's way."""
+    added, replaced = _by_group(changes.added), {change.new.id: change for change in changes.replaced}
+    groups = _by_group(change.new for change in changes.replaced)
+    for level in _levels(_news(changes)):
+        adds: Wave = tuple(Add(entry) for group in level for entry in added.get(group, ()))
+        turns = [
+            _replacement(replaced[entry.id], update.order, generation)
+            for group in level
+            for entry in groups.get(group, ())
+        ]
+        yield (*adds, *turns[: update.parallel])
+        for start in range(update.parallel, len(turns), update.parallel):
+            yield tuple(turns[start : start + update.parallel])
+
+
+def _replacement(change: Change, order: Order, generation: int) -> Replace:
+    if order is Order.STOP_FIRST:
+        return Replace(change.new, change.fields)
+    if change.new.config.keep:
+        return Replace(change.new, change.fields, why="what it wrote is kept, and belongs to one run at a time")
+    return Replace(change.new, change.fields, beside(change.new, generation))
+
+
+def beside(entry: Entry, generation: int) -> Entry:
+    """The same container while another run has its id: see above."""
+    suffix = f"+{generation}"
+    config = replace(entry.config, directory=f"{entry.config.directory}{suffix}")
+    return replace(entry, id=f"{entry.id}{suffix}", config=config)
+
+
+def _olds(changes: Changes) -> list[Entry]:
+    return [change.old for change in (*changes.replaced, *changes.adapted)]
+
+
+def _news(changes: Changes) -> list[Entry]:
+    changed = (change.new for change in (*changes.replaced, *changes.adapted))
+    return [*changes.added, *changed, *changes.unchanged]
+
+
+def _by_group(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.group, []).append(entry)
+    return found
+
+
+def _graph(entries: Iterable[Entry]) -> dict[str, Mapping[str, Any]]:
+    return {entry.group: entry.depends_on for entry in entries}
+
+
+def _levels(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
+    """Groups that depend on none of the same level, dependencies first. There are no cycles: the spec was checked."""
+    sorter = TopologicalSorter(_graph(entries))
+    sorter.prepare()
+    levels = []
+    while sorter.is_active():
+        levels.append(sorter.get_ready())
+        sorter.done(*levels[-1])
+    return levels
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def render(changes: Changes) -> str:
+    """For people. Containers of which the same is to be said share a line."""
+    lines = [
+        *_told("+", "new", ((entry, ()) for entry in changes.added)),
+        *_told("-", "removed", ((entry, ()) for entry in changes.removed)),
+        *_told("~", "replaced", ((each.new, each.fields) for each in changes.replaced)),
+        *_told("=", "goes on running", ((each.new, each.fields) for each in changes.adapted if each.fields)),
+    ]
+    return "".join(f"{line}\n" for line in (*lines, _sum(changes)))
+
+
+def as_data(changes: Changes) -> dict[str, object]:
+    """For programs."""
+    adapted = [each for each in changes.adapted if each.fields]
+    return {
+        "added": [entry.id for entry in changes.added],
+        "removed": [entry.id for entry in changes.removed],
+        "replaced": [_change_as_data(each) for each in changes.replaced],
+        "adapted": [_change_as_data(each) for each in adapted],
+        "unchanged": _unchanged(changes),
+    }
+
+
+def _change_as_data(change: Change) -> dict[str, object]:
+    return {
+        "id": change.new.id,
+        "fields": [{"name": each.name, "before": each.before, "after": each.after} for each in change.fields],
+    }
+
+
+def _told(mark: str, what: str, changes: Iterable[tuple[Entry, tuple[Field, ...]]]) -> Iterator[str]:
+    alike: dict[tuple[str, tuple[Field, ...]], list[str]] = {}
+    for entry, changed in changes:
+        alike.setdefault((entry.group, changed), []).append(entry.id)
+    for (_, changed), names in alike.items():
+        details = f" ({', '.join(map(str, changed))})" if changed else ""
+        yield printable(f"{mark} {_named(names)}: {what}{details}")
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) <= NAMES_MAX:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]} … {names[-1]} ({len(names)} containers)"
+
+
+def _sum(changes: Changes) -> str:
+    counts = Counter(
+        {
+            "new": len(changes.added),
+            "removed": len(changes.removed),
+            "replaced": len(changes.replaced),
+            "changed without a restart": sum(bool(each.fields) for each in changes.adapted),
+            "unchanged": _unchanged(changes),
+        }
+    )
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing runs, nothing is to"
+
+
+def _unchanged(changes: Changes) -> int:
+    return len(changes.unchanged) + sum(not each.fields for each in changes.adapted)
+
+
+def _in_short(text: str | None) -> str:
+    if text is None:
+        return "none"
+    return text if len(text) <= SHOWN_MAX_CHARS else f"{text[:SHOWN_MAX_CHARS]}…"

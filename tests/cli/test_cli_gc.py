@@ -1,0 +1,166 @@
+"""What is left of supervisors that were killed is found, said and removed; what runs is left alone."""
+
+import json
+import os
+import select
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import PATIENCE_S, Ended, Live, Pysup
+
+from runtime import linux
+
+pytestmark = pytest.mark.kernel
+
+SLEEP = {"cmd": ["sleep", "1000"], "stop_signal": "SIGKILL"}
+NOTHING = "nothing is left of any killed supervisor\n"
+
+
+def killed(live: Live) -> None:
+    """SIGKILL it, and see its children die."""
+    task = Path(f"/proc/{live.process.pid}/task/{live.process.pid}/children")
+    descriptors = [os.pidfd_open(int(pid)) for pid in task.read_text(encoding="ascii").split()]
+    live.signal(signal.SIGKILL)
+    live.process.wait(PATIENCE_S)
+    for descriptor in descriptors:
+        assert select.select([descriptor], [], [], PATIENCE_S)[0]
+        os.close(descriptor)
+
+
+def gc(pysup: Pysup, *arguments: str) -> Ended:
+    return pysup("gc", "--state", str(pysup.state), *arguments)
+
+
+def findings(pysup: Pysup, *arguments: str) -> list[dict[str, Any]]:
+    ended = gc(pysup, "--json", *arguments)
+    assert (ended.status, ended.err) == (0, "")
+    found: list[dict[str, Any]] = json.loads(ended.out)
+    return found
+
+
+@pytest.fixture
+def crashed(pysup: Pysup) -> Pysup:
+    """With a stack of two containers whose supervisor was killed."""
+    stack = pysup.stack({"id": "web", **SLEEP, "replicas": 2})
+    with pysup.live("up", stack) as live:
+        live.sees("all 2 containers are up")
+        killed(live)
+    return pysup
+
+
+def test_where_nothing_is_left_nothing_is_found(pysup: Pysup) -> None:
+    assert pysup("up", pysup.stack({"id": "a", "cmd": ["true"]})).status == 0
+    assert gc(pysup) == Ended(0, NOTHING)
+    assert findings(pysup) == []
+
+
+def test_a_killed_stack_is_said_and_removed(crashed: Pysup) -> None:
+    assert gc(crashed) == Ended(0, "stack stack: removed 2 directories of runs\n")
+    assert crashed.left() == []
+    assert gc(crashed) == Ended(0, NOTHING)
+
+
+def test_a_socket_that_was_being_made_is_removed_with_the_rest(crashed: Pysup) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as half_made:
+        half_made.bind(str(crashed.state / "stacks/stack/notify-1"))
+    assert gc(crashed).status == 0
+    assert crashed.left() == []
+
+
+def test_a_dry_run_changes_nothing(crashed: Pysup) -> None:
+    home = crashed.state / "stacks/stack"
+    before = sorted(home.rglob("*"))
+    (found,) = findings(crashed, "--dry-run")
+    assert found == {
+        "path": str(home),
+        "name": "stack",
+        "single": False,
+        "processes": 0,
+        "runs": ["web.1", "web.2"],
+        "error": None,
+    }
+    assert gc(crashed, "-n").out == "stack stack: would remove 2 directories of runs\n"
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_killed_single_run_is_removed_too(pysup: Pysup) -> None:
+    with pysup.live("run", "lonely", "busybox", "sh", "-c", "echo here; sleep 1000") as live:
+        live.sees("here")
+        killed(live)
+    assert gc(pysup) == Ended(0, "container lonely: removed the directory of lonely\n")
+    assert pysup.left() == []
+
+
+def test_what_runs_is_left_alone(pysup: Pysup) -> None:
+    with pysup.live("up", pysup.stack({"id": "web", **SLEEP})) as live:
+        live.sees("started")
+        assert gc(pysup) == Ended(0, NOTHING)
+        assert findings(pysup, "--dry-run") == []
+        live.signal(signal.SIGTERM)
+        assert live.ends() == 0
+    assert "web: killed by SIGKILL" in live.text
+
+
+def test_a_process_that_outlived_its_supervisor_is_killed(pysup: Pysup) -> None:
+    with pysup.live("up", pysup.stack({"id": "web", **SLEEP})) as live:
+        live.sees("started (pid ")
+        container = os.pidfd_open(int(live.text.partition("started (pid ")[2].partition(")")[0]))
+        stray = _stray_in(container, pysup.state)
+        try:
+            killed(live)
+            assert gc(pysup).out == "stack stack: removed 1 process and the directory of web\n"
+        finally:
+            os.close(container)
+            os.kill(stray, signal.SIGKILL)
+            status = os.waitstatus_to_exitcode(os.waitpid(stray, 0)[1])
+        assert status == -signal.SIGKILL
+        assert pysup.left() == []
+
+
+def _stray_in(container: int, state: Path) -> int:
+    """A child of ours that lives on in a container's mounts, whatever becomes of that."""
+    stray = os.fork()
+    if stray == 0:
+        try:
+            linux.setns(container, linux.CLONE_NEWNS)
+            signal.pause()
+        finally:
+            os._exit(1)
+    while f" - overlay {state}/" not in Path(f"/proc/{stray}/mountinfo").read_text(encoding="utf-8"):
+        os.sched_yield()
+    return stray
+
+
+def test_what_was_written_to_be_kept_stays(pysup: Pysup) -> None:
+    stack = pysup.stack({"id": "db", "cmd": ["sh", "-c", "echo 1 > /data; sleep 1000"], "keep": True})
+    with pysup.live("up", stack) as live:
+        live.sees("started")
+        killed(live)
+    assert gc(pysup).status == 0
+    assert (pysup.state / "stacks/stack/kept/db/upper").is_dir()
+    assert gc(pysup) == Ended(0, NOTHING)
+
+
+def test_an_empty_directory_is_removed(pysup: Pysup) -> None:
+    (pysup.state / "stacks/gone/runs").mkdir(parents=True)
+    assert gc(pysup) == Ended(0, "stack gone: removed an empty directory\n")
+    assert pysup.left() == []
+
+
+def test_what_can_not_be_removed_is_said_and_the_rest_is_removed(crashed: Pysup) -> None:
+    """A file where a directory of a run should be."""
+    (crashed.state / "stacks/another/runs").mkdir(parents=True)
+    (crashed.state / "stacks/another/runs/web").touch()
+    ended = gc(crashed)
+    another, stack = ended.out.splitlines()
+    assert ended.status == 1
+    assert another.startswith("stack another: can't remove ")
+    assert stack == "stack stack: removed 2 directories of runs"
+
+
+def test_only_root_may(pysup: Pysup) -> None:
+    ended = pysup.as_nobody("gc", "--state", str(pysup.state))
+    assert (ended.status, ended.complaint) == (125, "pysup needs root to make namespaces and mounts: run it with sudo")
