@@ -16,24 +16,41 @@ import socket
 from collections.abc import Sequence
 
 from runtime import build, linux, plan, security
+from runtime.cgroup.group import Cgroup
 from runtime.config import ContainerConfig, Network
+from runtime.lower import FD_PIDFD
 
 
-def build_entry(config: ContainerConfig, argv: Sequence[str], *, init: bool = False) -> plan.Plan:
-    """The plan of a command in the container that `config` describes. Its descriptors: the streams, and a pidfd.
+def build_entry(
+    config: ContainerConfig,
+    argv: Sequence[str],
+    *,
+    init: bool = False,
+    terminal: bool = False,
+    keeps_orphans: bool = True,
+    cgroup: Cgroup | None = None,
+) -> plan.Plan:
+    """The plan of a command in the container that `config` describes, in a cgroup inside the container's. Its
+    descriptors: the streams, and a pidfd.
+
+    With `keeps_orphans` all that it starts can be found, and ended with it; else it is as if the container had started
+    it. Standard input may be a `terminal`.
 
     With `init` it has one of its own beside it, which is what the supervisor sees, and which reaps its orphans. That
     costs a copy of the launcher: it is for containers whose process 1 reaps none.
     """
     inside = security.clone_flags(config.network) & ~linux.CLONE_NEWPID
+    first = FD_PIDFD + 1
+    prologue = [plan.JoinProcesses(), *build.make_cgroup(cgroup, first, new=cgroup is not None and cgroup.entry != "")]
     steps: list[plan.Step] = [
-        plan.JoinProcesses(),
+        *prologue,
+        *build.join_cgroup(cgroup, first, namespace=False),
         plan.TakeStdio(),
         plan.EnterNamespaces(inside),
-        plan.NewSession(terminal=False),
+        plan.NewSession(terminal=terminal),
         *([] if config.workdir == "/" else [plan.EnterWorkdir(config.workdir)]),
         *security.bounding(config),
-        plan.KeepOrphans(),
+        *([plan.KeepOrphans()] if keeps_orphans else []),
         *(_init(config) if init else []),
         *build.limits(config),
         *security.identity(config),
@@ -47,9 +64,10 @@ def build_entry(config: ContainerConfig, argv: Sequence[str], *, init: bool = Fa
         network=config.network,
         terminal=False,
         init=init,
-        prologue=1,
+        prologue=len(prologue),
         steps=tuple(steps),
         owner=(config.user.uid, config.user.gid),
+        cgroup=cgroup,
     )
 
 

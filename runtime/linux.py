@@ -13,6 +13,7 @@ import ctypes
 import mmap
 import os
 import struct
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "chdir": (80, 49),
     "clone": (56, 220),
     "clone3": (435, 435),
+    "close": (3, 57),
     "close_range": (436, 436),
     "dup3": (292, 24),
     "execve": (59, 221),
@@ -52,8 +54,10 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigtimedwait": (128, 137),
+    "seccomp": (317, 277),
     "setgroups": (116, 159),
     "sethostname": (170, 161),
+    "fstatfs": (138, 44),
     "setns": (308, 268),
     "setresgid": (119, 149),
     "setresuid": (117, 147),
@@ -80,8 +84,10 @@ CLONE_NEWNS = 0x0002_0000
 CLONE_NEWCGROUP = 0x0200_0000
 CLONE_NEWUTS = 0x0400_0000
 CLONE_NEWIPC = 0x0800_0000
+CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWPID = 0x2000_0000
 CLONE_NEWNET = 0x4000_0000
+CLONE_INTO_CGROUP = 0x2_0000_0000
 SIGCHLD = 17
 
 # --- mounts: mount(2), umount2(2), open_tree(2), move_mount(2) -------------------------------------------
@@ -113,6 +119,7 @@ AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 S_IFREG = 0o100000
 S_IFCHR = 0o020000
+DEVPTS_SUPER_MAGIC = 0x1CD1
 RESOLVE_NO_MAGICLINKS = 0x2
 RESOLVE_NO_SYMLINKS = 0x4
 RESOLVE_IN_ROOT = 0x10
@@ -127,6 +134,7 @@ PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+SECCOMP_SET_MODE_FILTER = 1  # seccomp(2)
 SIGKILL = 9
 CAPABILITY_VERSION_3 = 0x20080522
 RLIMIT_NOFILE = 7
@@ -153,6 +161,7 @@ POLLFD = struct.Struct("=ihh")
 RLIMIT64 = struct.Struct("=2Q")
 IFREQ_FLAGS = struct.Struct("=16sh22x")
 GID = struct.Struct("=I")
+SOCK_FPROG = struct.Struct("=H6xQ")  # struct sock_fprog: how many instructions, where
 CAP_HEADER = struct.Struct("=Ii")
 CAP_DATA = struct.Struct("=6I")  # effective, permitted, inheritable: low words, then high words
 
@@ -319,6 +328,13 @@ def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) 
     how = bytearray(OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, resolve))
     address, _owner = _pointer(path)
     return _call("openat2", path, dirfd, address, address_of(how), OPEN_HOW.size)
+
+
+def filesystem_type(descriptor: int) -> int:
+    """fstatfs(2): the magic number of the file system that it is on."""
+    buffer = bytearray(256)  # struct statfs has 120 bytes; its first word is f_type
+    _call("fstatfs", None, descriptor, address_of(buffer))
+    return int.from_bytes(buffer[:8], sys.byteorder)
 
 
 def detached_mount(kind: str, options: dict[str, str], attributes: int) -> int:

@@ -4,9 +4,9 @@ Each maker returns `Streams`: what the launcher is to pass on, and what stays wi
 started, or when it could not be.
 """
 
+import errno
 import fcntl
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime import linux, lower
@@ -23,6 +23,7 @@ class Streams:
     stdout: int | None = None  # our reading ends
     stderr: int | None = None
     terminal: int | None = None  # the master
+    stdin: int | None = None  # our writing end
 
     def close_theirs(self) -> None:
         """Close what the run has got, so that its end is seen as end of file."""
@@ -33,10 +34,10 @@ class Streams:
     def close(self) -> None:
         """Close everything: no run came of it."""
         self.close_theirs()
-        for descriptor in (self.stdout, self.stderr, self.terminal):
+        for descriptor in (self.stdin, self.stdout, self.stderr, self.terminal):
             if descriptor is not None:
                 os.close(descriptor)
-        self.stdout = self.stderr = self.terminal = None
+        self.stdin = self.stdout = self.stderr = self.terminal = None
 
 
 def pipes(stdin: int, owner: tuple[int, int]) -> Streams:
@@ -49,6 +50,27 @@ def pipes(stdin: int, owner: tuple[int, int]) -> Streams:
         os.close(their_stdout)
         raise
     return Streams((stdin, their_stdout, their_stderr), (their_stdout, their_stderr), stdout, stderr)
+
+
+def conversing(owner: tuple[int, int], *, stdin: bool) -> Streams:
+    """Three pipes, non-blocking at our ends; without `stdin` there is nothing to read for it."""
+    if stdin:
+        theirs, ours = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(ours, False)
+    else:
+        theirs, ours = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), None
+    try:
+        if stdin and owner != (0, 0):
+            os.fchown(theirs, *owner)
+        made = pipes(theirs, owner)
+    except OSError:
+        for descriptor in (theirs, ours):
+            if descriptor is not None:
+                os.close(descriptor)
+        raise
+    made.owned += (theirs,)
+    made.stdin = ours
+    return made
 
 
 def joined(owner: tuple[int, int]) -> Streams:
@@ -80,18 +102,48 @@ def terminal(owner: tuple[int, int]) -> Streams:
     """A pseudoterminal in a devpts instance of its own, which the container mounts as /dev/pts: pts(4), devpts(5)."""
     options = dict(option.split("=") for option in lower.DEVPTS_OPTIONS.split(",") if "=" in option)
     mount = linux.detached_mount("devpts", options, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
-    opened = [mount]
     try:
-        master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=mount)
-        opened.append(master)
+        master, peer = _terminal(mount, owner)
+    except OSError:
+        os.close(mount)
+        raise
+    return Streams((peer, peer, peer, mount), (mount, peer), terminal=master)
+
+
+def terminal_inside(pid: int, owner: tuple[int, int]) -> Streams:
+    """A pseudoterminal of the devpts that the container of process `pid` has mounted, so that ttyname(3) works there.
+
+    OSError if what is mounted there is none: whatever the container has made of its /dev is not followed.
+    """
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
+        pts = linux.openat2(root, "dev/pts", os.O_PATH | os.O_DIRECTORY, resolve=resolve)
+    finally:
+        os.close(root)
+    try:
+        if linux.filesystem_type(pts) != linux.DEVPTS_SUPER_MAGIC:
+            raise OSError(errno.ENOTTY, "is no devpts", "/dev/pts")
+        master, peer = _terminal(pts, owner)
+    finally:
+        os.close(pts)
+    return Streams((peer, peer, peer), (peer,), terminal=master)
+
+
+def _terminal(devpts: int, owner: tuple[int, int]) -> tuple[int, int]:
+    """(master, peer) of a new pseudoterminal."""
+    master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=devpts)
+    try:
         fcntl.ioctl(master, linux.TIOCSPTLCK, bytes(4))
         peer = fcntl.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        opened.append(peer)
+    except OSError:
+        os.close(master)
+        raise
+    try:
         os.fchown(peer, owner[0], -1)
         os.set_blocking(master, False)
     except OSError:
-        for descriptor in opened:
-            with suppress(OSError):
-                os.close(descriptor)
+        os.close(master)
+        os.close(peer)
         raise
-    return Streams((peer, peer, peer, mount), (mount, peer), terminal=master)
+    return master, peer

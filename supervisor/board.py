@@ -6,21 +6,43 @@ what was asked for through the API.
 """
 
 import hashlib
+import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 
-from supervisor.commands import Happening, View
+from supervisor.attachment import Attachment
+from supervisor.commands import Executed, Execution, Figures, Happening, LogLine, View
+from supervisor.entry import Entry
 from supervisor.errors import ConflictError, NoSuchContainerError
+from supervisor.kernel import KernelRun
+from supervisor.logs.writer import LogWriter
 from supervisor.machine import SIGKILL
+from supervisor.metrics import Metrics, Page
+from supervisor.processes import describe_process
+from supervisor.runner import Run
 from supervisor.service import Service
 from supervisor.states import FINAL, LIVE, Kill, Phase, Restart, Start, Stop
 from supervisor.tree import Emit, Stack
 
 HAPPENINGS_KEPT = 1024  # per listener; one who does not keep up loses the oldest
+
+
+class Workshop(Protocol):
+    """Makes entries for containers that the spec does not know."""
+
+    async def entry(self, id_: str, image: str, config: Mapping[str, object], *, tty: bool, stdin: bool) -> Entry:
+        """SpecError, ImageError."""
+        ...
+
+    def forget(self, id_: str) -> None:
+        """What it had on disk goes."""
+        ...
 
 
 @dataclass(slots=True)
@@ -35,6 +57,7 @@ class Record:
     oom: bool = False
     paused: bool = False
     auto_remove: bool = False
+    stdin: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -91,6 +114,11 @@ class Chronicle:
         self.records[name] = record = Record(at, key, managed, **more)  # type: ignore[arg-type]  # Record's fields
         return record
 
+    def paused(self, name: str, *, paused: bool) -> None:
+        """A container was frozen, or goes on."""
+        self.records[name].paused = paused
+        self("paused" if paused else "unpaused", name, {})
+
     async def listen(self) -> AsyncIterator[Happening]:
         """From now on."""
         listener = Listener()
@@ -105,10 +133,24 @@ class Chronicle:
 class Board:
     """See `Commands`."""
 
-    def __init__(self, name: str, stack: Stack, chronicle: Chronicle) -> None:
+    def __init__(
+        self,
+        name: str,
+        stack: Stack,
+        chronicle: Chronicle,
+        metrics: Metrics,
+        logs: LogWriter,
+        workshop: Workshop,
+        ask: Callable[[str], None],
+    ) -> None:
         self.name = name
         self._stack = stack
         self._chronicle = chronicle
+        self._metrics = metrics
+        self._ask = ask
+        self._logs = logs
+        self._workshop = workshop
+        self._attached: dict[str, list[Attachment]] = {}
         self._changes = anyio.Event()
         for service in stack.services:
             chronicle.record(service.entry.id, name)
@@ -160,6 +202,7 @@ class Board:
             managed=record.managed,
             auto_remove=record.auto_remove,
             tty=entry.config.terminal,
+            open_stdin=entry.config.stdin,
             labels=record.labels,
         )
 
@@ -194,9 +237,7 @@ class Board:
             return
         before = service.state.restarts
         await service.seen(Restart("asked for", grace_s))
-        await self._until(
-            lambda: service.is_final or (service.state.restarts > before and service.state.phase in LIVE)
-        )
+        await self._until(lambda: service.is_final or (service.state.restarts > before and service.state.phase in LIVE))
 
     def kill(self, id_: str, number: int) -> None:
         """See `Commands.kill`."""
@@ -224,9 +265,135 @@ class Board:
         await self._until(is_over)
         return 0 if service.state.status is None else service.state.status.exit_status
 
+    async def pause(self, id_: str) -> None:
+        """See `Commands.pause`."""
+        self._live_run(id_).freeze(frozen=True)
+        self._chronicle.paused(self.find(id_).id, paused=True)
+
+    async def unpause(self, id_: str) -> None:
+        """See `Commands.unpause`."""
+        self._live_run(id_).freeze(frozen=False)
+        self._chronicle.paused(self.find(id_).id, paused=False)
+
     async def stop_all(self) -> None:
         """See `Commands.stop_all`."""
-        self._stack.stop()
+        self._ask("an operator's request")
+
+    async def scrape(self) -> Page:
+        """See `Commands.scrape`."""
+        return await self._metrics.scrape()
+
+    # --- containers that the spec does not know ----------------------------------------------------------------------
+
+    async def create(
+        self,
+        id_: str,
+        image: str,
+        config: Mapping[str, object],
+        labels: Mapping[str, str],
+        *,
+        auto_remove: bool,
+        tty: bool,
+        stdin: bool,
+    ) -> View:
+        """See `Commands.create`."""
+        if id_ in self._chronicle.records:
+            raise ConflictError(f"the name {id_} is taken by container {self._chronicle.records[id_].key[:12]}")
+        entry = await self._workshop.entry(id_, image, config, tty=tty, stdin=stdin)
+        self._chronicle.record(id_, self.name, managed=False, auto_remove=auto_remove, stdin=stdin, labels=labels)
+        self._chronicle("created", id_, {"image": image})
+        return self._view(self._stack.add(entry))
+
+    async def remove(self, id_: str, *, force: bool = False) -> None:
+        """See `Commands.remove`."""
+        service = self._service(id_)
+        name = service.entry.id
+        if self._chronicle.records[name].managed:
+            raise ConflictError(f"{name} is in the stack's spec: take it out there, and reload")
+        if service.state.phase not in FINAL | {Phase.CREATED}:
+            if not force:
+                raise ConflictError(f"{name} is running: stop it first, or force")
+            await service.seen(Kill())
+            await self._until(lambda: service.is_final)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._stack.remove(name)
+        self._workshop.forget(name)
+        self._chronicle("removed", name, {})
+        del self._chronicle.records[name]
+        self._changed(None)
+
+    async def rename(self, id_: str, to: str) -> None:
+        """See `Commands.rename`."""
+        raise ConflictError(f"{self.find(id_).id} can't be renamed: its name is that of its directories and its host")
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def logs(
+        self,
+        id_: str,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        until: float | None = None,
+        last: int | None = None,
+    ) -> AsyncGenerator[LogLine, None]:
+        """See `Commands.logs`."""
+        return self._logs.logs(self.find(id_).id, follow=follow, since=since, until=until, last=last)
+
+    @asynccontextmanager
+    async def attach(self, id_: str, *, stdin: bool) -> AsyncIterator[Attachment]:
+        """See `Commands.attach`."""
+        service, attachment = self._service(id_), Attachment(stdin=stdin)
+        if service.current is not None:
+            attachment.join(_operated(service.current))
+        else:
+            service.joining += (lambda run: attachment.join(_operated(run)),)
+        self._attached.setdefault(service.entry.id, []).append(attachment)
+        try:
+            yield attachment
+        finally:
+            self._attached[service.entry.id].remove(attachment)
+            attachment.leave()
+
+    def resize(self, id_: str, rows: int, columns: int) -> None:
+        """See `Commands.resize`."""
+        run = self._live_run(id_)
+        if not run.terminal:
+            raise ConflictError(f"{self.find(id_).id} has no terminal")
+        run.resize(rows, columns)
+
+    async def execute(self, id_: str, execution: Execution, *, stdin: bool) -> Executed:
+        """See `Commands.execute`."""
+        return await self._live_run(id_).execute(execution, stdin=stdin)
+
+    async def figures(self, id_: str) -> Figures:
+        """See `Commands.figures`."""
+        return self._live_run(id_).figures()
+
+    async def processes(self, id_: str) -> Sequence[tuple[int, Mapping[str, str]]]:
+        """See `Commands.processes`."""
+        return [(pid, described) for pid in self._live_run(id_).members() if (described := describe_process(pid))]
+
+    def root(self, id_: str) -> int:
+        """See `Commands.root`."""
+        return os.open(f"/proc/{self._live_run(id_).pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def upper(self, id_: str) -> int | None:
+        """See `Commands.upper`."""
+        config = self._service(id_).entry.config
+        if config.memory_bytes is not None:
+            return None
+        with suppress(FileNotFoundError):
+            return os.open(f"{config.directory}/upper", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return None
+
+    def _live_run(self, id_: str) -> KernelRun:
+        service = self._service(id_)
+        if service.current is None:
+            raise ConflictError(f"{service.entry.id} is not running")
+        return _operated(service.current)
 
     def _service(self, id_: str) -> Service:
         return self._stack.service(self.find(id_).id)
@@ -235,6 +402,20 @@ class Board:
         while not done():
             await self._changes.wait()
 
-    def _changed(self, _service: Service) -> None:
+    def _changed(self, service: Service | None) -> None:
         self._changes.set()
         self._changes = anyio.Event()
+        if service is None or service.current is not None:
+            return
+        name = service.entry.id
+        for attachment in self._attached.get(name, ()):
+            attachment.end()
+        record = self._chronicle.records.get(name)
+        if record is not None and record.auto_remove and service.is_final:
+            self._forget(name)
+
+
+def _operated(run: Run) -> KernelRun:
+    """Operators work on the real kernel."""
+    assert isinstance(run, KernelRun)
+    return run

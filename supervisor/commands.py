@@ -4,12 +4,14 @@ The API (api/) speaks HTTP and Docker's JSON to one side and this to the other; 
 kernel. Whatever is asked goes through the machine as an event, so nothing changes state behind its back.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from runtime.config import ContainerConfig
 from supervisor.lines import Stream
+from supervisor.metrics import Page
 from supervisor.policy import Policy
 from supervisor.states import HealthStatus, Phase
 
@@ -42,6 +44,7 @@ class View:
     managed: bool  # it is in the spec; else it was made through the API
     auto_remove: bool = False
     tty: bool = False
+    open_stdin: bool = False  # who attaches may write to its standard input
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -109,6 +112,22 @@ class Executed(Protocol):
         ...
 
 
+class Attached(Protocol):
+    """One who has joined a container's streams."""
+
+    async def receive(self) -> tuple[Stream, bytes] | None:
+        """What it wrote; None: its run has ended. It waits with writing for one who is slow to ask."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """To its standard input or its terminal; when that is closed, nowhere."""
+        ...
+
+    async def send_eof(self) -> None:
+        """Close its standard input; of a terminal, do nothing."""
+        ...
+
+
 class Commands(Protocol):
     """A running stack, as an operator sees it. CommandError where something can't be done."""
 
@@ -147,8 +166,12 @@ class Commands(Protocol):
         *,
         auto_remove: bool,
         tty: bool,
+        stdin: bool,
     ) -> View:
-        """A container of `config`, the keys of a spec's container, that the spec does not know."""
+        """A container of `config`, the keys of a spec's container, that the spec does not know. It is not started.
+
+        `stdin`: its standard input stays open for those who attach; else it is empty. ImageError if there is no such.
+        """
         ...
 
     async def remove(self, id_: str, *, force: bool = False) -> None: ...
@@ -165,7 +188,15 @@ class Commands(Protocol):
         since: float | None = None,
         until: float | None = None,
         last: int | None = None,
-    ) -> AsyncIterator[LogLine]: ...
+    ) -> AsyncGenerator[LogLine, None]: ...
+
+    def attach(self, id_: str, *, stdin: bool) -> AbstractAsyncContextManager[Attached]:
+        """Join its streams, from now to the end of its run; if there is none, of the next one."""
+        ...
+
+    def resize(self, id_: str, rows: int, columns: int) -> None:
+        """Of its terminal. ConflictError if it has none."""
+        ...
 
     async def execute(self, id_: str, execution: Execution, *, stdin: bool) -> Executed: ...
     async def figures(self, id_: str) -> Figures: ...
@@ -179,6 +210,10 @@ class Commands(Protocol):
 
     def upper(self, id_: str) -> int | None:
         """A descriptor of the directory that holds what it has written; None if it has no such now."""
+        ...
+
+    async def scrape(self) -> Page:
+        """The metrics of the stack."""
         ...
 
     async def stop_all(self) -> None:

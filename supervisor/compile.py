@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from runtime import security, users
 from runtime.build import RLIMITS
@@ -66,10 +66,23 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
             policy=_of_replica(shared[each.container.id], each.id, each.replica),
             depends_on=each.container.depends_on,
             output=_prefixed(each.container.output, each.id, each.replica),
+            image=each.container.image,
         )
         for each in spec.instances()
     )
     return Compiled(spec.name, tuple(entries))
+
+
+def compile_one(container: Container, found: Images, home: Home) -> Entry:
+    """A container that is in no spec, for a stack that runs."""
+    return Entry(
+        id=container.id,
+        group=container.id,
+        config=compile_container(container, container.id, 1, found, home, _resolv_conf()),
+        policy=policy(container),
+        depends_on={},
+        image=container.image,
+    )
 
 
 def _unknown_users(spec: Spec, found: Images) -> Iterator[Fault]:
@@ -191,7 +204,7 @@ def policy(container: Container) -> Policy:
 
 def _of_replica(policy: Policy, identity: str, replica: int) -> Policy:
     """The same object, unless something in it is each replica's own."""
-    changed = {
+    changed: dict[str, Any] = {
         "stop_cmd": later.filled(policy.stop_cmd, identity, replica),
         "ready": _checked(policy.ready, identity, replica),
         "health": _checked(policy.health, identity, replica),
@@ -201,12 +214,13 @@ def _of_replica(policy: Policy, identity: str, replica: int) -> Policy:
 
 
 def _checked(check: CheckT, identity: str, replica: int) -> CheckT:
-    match check:
-        case None:
-            return check
-        case Ready(Exec(argv)) | Health(Exec(argv)):
-            probe: Probe = Exec(later.filled(argv, identity, replica))
-        case Ready(File(path)) | Health(File(path)):
+    if check is None:
+        return check
+    probe: Probe
+    match check.probe:
+        case Exec(argv):
+            probe = Exec(later.filled(argv, identity, replica))
+        case File(path):
             probe = File(later.filled(path, identity, replica))
         case _:
             return check

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import anyio
 
-from runtime import spawn
+from runtime import spawn, streams
 from runtime.build import build_plan
 from runtime.config import ContainerConfig
 from runtime.enter import Door, build_entry
@@ -22,9 +22,12 @@ from runtime.status import Status
 from runtime.streams import Streams
 from supervisor import probes
 from supervisor.checks import Exec, File, Log, Notice, Notify, Probe, Tcp, Verdict
+from supervisor.commands import Execution
+from supervisor.execution import Command, config_for, set_size
 from supervisor.launchers import LauncherPool, ReplyError
 from supervisor.notify import Listener, Mouth
 from supervisor.output import Capture, Output, Watch
+from supervisor.output import Listener as Hearer
 from supervisor.policy import Policy
 from supervisor.reaper import Exit, Reaper
 from supervisor.runner import Heard
@@ -63,6 +66,8 @@ class KernelRun:
         "_remove",
         "_watch",
         "pid",
+        "stdin",
+        "terminal",
     )
 
     def __init__(
@@ -77,6 +82,8 @@ class KernelRun:
         self._watch = senses.watch
         self._mouth = senses.mouth
         self._remove = remove
+        self.stdin = senses.stdin  # what can be written to its standard input, or terminal
+        self.terminal = senses.terminal
         self._callback: Callable[[], None] | None = None
         self._checks: tuple[anyio.CancelScope, ...] = ()
         self._care: probes.Care | None = None  # made by the first command
@@ -115,6 +122,37 @@ class KernelRun:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+        self.close_stdin()
+
+    def close_stdin(self) -> None:
+        """It reads its end of file, once it has read all else; of a terminal, this is its end."""
+        if self.stdin is not None:
+            os.close(self.stdin)
+            self.stdin = None
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Of its terminal; who has none has no size."""
+        if self.terminal and self.stdin is not None:
+            set_size(self.stdin, rows, columns)
+
+    def listen(self, listener: Hearer) -> None:
+        """Have all that it writes from now on, as it comes."""
+        if self._capture is not None:
+            self._capture.listeners += (listener,)
+
+    def unlisten(self, listener: Hearer) -> None:
+        """No more."""
+        if self._capture is not None:
+            self._capture.listeners = tuple(each for each in self._capture.listeners if each is not listener)
+
+    def hold(self, *, back: bool) -> None:
+        """Read nothing more of what it writes, so that it waits; or go on."""
+        if self._capture is None:
+            return
+        if back:
+            self._capture.held = True
+        else:
+            self._capture.begin()
 
     def tail(self) -> tuple[str, ...]:
         """See `Run.tail`."""
@@ -159,15 +197,37 @@ class KernelRun:
     async def _command(self, argv: tuple[str, ...], timeout_s: float, pidfd: int) -> Verdict:
         care = self._care = self._care or probes.Care()
         entry = build_entry(self._config, argv, init=care.look(self.pid))
+        return await probes.command(partial(self._enter, entry, pidfd), entry.owner, self.pid, timeout_s, care)
+
+    async def _enter(self, entry: Plan, pidfd: int, descriptors: tuple[int, ...]) -> tuple[int, Exit]:
         image = lower_plan(entry).image
+        try:
+            return await _insist(partial(self._means.pool.enter, entry, image, (*descriptors, pidfd), self.pid))
+        except ReplyError as error:
+            raise spawn.launch_error(entry, error.reply.call, error.reply.error) from error
 
-        async def begin(streams: tuple[int, ...]) -> tuple[int, Exit]:
-            try:
-                return await _insist(partial(self._means.pool.enter, entry, image, (*streams, pidfd), self.pid))
-            except ReplyError as error:
-                raise spawn.launch_error(entry, error.reply.call, error.reply.error) from error
+    async def execute(self, execution: Execution, *, stdin: bool) -> Command:
+        """Run a command inside for an operator, who closes it. LaunchError."""
+        if self._pidfd is None or self._is_dead():
+            raise LaunchError(ENDED.detail, container=self._config.id)
+        config = config_for(self._config, execution)
+        entry = build_entry(config, execution.argv, terminal=execution.terminal, keeps_orphans=False)
+        try:
+            made = self._execution_streams(entry, terminal=execution.terminal, stdin=stdin)
+        except OSError as error:
+            raise LaunchError(f"make its streams: {spawn.advise(error)}", container=entry.id) from error
+        try:
+            pid, ended = await self._enter(entry, self._pidfd, made.theirs)
+        except BaseException:
+            made.close()
+            raise
+        made.close_theirs()
+        return Command(pid, ended, made, self.pid)
 
-        return await probes.command(begin, entry.owner, self.pid, timeout_s, care)
+    def _execution_streams(self, entry: Plan, *, terminal: bool, stdin: bool) -> Streams:
+        if terminal:
+            return streams.terminal_inside(self.pid, entry.owner)
+        return streams.conversing(entry.owner, stdin=stdin)
 
     def _recall(self) -> Verdict:
         """Has a line matched since the last time? Of all others that are heard of, nothing is known here."""
@@ -205,6 +265,8 @@ class Senses:
     capture: Capture | None = None
     watch: Watch | None = None  # of a health check
     mouth: Mouth | None = None
+    stdin: int | None = None  # what can be written to
+    terminal: bool = False
 
     def begin(self) -> None:
         """It has started: hear it."""
@@ -219,6 +281,8 @@ class Senses:
             self.mouth.close()
         if self.capture is not None:
             self.capture.close()
+        if self.stdin is not None:
+            os.close(self.stdin)
 
 
 class KernelRunner:
@@ -231,6 +295,10 @@ class KernelRunner:
         self._streams = streams
         self._output = output
         self._complain = complain
+
+    async def attach(self, path: str) -> None:
+        """Show a directory of the host to the launchers: an image that was not known when they began."""
+        await self._means.pool.show(path)
 
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
@@ -264,19 +332,29 @@ class KernelRunner:
         self, senses: Senses, config: ContainerConfig, made: Streams, policy: Policy, heard: Heard
     ) -> tuple[int, ...]:
         """Make what it is to be heard by; returns the descriptors for its start."""
-        if self._output is not None and made.stdout is not None and made.stderr is not None:
+        if self._output is not None:
             watches = []
             if policy.ready is not None and isinstance(policy.ready.probe, Log):
                 watches.append(Watch(policy.ready.probe.pattern, partial(heard, Notice(ready=True))))
             if policy.health is not None and isinstance(policy.health.probe, Log):
                 senses.watch = Watch(policy.health.probe.pattern)
                 watches.append(senses.watch)
-            pipes, made.stdout, made.stderr = (made.stdout, made.stderr), None, None
-            senses.capture = self._output.attach(config.id, *pipes, tuple(watches), held=True)
+            senses.capture = self._attach(self._output, config.id, made, tuple(watches))
+            senses.terminal = made.terminal is not None
+            senses.stdin, made.stdin, made.terminal = made.terminal if senses.terminal else made.stdin, None, None
         if not config.notify:
             return made.theirs
         senses.mouth = self._means.listener.open(heard)
         return (*made.theirs, senses.mouth.mount)
+
+    @staticmethod
+    def _attach(output: Output, container: str, made: Streams, watches: tuple[Watch, ...]) -> Capture:
+        """What it writes is the output's from here."""
+        if made.terminal is not None:
+            return output.attach(container, os.dup(made.terminal), None, watches, held=True)
+        assert made.stdout is not None
+        pipes, made.stdout, made.stderr = (made.stdout, made.stderr), None, None
+        return output.attach(container, *pipes, watches, held=True)
 
     async def _remove(self, container: str, directory: str | None) -> None:
         """Remove what a run that has ended has on disk. What can't be is complained of, and left to the next sweep."""

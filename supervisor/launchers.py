@@ -20,11 +20,12 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from runtime.cgroup.group import Cgroup
 from runtime.errors import LauncherLostError, LaunchError
 from runtime.plan import Plan
 from runtime.spawn import REQUESTS_MAX, Launcher, Reply
 from supervisor.reaper import Exit, Reaper
-from supervisor.uproot import uproot
+from supervisor.uproot import end_command
 
 if TYPE_CHECKING:
     import socket
@@ -112,6 +113,22 @@ class LauncherPool:
         if path not in self._attached:
             self._attached.append(path)
 
+    async def show(self, path: str) -> None:
+        """The same while `run()` runs. OSError if it can't be shown.
+
+        To each of them: those that were forked share one mount namespace, and see it twice, which does no harm.
+        """
+        if path in self._attached:
+            return
+        self._attached.append(path)
+        for seat in list(self._seats):
+            number, pending = next(self._numbers), Pending(is_start=False)
+            seat.pending[number] = pending
+            seat.launcher.attach(number, path)
+            await pending.answered.wait()
+            if pending.reply is not None and pending.reply.error:
+                raise OSError(pending.reply.error, os.strerror(pending.reply.error), path)
+
     def _seat(self) -> Seat:
         launcher = Launcher.spawn(self._state)
         seat = Seat(launcher, self._reaper.claim(launcher.pid))
@@ -161,16 +178,17 @@ class LauncherPool:
             try:
                 await self._answer(seat, pending)
             except anyio.get_cancelled_exc_class():
-                self._tasks.start_soon(self._call_off, seat, pending, init)
+                self._tasks.start_soon(self._call_off, seat, pending, init, entry.cgroup)
                 raise
         return await self._started(entry, pending)
 
-    async def _call_off(self, seat: Seat, pending: Pending, init: int) -> None:
+    async def _call_off(self, seat: Seat, pending: Pending, init: int, cgroup: Cgroup | None) -> None:
         """See a command to its end that nobody waits for any more."""
-        with suppress(LaunchError):
+        with suppress(LaunchError, OSError):
             await self._answer(seat, pending)
             if pending.reply is not None and pending.exit is not None:
-                await uproot(pending.reply.pid, pending.exit, init)
+                await end_command(pending.reply.pid, pending.exit, init, cgroup)
+            await self.remove(None, cgroup)
 
     async def _started(self, plan: Plan, pending: Pending) -> tuple[int, Exit]:
         reply, ended = pending.reply, pending.exit
@@ -183,13 +201,16 @@ class LauncherPool:
             raise ReplyError(reply)
         return reply.pid, ended
 
-    async def remove(self, path: str) -> None:
-        """Remove a container's directory. OSError if it can't be."""
-        pending = await self._request(lambda seat, number: seat.launcher.remove(number, path))
+    async def remove(self, path: str | None, cgroup: Cgroup | None = None) -> None:
+        """Remove a container's directory, and its cgroup, in which nobody lives. OSError if they can't be."""
+        if path is None and cgroup is None:
+            return
+        what = path or (cgroup.path if cgroup is not None else "")
+        pending = await self._request(lambda seat, number: seat.launcher.remove(number, path, cgroup))
         if pending.reply is None:
-            raise LauncherLostError(f"the launcher died while it removed {path}")
+            raise LauncherLostError(f"the launcher died while it removed {what}")
         if pending.reply.error:
-            raise OSError(pending.reply.error, os.strerror(pending.reply.error), path)
+            raise OSError(pending.reply.error, os.strerror(pending.reply.error), what)
 
     async def _request(self, send: Callable[[Seat, int], None], *, start: bool = False) -> Pending:
         async with self._room:

@@ -35,7 +35,7 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Self
+from typing import Protocol, Self
 
 import anyio
 import anyio.lowlevel
@@ -53,6 +53,23 @@ TAIL_LINES_MAX = 10
 _ARMED = select.EPOLLIN | select.EPOLLONESHOT
 
 
+class Keeper(Protocol):
+    """Who keeps all lines, too (logs/writer.py). `fileno()` is readable when `acknowledge()` has something to do."""
+
+    def fileno(self) -> int: ...
+    def acknowledge(self) -> None: ...
+    def has_room(self, container: str) -> bool:
+        """May its pipes be read? If not, `fileno()` is readable when there is room again."""
+        ...
+
+    def write(self, container: str, stream: Stream, piece: Piece) -> None:
+        """Never waits."""
+        ...
+
+
+Listener = Callable[[Stream, bytes], None]
+
+
 class Output:
     """The reader of all containers. `run` is its one task; `close` (or leaving `with`) gives every descriptor back."""
 
@@ -63,7 +80,9 @@ class Output:
         *,
         on_gone: Callable[[ConsoleGoneError], None],
         on_lost: Callable[[int], None],
+        keeper: "Keeper | None" = None,
     ) -> None:
+        self._keeper = keeper
         self._console = console
         self._form = form
         self._channels: dict[int, _Channel] = {}
@@ -71,6 +90,8 @@ class Output:
         self._turns = 0  # handed out
         self._epoll = select.epoll()
         self._epoll.register(console.fileno(), select.EPOLLIN)
+        if keeper is not None:
+            self._epoll.register(keeper.fileno(), select.EPOLLIN)
         console.listen(on_gone=on_gone, on_lost=on_lost)
 
     def __enter__(self) -> Self:
@@ -82,7 +103,7 @@ class Output:
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            if self._ready and self._console.has_room():
+            if any(map(self._has_room, self._ready)):
                 await anyio.lowlevel.checkpoint()
             else:
                 await anyio.wait_readable(self._epoll.fileno())
@@ -90,10 +111,16 @@ class Output:
             self._read_some()
 
     def attach(
-        self, container: str, stdout: int, stderr: int, watches: tuple["Watch", ...] = (), *, held: bool = False
+        self,
+        container: str,
+        stdout: int,
+        stderr: int | None,
+        watches: tuple["Watch", ...] = (),
+        *,
+        held: bool = False,
     ) -> "Capture":
-        """Read a run's two pipes from now on. The descriptors are ours from here: nobody else may close them. OSError
-        where the kernel can't watch them; then both are closed.
+        """Read a run's two pipes from now on, or its terminal. The descriptors are ours: nobody else may close them.
+        OSError where the kernel can't watch them; then both are closed.
 
         `held`: not before `begin()`, but in the order in which they became ready from now on.
         """
@@ -112,6 +139,8 @@ class Output:
         for fd, _events in found:
             if fd == self._console.fileno():
                 self._console.acknowledge()
+            elif self._keeper is not None and fd == self._keeper.fileno():
+                self._keeper.acknowledge()
             else:
                 self._turns += 1
                 channel = self._channels[fd]
@@ -125,7 +154,15 @@ class Output:
             if not self._console.has_room():
                 self._read_watched()
                 return
-            self._ready.popleft().read()
+            channel = self._ready.popleft()
+            if self._has_room(channel):
+                channel.read()
+            else:
+                self._ready.append(channel)
+
+    def _has_room(self, channel: "_Channel") -> bool:
+        """Is there room for what it would write?"""
+        return self._console.has_room() and (self._keeper is None or self._keeper.has_room(channel.container))
 
     def _read_watched(self) -> None:
         ready, self._ready = self._ready, deque()
@@ -168,19 +205,21 @@ class Output:
 
     def write(self, container: str, stream: Stream, piece: Piece) -> None:
         self._console.write(self._form(container, stream, piece))
+        if self._keeper is not None:
+            self._keeper.write(container, stream, piece)
 
 
 class Capture:
     """The output of one run."""
 
-    __slots__ = ("_channels", "_ended", "_tail", "container", "held", "output", "watches")
+    __slots__ = ("_channels", "_ended", "_tail", "container", "held", "listeners", "output", "watches")
 
     def __init__(
         self,
         output: Output,
         container: str,
         stdout: int,
-        stderr: int,
+        stderr: int | None,
         watches: tuple["Watch", ...] = (),
         *,
         held: bool = False,
@@ -189,20 +228,22 @@ class Capture:
         self.container = container
         self.held = held
         self.watches = watches  # those that still want to see lines
+        self.listeners: tuple[Listener, ...] = ()  # who gets the bytes as they come
         self._tail = b""
         self._ended: anyio.Event | None = None  # made when someone waits: most runs never need it
         self._channels = self._open(stdout, stderr)
 
-    def _open(self, stdout: int, stderr: int) -> tuple["_Channel", ...]:
+    def _open(self, stdout: int, stderr: int | None) -> tuple["_Channel", ...]:
+        pipes = [(Stream.STDOUT, stdout)] + ([] if stderr is None else [(Stream.STDERR, stderr)])
         made: list[_Channel] = []
         try:
-            for stream, fd in ((Stream.STDOUT, stdout), (Stream.STDERR, stderr)):
+            for stream, fd in pipes:
                 made.append(_Channel(self, stream, fd))
         except OSError:
             for channel in made:
                 self.output.remove(channel)
-            os.close(stdout)
-            os.close(stderr)
+            for _, fd in pipes:
+                os.close(fd)
             raise
         return tuple(made)
 
@@ -241,6 +282,11 @@ class Capture:
         lines = self._tail.decode(errors="backslashreplace").splitlines()
         return tuple(lines[-TAIL_LINES_MAX:])
 
+    def hear(self, stream: Stream, chunk: bytes) -> None:
+        """Pass bytes on, to who listens to this run."""
+        for listener in self.listeners:
+            listener(stream, chunk)
+
     def write(self, stream: Stream, piece: Piece) -> None:
         """Pass lines on, to the console and to who watches for some."""
         self.output.write(self.container, stream, piece)
@@ -272,6 +318,10 @@ class _Channel:
         return self._capture.held
 
     @property
+    def container(self) -> str:
+        return self._capture.container
+
+    @property
     def watched(self) -> bool:
         return bool(self._capture.watches)
 
@@ -287,6 +337,7 @@ class _Channel:
         self._capture.output.rearm(self)
         if chunk is None:
             return False
+        self._capture.hear(self._stream, chunk)
         for piece in self._cutter.feed(chunk):
             self._write(piece)
         return True

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from runtime.errors import LaunchError, PysupError
 from supervisor.checks import Exec, Notice, Probe, Verdict
@@ -36,6 +37,7 @@ from supervisor.states import (
     Quiesce,
     Quiesced,
     Report,
+    Restart,
     Signal,
     Started,
     StartFailed,
@@ -46,6 +48,8 @@ from supervisor.states import (
 # We were late for a deadline by more than this: stopped, suspended, or starved. What happened meanwhile is heard first.
 LATE_S = 0.5
 CATCH_UP_S = 0.05
+
+CALLS_OFF = Stop | Kill | Restart  # a start that waits for its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,20 @@ class Surroundings:
 class Service:
     """A supervised container. `post` events to it; `run` is its task."""
 
-    __slots__ = ("_around", "_mailbox", "_overheard", "_queue", "_run", "_side", "_tail", "_woken", "entry", "state")
+    __slots__ = (
+        "_around",
+        "_mailbox",
+        "_met",
+        "_overheard",
+        "_queue",
+        "_run",
+        "_side",
+        "_tail",
+        "_woken",
+        "entry",
+        "joining",
+        "state",
+    )
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -74,10 +91,17 @@ class Service:
         self._mailbox: list[Event] = []  # a deque takes 700 bytes even if it is empty
         self._woken: anyio.Event | None = None  # made while the task sleeps
         self._queue: anyio.CancelScope | None = None  # while it waits for its turn to start
+        self._met: DependenciesMet | None = None  # what the start that is under way was let in by
         self._overheard: list[Event] | None = None  # what a run says before its start is answered
         self._run: Run | None = None
         self._side: _Side | None = None
         self._tail: tuple[str, ...] = ()
+        self.joining: tuple[Callable[[Run], None], ...] = ()  # called with the next run before it is read from
+
+    @property
+    def current(self) -> Run | None:
+        """The run that there is."""
+        return self._run
 
     @property
     def is_final(self) -> bool:
@@ -89,7 +113,7 @@ class Service:
         self._mailbox.append(event)
         if self._woken is not None:
             self._woken.set()
-        if self._queue is not None and isinstance(event, Stop | Kill):
+        if self._queue is not None and isinstance(event, CALLS_OFF):
             self._queue.cancel()
 
     def signal(self, number: int) -> None:
@@ -117,7 +141,7 @@ class Service:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end_side()
-                if self._run is not None and self.state.phase is not Phase.STUCK:
+                if self._run is not None and (self.state.phase is not Phase.STUCK or _REAPED in self._mailbox):
                     self._run.signal(SIGKILL)
                     await self._run.ended()
 
@@ -145,13 +169,17 @@ class Service:
         """Its process was reaped: see the run through to the last trace of it."""
         assert self._run is not None
         await self._end_side()
-        status = await self._run.ended()
+        with anyio.CancelScope(shield=True):
+            status = await self._run.ended()
         self._tail = self._run.tail()
         self._run = None
+        await anyio.lowlevel.checkpoint_if_cancelled()  # then nobody is to hear of it, nor to start it again
         return Ended(status)
 
     async def _handle(self, event: Event) -> None:
         before = self.state
+        if isinstance(event, DependenciesMet):
+            self._met = event
         self.state, actions = step(before, event, anyio.current_time(), self._around.chance())
         if self._side is not None and self._side.of is not self.state.phase:
             self._side.scope.cancel()
@@ -198,18 +226,21 @@ class Service:
         self._overheard = None
         if self._run is not None:
             self._run.on_exit(self._reaped)
+            joining, self.joining = self.joining, ()
+            for join in joining:
+                join(self._run)
 
     async def _start(self) -> Event:
-        """Wait for a turn, and start. A stop while it waits calls it off, as does the loss of a dependency."""
+        """Wait for a turn, and start. A stop or restart meanwhile calls it off, and so does a change of what is met."""
         with anyio.CancelScope() as self._queue:
-            if any(isinstance(event, Stop | Kill) for event in self._mailbox):
+            if any(isinstance(event, CALLS_OFF) for event in self._mailbox):
                 self._queue.cancel()
             await self._around.starts.acquire()
         called_off, self._queue = self._queue.cancelled_caught, None
         if called_off:
             return Deferred()
         try:
-            if not isinstance(self._around.gate(self), DependenciesMet):
+            if self._around.gate(self) != self._met:
                 return Deferred()
             self._run = await self._around.runner.start(self.entry.config, self.entry.policy, self._hear)
         except LaunchError as error:

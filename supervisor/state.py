@@ -14,6 +14,7 @@ directories.
 import fcntl
 import os
 import select
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from runtime.remove import remove_run
 from supervisor.errors import StackError
 
 DEFAULT_STATE = Path("/var/lib/pysup")
+DEFAULT_RUN = Path("/run/pysup")
 STRAYS_GONE_S = 10.0  # the longest a killed stray may take to end
 
 
@@ -52,6 +54,14 @@ class Home:
     @property
     def kept(self) -> Path:
         return self.path / "kept"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def discard_logs(self) -> None:
+        """They go with the stack."""
+        shutil.rmtree(self.logs, ignore_errors=True)
 
     def of(self, container: str, *, keep: bool) -> str:
         """Where a container's upper, work and merged are."""

@@ -8,10 +8,11 @@ second); nothing here decides what a container does.
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.abc
@@ -19,14 +20,18 @@ import anyio.abc
 from runtime import streams
 from runtime.plan import Plan
 from runtime.streams import Streams
+from supervisor.board import Board
 from supervisor.console import Console, ConsoleGoneError
-from supervisor.entry import Compiled, Entry
+from supervisor.desk import SOCKET, Keeping, Told, keeping, serving
+from supervisor.entry import Compiled
 from supervisor.events import Events, Level, LogFormat, forms
 from supervisor.kernel import kernel
 from supervisor.lines import Layout, Piece, Stream
+from supervisor.metrics import Timed
 from supervisor.output import Output
 from supervisor.state import Home, Swept, locked
 from supervisor.tree import Emit, Stack, Summary
+from supervisor.workshop import ApiWorkshop
 
 NAMES_MAX = 20  # of failed containers, in the last line
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,6 +51,10 @@ _LEVELS: Mapping[str, Level] = {
     "stop_command_failed": "warning",
     "killing": "warning",
     "aborting": "warning",
+    "systemd_deaf": "warning",
+    "internal_error": "error",
+    "created": "debug",
+    "removed": "debug",
     "left_behind": "warning",
     "output_lost": "warning",
     "swept": "warning",
@@ -88,58 +97,87 @@ class Manner:
     tell: Callable[[bool], None] | None = None
     wait: bool = False
     shows_lines: bool = True  # else events only
+    stays: bool = False  # also when all containers are done, until it is stopped
+    run_directory: Path | None = None  # where the control socket is; None: there is none
+    images: tuple[Path, ...] = ()  # where the API looks for images
 
 
 async def up(stack: Compiled, home: Home, look: Look, manner: Manner) -> Outcome:
     """Run the stack until it is over. StackError if it runs already."""
     with locked(home) as swept:
         async with Console(1) as console:
-            return await _supervise(stack.entries, home, swept, console, look, manner)
+            return await _supervise(stack, home, swept, console, look, manner)
 
 
 async def _supervise(
-    entries: Sequence[Entry], home: Home, swept: Swept | None, console: Console, look: Look, manner: Manner
+    stack: Compiled, home: Home, swept: Swept | None, console: Console, look: Look, manner: Manner
 ) -> Outcome:
     line_form, render = forms(look.log_format, look.layout)
-    if not manner.shows_lines:
-        line_form = _unseen
-    emit: Emit = partial(_emit, Events(console.write, render, level=look.level))
+    events = Events(console.write, render, level=look.level)
     tell = None if manner.tell is None else partial(_afterwards, console, manner.tell)
-    if tell is not None and manner.wait:
-        emit = Herald(emit, tell)
+    last: Emit = partial(_emit, events)
+    told = Told(stack.name, Herald(last, tell) if tell is not None and manner.wait else last)
+    emit = told.emit
     if swept is not None:
         emit("swept", None, {"what": f"{swept.containers} containers, {swept.directories} directories"})
     control = Control(emit)
-    with (
-        _null() as null,
-        Output(console, line_form, on_gone=control.nobody_reads, on_lost=partial(_lost, emit)) as output,
-    ):
-        lowers = {lower for entry in entries for lower in entry.config.lowers}
-        make = partial(_pipes, null)
-        async with (
-            kernel(home.path, sorted(lowers), make, output, partial(_left_behind, emit), len(entries)) as runner,
-            anyio.create_task_group() as tasks,
+    lowers = {lower for entry in stack.entries for lower in entry.config.lowers}
+    async with keeping(home.logs, events, stack.entries) as logs:
+        told.logs = logs
+        with (
+            closing(told),
+            _null() as null,
+            Output(
+                console,
+                line_form if manner.shows_lines else Unseen(),
+                on_gone=control.nobody_reads,
+                on_lost=partial(_lost, emit),
+                keeper=Keeping(logs),
+            ) as output,
         ):
-            control.stack = stack = Stack(
-                entries,
-                runner,
-                emit,
-                starts_max=manner.starts_max,
-                chance=random.random,
-                abort_on_exit=manner.abort_on_exit,
-            )
-            tasks.start_soon(output.run)
-            await tasks.start(control.heed_signals)
-            if tell is not None and not manner.wait:
-                tell(True)
-            summary = await stack.run()
-            tasks.cancel_scope.cancel()
-    for entry in entries:
+            make, complain = partial(_pipes, null), partial(_left_behind, emit)
+            async with (
+                kernel(home.path, sorted(lowers), make, output, complain, len(stack.entries)) as runner,
+                anyio.create_task_group() as tasks,
+            ):
+                control.stack = told.stack = tree = Stack(
+                    stack.entries,
+                    Timed(runner, told.metrics.launches.observe),
+                    emit,
+                    starts_max=manner.starts_max,
+                    chance=random.random,
+                    abort_on_exit=manner.abort_on_exit,
+                    stay=manner.stays,
+                )
+                workshop = ApiWorkshop(home, manner.images, runner.attach, logs)
+                board = Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask)
+                tasks.start_soon(output.run)
+                told.begin(tasks)
+                await tasks.start(control.heed_signals)
+                async with _socket(manner, stack.name, board, emit):
+                    if tell is not None and not manner.wait:
+                        tell(True)
+                    summary = await tree.run()
+                tasks.cancel_scope.cancel()
+    if control.asked or not manner.stays:
+        home.discard_logs()
+    for entry in stack.entries:
         if entry.config.keep:
             emit("kept", entry.id, {"path": f"{entry.config.directory}/upper"})
     _tell_end(emit, summary, interrupted=control.asked > 0)
-    decisive = None if manner.exit_code_from is None else _exit_status_of(stack, manner.exit_code_from)
+    decisive = None if manner.exit_code_from is None else _exit_status_of(tree, manner.exit_code_from)
     return Outcome(summary, killed=control.asked > 1, decisive=decisive)
+
+
+def _socket(manner: Manner, name: str, board: Board, emit: Emit) -> AbstractAsyncContextManager[None]:
+    if manner.run_directory is None:
+        return nullcontext()
+    complain = partial(_complain, emit)
+    return serving(manner.run_directory / name / SOCKET, board, manner.images, complain)
+
+
+def _complain(emit: Emit, what: str) -> None:
+    emit("internal_error", None, {"error": what})
 
 
 def _exit_status_of(stack: Stack, group: str) -> int:
@@ -180,13 +218,14 @@ class Control:
         with anyio.open_signal_receiver(*ASKING) as received:
             task_status.started()
             async for number in received:
-                self._ask(number.name)
+                self.ask(number.name)
 
     def nobody_reads(self, error: ConsoleGoneError) -> None:
         """`pysup up | head`: a stack whose output is lost is stopped, not left running unseen."""
-        self._ask(str(error))
+        self.ask(str(error))
 
-    def _ask(self, why: str) -> None:
+    def ask(self, why: str) -> None:
+        """The first time stops, the second kills."""
         self.asked += 1
         assert self.stack is not None
         if self.asked == 1:
@@ -207,8 +246,11 @@ def _null() -> Iterator[int]:
         os.close(descriptor)
 
 
-def _unseen(_container: str, _stream: Stream, _piece: Piece) -> bytes:
-    return b""
+class Unseen:
+    """The form of lines that are not shown."""
+
+    def __call__(self, container: str, stream: Stream, piece: Piece) -> bytes:  # noqa: ARG002 (LineForm's signature)
+        return b""
 
 
 def _lost(emit: Emit, lines: int) -> None:
@@ -216,7 +258,9 @@ def _lost(emit: Emit, lines: int) -> None:
 
 
 def _pipes(null: int, plan: Plan) -> Streams:
-    return streams.pipes(null, plan.owner)
+    if plan.terminal:
+        return streams.terminal(plan.owner)
+    return streams.conversing(plan.owner, stdin=True) if plan.stdin else streams.pipes(null, plan.owner)
 
 
 def _emit(events: Events, event: str, container: str | None, fields: Mapping[str, object]) -> None:

@@ -12,7 +12,7 @@ import click
 
 from runtime.spawn import raise_descriptor_limit
 from supervisor.errors import StackError
-from supervisor.state import DEFAULT_STATE
+from supervisor.state import DEFAULT_RUN, DEFAULT_STATE
 
 if TYPE_CHECKING:
     from supervisor.spec import Spec
@@ -58,13 +58,26 @@ def spec_source(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.argument("words", nargs=-1, metavar="[FILE] [ID]...")
     @click.option(
-        "-f", "--file", "files", type=PATH, multiple=True, metavar="FILE", help="A spec; of several, each adds to those before it."
+        "-f",
+        "--file",
+        "files",
+        type=PATH,
+        multiple=True,
+        metavar="FILE",
+        help="A spec; of several, each adds to those before it.",
     )
     @click.option(
-        "--profile", "profiles", multiple=True, metavar="NAME", help="Take in the containers of this profile; *: of all."
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="NAME",
+        help="Take in the containers of this profile; *: of all.",
     )
     @click.option(
-        "--env-file", type=PATH, metavar="FILE", help="Take variables from this file, and not from .env beside the spec."
+        "--env-file",
+        type=PATH,
+        metavar="FILE",
+        help="Take variables from this file, and not from .env beside the spec.",
     )
     @wraps(command)
     def with_source(
@@ -86,6 +99,22 @@ def spec_source(command: Callable[..., Any]) -> Callable[..., Any]:
 def _profiles(chosen: tuple[str, ...]) -> tuple[str, ...]:
     inherited = os.environ.get(PROFILES, "").split(",")
     return (*chosen, *(name for word in inherited if (name := word.strip())))
+
+run_dir = click.option(
+    "--run",
+    "run_dir",
+    metavar="DIR",
+    type=PATH,
+    envvar="PYSUP_RUN",
+    help=f"Where control sockets are; default: {DEFAULT_RUN}, or run in the --state directory if that is another one.",
+)
+
+
+def run_of(state: Path, run_dir: Path | None) -> Path:
+    """The directory of the control sockets of all stacks with this state directory."""
+    if run_dir is not None:
+        return run_dir.absolute()
+    return DEFAULT_RUN if state == DEFAULT_STATE else state.absolute() / "run"
 
 
 def words(kind: type[StrEnum]) -> click.Choice[str]:

@@ -31,16 +31,22 @@ class Wish:
     source: options.Source
     images: Path | None
     state: Path
+    run: Path
     scales: dict[str, int]
     ids: tuple[str, ...]
     no_deps: bool
     timeout_s: float | None
 
+    @property
+    def image_path(self) -> tuple[Path, ...]:
+        """Where images are looked for."""
+        return search_path(self.source.files[0], self.images, Path.cwd())
+
     def compile(self) -> "Compiled":
         """In a child: see apart.py."""
         from supervisor.compile import Images, compile_stack  # noqa: PLC0415
 
-        found = Images(search_path(self.source.files[0], self.images, Path.cwd()))
+        found = Images(self.image_path)
         spec = self.source.load(found.check).scaled(self.scales)
         if self.ids:
             spec = spec.selected(self.ids, with_dependencies=not self.no_deps)
@@ -64,6 +70,7 @@ class Show:
 @options.spec_source
 @options.images
 @options.state
+@options.run_dir
 @click.option("--scale", multiple=True, metavar="ID=N", help="Run N replicas of a container, whatever the spec says.")
 @click.option("--no-deps", is_flag=True, help="Of the containers named, start no dependencies.")
 @click.option("--dry-run", "dry", is_flag=True, help="Print the order and every step of each plan; start nothing.")
@@ -105,6 +112,7 @@ def up(
     *,
     images: Path | None,
     state: Path,
+    run_dir: Path | None,
     scale: tuple[str, ...],
     no_deps: bool,
     dry: bool,
@@ -128,7 +136,16 @@ def up(
 
     The exit status is 0; 1 if a container failed or had to be killed; 125 if the stack could not be run.
     """
-    wish = Wish(source, images, state, dict(_scale(item) for item in scale), ids, no_deps, timeout_s)
+    wish = Wish(
+        source,
+        images,
+        state,
+        options.run_of(state, run_dir),
+        dict(_scale(item) for item in scale),
+        ids,
+        no_deps,
+        timeout_s,
+    )
     if dry:
         click.echo(apart(partial(_dry_run, wish))(), nl=False)
         return 0
@@ -180,7 +197,15 @@ class Conduct:
             "debug" if show.verbose else "info",
         )
         manner = supervise.Manner(
-            self.parallel, self.abort_on_exit, self.exit_code_from, tell, wait=self.wait, shows_lines=not show.quiet
+            self.parallel,
+            self.abort_on_exit,
+            self.exit_code_from,
+            tell,
+            wait=self.wait,
+            shows_lines=not show.quiet,
+            stays=tell is not None,
+            run_directory=wish.run,
+            images=wish.image_path,
         )
         outcome = anyio.run(supervise.up, stack, Home.of_stack(wish.state, stack.name), look, manner)
         return outcome.exit_status

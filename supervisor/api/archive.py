@@ -1,0 +1,176 @@
+"""Files in and out of a running container: `docker cp`.
+
+The tar stream goes through a pipe to a thread that waits for disk and pipe alike, so nothing of it is held in memory,
+and a caller who is slow holds up that thread and nobody else.
+"""
+
+import base64
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import IO, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from supervisor.api import limits, tarball
+from supervisor.api.call import Api, Call
+from supervisor.api.errors import RefusedError, bad
+from supervisor.api.http import TAR, Answer, Answering, Headers, Reply, Stream
+from supervisor.api.tarball import Manner
+
+T = TypeVar("T")
+
+
+async def stat(call: Call) -> Answering:
+    """What is at a path, in a header."""
+    view, path = call.container(), _path(call)
+    return Answer(headers=await _looked_at(call, view.id, path), content_type=TAR)
+
+
+async def get(call: Call) -> Answering:
+    """A path and all below it, as a tar stream."""
+    view, path = call.container(), _path(call)
+    headers = await _looked_at(call, view.id, path)
+
+    def work(out: IO[bytes]) -> None:
+        with _root(call.api, view.id) as root:
+            tarball.pack(root, path, out)
+
+    return Stream(partial(stream_out, call.api, work), TAR, headers)
+
+
+async def put(call: Call) -> Answering:
+    """Unpack a tar stream at a path, which is a directory."""
+    view, path, query = call.container(), _path(call), call.query
+    user = view.config.user
+    owner = (user.uid, user.gid) if query.truth("copyUIDGID") else None
+    manner = Manner(owner, keep_kinds=query.truth("noOverwriteDirNonDir"))
+
+    def work(source: IO[bytes]) -> int:
+        with _root(call.api, view.id) as root:
+            return tarball.unpack(root, path, source, manner)
+
+    await stream_in(call.api, call.request.pieces(), work)
+    return Answer()
+
+
+def _path(call: Call) -> str:
+    path = call.query.text("path")
+    if not path or "\0" in path:
+        raise bad("path: where in the container is needed")
+    return path
+
+
+@contextmanager
+def _root(api: Api, container: str) -> Iterator[int]:
+    descriptor = api.commands.root(container)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _looked_at(call: Call, container: str, path: str) -> Headers:
+    def work() -> tarball.Found:
+        with _root(call.api, container) as root:
+            return tarball.look(root, path)
+
+    found = await call.api.aside(work)
+    shape = {
+        "name": found.name,
+        "size": found.status.st_size,
+        "mode": found.go_mode,
+        "mtime": datetime.fromtimestamp(int(found.status.st_mtime), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "linkTarget": found.target,
+    }
+    return {"X-Docker-Container-Path-Stat": base64.b64encode(json.dumps(shape).encode()).decode()}
+
+
+# --- pipes to threads ------------------------------------------------------------------------------------------------
+
+
+async def stream_out(api: Api, work: Callable[[IO[bytes]], None], reply: Reply) -> None:
+    """Send what a thread writes."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reader, False)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_in_thread, api, _until_unread(_closing(work, writer, "wb")))
+        try:
+            while data := await _read(reader):
+                await reply.send(data)
+        finally:
+            os.close(reader)  # the thread finds that nobody reads any more
+
+
+async def stream_in(api: Api, pieces: AsyncIterator[bytes], work: Callable[[IO[bytes]], T]) -> T:
+    """Have a thread read what comes; returns what it does."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(writer, False)
+    broken: list[Exception] = []
+
+    async def feed() -> None:
+        try:
+            async for piece in pieces:
+                await _write(writer, piece)
+        except BrokenPipeError:  # the thread has had enough
+            pass
+        except Exception as error:  # noqa: BLE001 (told below, when the thread is done)
+            broken.append(error)
+        finally:
+            os.close(writer)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed)
+        try:
+            done = await _in_thread(api, _closing(work, reader, "rb"))
+        except RefusedError as error:
+            failed: RefusedError | None = error
+        else:
+            failed = None
+        if failed is not None:
+            tasks.cancel_scope.cancel()
+    if broken:
+        raise broken[0]  # what came was not all
+    if failed is not None:
+        raise failed
+    return done
+
+
+async def _in_thread(api: Api, work: Callable[[], T]) -> T:
+    return await to_thread.run_sync(work, limiter=api.archives)
+
+
+def _until_unread(work: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        with suppress(BrokenPipeError):  # nobody wants the rest
+            work()
+
+    return run
+
+
+def _closing(work: Callable[[IO[bytes]], T], descriptor: int, mode: str) -> Callable[[], T]:
+    def run() -> T:
+        with os.fdopen(descriptor, mode, buffering=limits.CHUNK_BYTES) as file:
+            return work(file)
+
+    return run
+
+
+async def _read(descriptor: int) -> bytes:
+    while True:
+        try:
+            return os.read(descriptor, limits.CHUNK_BYTES)
+        except BlockingIOError:
+            await anyio.wait_readable(descriptor)
+
+
+async def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            await anyio.wait_writable(descriptor)

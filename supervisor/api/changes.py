@@ -1,0 +1,63 @@
+"""What a container has written, read from its upper directory: Documentation/filesystems/overlayfs.rst.
+
+There a deleted file is a character device 0/0 (a whiteout), a file that is also in the image was changed, and any other
+is new. Callers of these give their descriptor away, or None where there is nothing to read.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime import linux
+from supervisor.api.tarball import PLAIN, walk
+
+MODIFIED, ADDED, DELETED = 0, 1, 2  # as Docker numbers them
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Of one path."""
+
+    path: str
+    kind: int
+
+
+def changes(upper: int | None, lowers: Sequence[str]) -> list[Change]:
+    """By path. RefusedError if there are too many."""
+    if upper is None:
+        return []
+    bases: list[int] = []
+    try:
+        bases += (os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in lowers)
+        found = [Change(f"/{path}", _kind(path, status, bases)) for path, status in walk(upper)]
+        return sorted(found, key=lambda change: change.path)
+    finally:
+        for base in bases:
+            os.close(base)
+        os.close(upper)
+
+
+def _kind(path: str, status: os.stat_result, bases: Sequence[int]) -> int:
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        return DELETED
+    return MODIFIED if any(_is_in(base, path) for base in bases) else ADDED
+
+
+def _is_in(base: int, path: str) -> bool:
+    """A symlink on the way there would lead elsewhere, and stands there no more."""
+    try:
+        os.close(linux.openat2(base, path, os.O_PATH | os.O_NOFOLLOW, resolve=PLAIN))
+    except OSError:
+        return False
+    return True
+
+
+def size_bytes(upper: int | None) -> int:
+    """The sum of its files' lengths."""
+    if upper is None:
+        return 0
+    try:
+        return sum(status.st_size for _, status in walk(upper) if stat.S_ISREG(status.st_mode))
+    finally:
+        os.close(upper)

@@ -1,0 +1,161 @@
+"""`docker create`: Docker's configuration of a container as the keys of a spec's container. Pure but for the handler.
+
+A caller gets what he asked for or is told that he can't: a setting that pysup does not know must have the value that
+means nothing (null, 0, "", an empty list), which Docker's clients send for all that was not asked for.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from runtime.errors import ImageError
+from supervisor.api.call import Call
+from supervisor.api.errors import bad, missing, not_offered
+from supervisor.api.fields import Fields
+from supervisor.api.http import Answering, shown
+from supervisor.policy import RestartPolicy
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")  # as in a spec
+_KNOWN = frozenset(
+    "Image Cmd Entrypoint Env User WorkingDir Hostname Tty OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr "
+    "Labels StopSignal StopTimeout NetworkDisabled HostConfig".split()
+)
+_KNOWN_OF_HOST = frozenset(
+    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop Ulimits "
+    "ConsoleSize ContainerIDFile".split()  # a client's own business
+)
+_MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False, "ReadonlyRootfs": False}
+_POLICIES = {"always", "unless-stopped", "no", ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be created."""
+
+    image: str
+    config: Mapping[str, object]  # keys of a spec's container
+    labels: Mapping[str, str]
+    auto_remove: bool
+    tty: bool
+    stdin: bool
+
+
+async def create(call: Call) -> Answering:
+    """Make it known; it is not started."""
+    name = call.query.text("name").removeprefix("/")
+    wanted = translated(await call.request.data())
+    if name and not _NAME.fullmatch(name):
+        raise bad(f"Invalid container name ({name[:100]}), only {_NAME.pattern} are allowed")
+    try:
+        view = await call.commands.create(
+            name or _some_name(wanted.image),
+            wanted.image,
+            wanted.config,
+            wanted.labels,
+            auto_remove=wanted.auto_remove,
+            tty=wanted.tty,
+            stdin=wanted.stdin,
+        )
+    except ImageError as error:
+        raise missing(f"No such image: {wanted.image[:200]}: {error}") from error
+    return shown({"Id": view.key, "Warnings": []}, HTTPStatus.CREATED)
+
+
+def _some_name(image: str) -> str:
+    base = re.sub(r"[^a-zA-Z0-9_.-]", "-", image.rpartition("/")[2]).lstrip("_.-")[:50]
+    return f"{base or 'container'}-{secrets.token_hex(3)}"
+
+
+def translated(body: Mapping[str, object]) -> Wanted:
+    """RefusedError where it can't be had."""
+    fields = Fields(body)
+    host = fields.below("HostConfig")
+    _check_rest("", body, _KNOWN)
+    _check_rest("HostConfig.", host.values, _KNOWN_OF_HOST)
+    image = fields.text("Image")
+    if not image:
+        raise bad("no image was given")
+    return Wanted(
+        image,
+        dict(_keys(fields, host)),
+        fields.pairs("Labels"),
+        host.truth("AutoRemove"),
+        fields.truth("Tty"),
+        fields.truth("OpenStdin"),
+    )
+
+
+def _check_rest(prefix: str, values: Mapping[str, object], known: frozenset[str]) -> None:
+    for name, value in values.items():
+        if name not in known and not _means_nothing(value) and _MEANS_NOTHING.get(name, ...) != value:
+            raise not_offered(f"{prefix}{name[:100]}", "leave it out")
+
+
+def _means_nothing(value: object) -> bool:
+    """As deep as it goes: `{"Type": "", "Config": {}}` does."""
+    if isinstance(value, dict):
+        return all(map(_means_nothing, value.values()))
+    return not value
+
+
+def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
+    """Only what was asked for: all else is as in a spec that does not say it."""
+    command = (*fields.texts("Entrypoint"), *fields.texts("Cmd"))
+    if not command:
+        raise bad("no command specified")
+    yield "cmd", list(command)
+    yield from _asked(
+        env=dict(_variables(fields.texts("Env"))),
+        user=fields.text("User"),
+        workdir=fields.text("WorkingDir"),
+        hostname=fields.text("Hostname"),
+        stop_signal=fields.text("StopSignal"),
+        restart=_restart(host.below("RestartPolicy")),
+        network="none" if fields.truth("NetworkDisabled") else _network(host.text("NetworkMode")),
+        privileged=host.truth("Privileged"),
+        init=host.truth("Init"),
+        cap_add=list(host.texts("CapAdd")),
+        cap_drop=list(host.texts("CapDrop")),
+        rlimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
+    )
+    if fields.values.get("StopTimeout") is not None:
+        yield "stop_grace_s", fields.number("StopTimeout")
+
+
+def _asked(**keys: object) -> Iterable[tuple[str, object]]:
+    return ((name, value) for name, value in keys.items() if value)
+
+
+def _variables(texts: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """One without `=` takes a variable of the image away: there is none here."""
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise bad(f"invalid environment variable: {text[:100]}")
+        if equals:
+            yield name, value
+
+
+def _restart(policy: Fields) -> str:
+    name, retries = policy.text("Name"), policy.number("MaximumRetryCount")
+    if retries < 0 or (retries and name != RestartPolicy.ON_FAILURE):
+        raise bad("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if name == RestartPolicy.ON_FAILURE:
+        return f"{name}:{retries}" if retries else name
+    if name not in _POLICIES:
+        raise bad(f"invalid restart policy: unknown policy '{name[:100]}'")
+    return name
+
+
+def _network(mode: str) -> str:
+    if mode in {"", "default"}:
+        return ""
+    if mode not in {"host", "none"}:
+        raise not_offered(f"the network mode {mode[:100]!r}", "there is host and none")
+    return mode
+
+
+def _limits(limit: Fields) -> Mapping[str, int]:
+    return {"soft": limit.number("Soft"), "hard": limit.number("Hard")}

@@ -1,0 +1,68 @@
+"""`docker logs`: what a container wrote, in frames or bare, with or without the time before each line."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from supervisor.api.call import Call
+from supervisor.api.errors import bad
+from supervisor.api.frames import bare, frame
+from supervisor.api.http import MULTIPLEXED, RAW, Answering, Reply, Stream
+from supervisor.commands import LogLine
+from supervisor.lines import Stream as Output
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which lines, and how they look."""
+
+    streams: frozenset[Output]
+    tty: bool
+    timestamps: bool = False
+
+
+async def logs(call: Call) -> Answering:
+    """As they are, and with `follow` as they come."""
+    view, query, now = call.container(), call.query, time.time()
+    wanted = {Output.STDOUT: query.truth("stdout"), Output.STDERR: query.truth("stderr")}
+    streams = frozenset(stream for stream, is_wanted in wanted.items() if is_wanted)
+    if not streams:
+        raise bad("Bad parameters: you must choose at least one stream")
+    choice = Choice(streams, view.tty, query.truth("timestamps"))
+    since, until = query.moment("since", now), query.moment("until", now)
+    lines = call.commands.logs(
+        view.id, follow=query.truth("follow"), since=since, until=until, last=_last(query.text("tail", "all"))
+    )
+
+    async def write(reply: Reply) -> None:
+        await reply.begin()
+        async with aclosing(framed(lines, choice)) as pieces:
+            async for piece in pieces:
+                await reply.send(piece)
+
+    return Stream(write, RAW if view.tty or call.version < (1, 42) else MULTIPLEXED)
+
+
+def _last(tail: str) -> int | None:
+    """What is no number means all, as with Docker."""
+    return int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 10 else None
+
+
+async def framed(lines: AsyncGenerator[LogLine, None], choice: Choice) -> AsyncGenerator[bytes, None]:
+    """Each line as it is sent. The rest of a line that was cut has no time of its own."""
+    wrap = bare if choice.tty else frame
+    inside = dict.fromkeys(Output, False)
+    async with aclosing(lines):
+        async for line in lines:
+            if line.stream in choice.streams:
+                head = _time(line.at_ns) if choice.timestamps and not inside[line.stream] else b""
+                yield wrap(line.stream, head + line.text + (b"" if line.partial else b"\n"))
+                inside[line.stream] = line.partial
+
+
+def _time(at_ns: int) -> bytes:
+    """RFC 3339 with nine digits, as Docker writes it."""
+    seconds, rest = divmod(at_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z ".encode()

@@ -1,0 +1,117 @@
+"""The control socket at work: one task per connection, a bounded number of them, and none that another could disturb.
+
+Whatever a caller sends, and however he goes, ends with his connection. A fault of ours in a call is answered with 500,
+told to `complain`, and ends that call alone: containers are no part of it.
+"""
+
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import h11
+
+from runtime.errors import PysupError
+from supervisor import __version__
+from supervisor.api import limits
+from supervisor.api.call import Api, Call
+from supervisor.api.errors import RefusedError
+from supervisor.api.http import Answering, Request, converse, refused, turn_away
+from supervisor.api.ring import Ring
+from supervisor.api.routes import ROUTES
+from supervisor.api.routing import API_VERSION
+from supervisor.api.shapes import labels_of
+from supervisor.api.shelf import Images
+from supervisor.api.wire import GoneError, SlowError, Wire, listening
+from supervisor.commands import Commands
+
+HEADERS = {
+    "Server": f"pysup/{__version__} (linux)",
+    "Api-Version": API_VERSION,
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+}
+ACCEPT_AGAIN_S = 0.1  # after accept(2) found no descriptor left
+
+Complain = Callable[[str], None]
+
+
+async def serve(
+    path: Path,
+    commands: Commands,
+    images: Images,
+    complain: Complain,
+    *,
+    group: int | None = None,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Offer a stack at the socket `path`, to its owner and to `group`, until cancelled. StackError.
+
+    Started when one can connect, and every event from then on is remembered.
+    """
+    with listening(path, group) as listener:
+        ring = Ring(commands, labels_of)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ring.run)
+            api = Api(commands, images, tasks, complain, ring)
+            task_status.started()
+            await _Server(api, listener).run()
+
+
+class _Server:
+    def __init__(self, api: Api, listener: socket.socket) -> None:
+        self._api = api
+        self._listener = listener
+        self._open = 0
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as connections:
+            while True:
+                await anyio.wait_readable(self._listener)
+                try:
+                    sock, _ = self._listener.accept()
+                except BlockingIOError:
+                    continue
+                except OSError:  # EMFILE, ENFILE: some will close; ECONNABORTED: he thought better of it
+                    await anyio.sleep(ACCEPT_AGAIN_S)
+                    continue
+                self._open += 1
+                connections.start_soon(self._connection, Wire(sock))
+
+    async def _connection(self, wire: Wire) -> None:
+        try:
+            if self._open <= limits.CONNECTIONS_MAX:
+                await converse(wire, self._respond, HEADERS)
+            else:
+                await turn_away(wire, _TOO_MANY, HEADERS)
+        except* GoneError:
+            pass
+        except* Exception as group:  # noqa: BLE001 (see above: a connection alone)
+            self._api.complain(f"control socket: {_told(group)}")
+        finally:
+            self._open -= 1
+            wire.close()
+
+    async def _respond(self, request: Request) -> Answering:
+        found = ROUTES.match(request)
+        try:
+            return await found.handler(Call(self._api, request, found.version, found.parts))
+        except (PysupError, GoneError, SlowError, h11.RemoteProtocolError):  # not ours
+            raise
+        except Exception as error:  # noqa: BLE001 (see above: a call alone)
+            self._api.complain(f"control socket: {request.method} {request.path}: {_told(error)}")
+            return refused(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, f"internal error: {_told(error)}"))
+
+
+_TOO_MANY = RefusedError(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    f"there are {limits.CONNECTIONS_MAX} connections already: close some, such as logs or events that are followed",
+)
+
+
+def _told(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"

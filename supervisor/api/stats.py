@@ -1,0 +1,114 @@
+"""What a container uses, again and again: `docker stats`."""
+
+import os
+import time
+from pathlib import Path
+
+import anyio
+
+from supervisor.api import limits
+from supervisor.api.call import Call
+from supervisor.api.http import Answering, Reply, Stream, encoded, shown
+from supervisor.api.shapes import NEVER, Shape, is_running, moment
+from supervisor.commands import Figures, View
+from supervisor.errors import NoSuchContainerError
+
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+async def stats(call: Call) -> Answering:
+    """One sample, two to tell a share of the processors by, or one after the other until the caller leaves."""
+    view, query = call.container(), call.query
+    if query.truth("stream", default=True):
+
+        async def write(reply: Reply) -> None:
+            last = None
+            while (sample := await _sample(call, view.id)) is not None:
+                await reply.send(encoded(_shape(sample, last)))
+                last = sample
+                await anyio.sleep(limits.STATS_EVERY_S)
+
+        return Stream(write)
+    first = None
+    if not query.truth("one-shot") and is_running(view):
+        first = await _sample(call, view.id)
+        await anyio.sleep(limits.STATS_EVERY_S)
+    sample = await _sample(call, view.id) or Sample(view, time.time(), 0, Figures())
+    return shown(_shape(sample, first))
+
+
+class Sample:
+    """A container's figures at a moment."""
+
+    def __init__(self, view: View, at: float, machine_ns: int, figures: Figures) -> None:
+        self.view = view
+        self.at = at
+        self.machine_ns = machine_ns  # of all processors, idle or not
+        self.figures = figures
+
+
+async def _sample(call: Call, container: str) -> Sample | None:
+    """None: it was removed. One that does not run uses nothing."""
+    try:
+        view = call.commands.find(container)
+        if view.id != container:  # another's name begins alike
+            return None
+        figures = await call.commands.figures(container) if is_running(view) else Figures()
+    except NoSuchContainerError:
+        return None
+    return Sample(view, time.time(), _machine_ns(), figures)
+
+
+def _machine_ns() -> int:
+    """proc_stat(5), the first line: user nice system idle iowait irq softirq steal; guests are in user."""
+    with Path("/proc/stat").open(encoding="ascii") as file:
+        return sum(map(int, file.readline().split()[1:9])) * _TICK_NS
+
+
+def _shape(sample: Sample, last: Sample | None) -> Shape:
+    figures = sample.figures
+    pids = {"current": figures.pids, "limit": figures.pids_max}
+    return {
+        "read": moment(sample.at),
+        "preread": NEVER if last is None else moment(last.at),
+        "pids_stats": {name: value for name, value in pids.items() if value is not None},
+        "blkio_stats": {"io_service_bytes_recursive": _blocks(figures)},
+        "num_procs": 0,
+        "storage_stats": {},
+        "cpu_stats": _processors(sample),
+        "precpu_stats": _processors(last),
+        "memory_stats": _memory(figures),
+        "name": f"/{sample.view.id}",
+        "id": sample.view.key,
+        "networks": {},
+    }
+
+
+def _processors(sample: Sample | None) -> Shape:
+    used = 0 if sample is None else sample.figures.cpu_ns or 0
+    shape: Shape = {
+        "cpu_usage": {"total_usage": used, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
+        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+    }
+    if sample is not None:
+        shape |= {"system_cpu_usage": sample.machine_ns, "online_cpus": len(os.sched_getaffinity(0))}
+    return shape
+
+
+def _memory(figures: Figures) -> Shape:
+    """Without a limit of its own, the machine's memory is one."""
+    if figures.memory_bytes is None:
+        return {}
+    return {"usage": figures.memory_bytes, "limit": figures.memory_max_bytes or machine_memory_bytes(), "stats": {}}
+
+
+def machine_memory_bytes() -> int:
+    """All of it."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _blocks(figures: Figures) -> list[Shape] | None:
+    if figures.read_bytes is None and figures.written_bytes is None:
+        return None
+    values = (("read", figures.read_bytes or 0), ("write", figures.written_bytes or 0))
+    return [{"major": 0, "minor": 0, "op": name, "value": value} for name, value in values]

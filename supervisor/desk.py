@@ -1,0 +1,114 @@
+"""What stands between a running stack and those who look after it: logs, events, the control socket, systemd, metrics.
+
+Everything that is told goes through one chain, each link of which hands it on: metrics count it, systemd hears what
+matters to it, the chronicle notes the times and serves listeners, and at the end people read it.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+from supervisor import systemd
+from supervisor.board import Board, Chronicle
+from supervisor.entry import Entry
+from supervisor.events import Events
+from supervisor.lines import Piece, Stream
+from supervisor.logs.policy import LogPolicy
+from supervisor.logs.writer import LogWriter
+from supervisor.metrics import Metrics, Sources
+from supervisor.states import State
+from supervisor.tree import Emit, Stack
+
+SOCKET = "pysup.sock"
+
+
+class Told:
+    """The chain. `emit` is its beginning; `stack` is known a little later."""
+
+    def __init__(self, name: str, last: Emit) -> None:
+        self.stack: Stack | None = None
+        self._address = systemd.Address.of(os.environ, os.getpid())
+        self._mouth = None if self._address is None else systemd.Mouth(self._address.path)
+        self.logs: LogWriter | None = None
+        self.chronicle = Chronicle(last)
+        self._notifier = None if self._mouth is None else self._notify(self._mouth)
+        self.metrics = Metrics(name, self._notifier or self.chronicle, self._sources())
+        self.emit: Emit = self.metrics
+
+    def _notify(self, mouth: systemd.Mouth) -> systemd.Notifier:
+        status = lambda: systemd.counts(state.phase for _, state in self._states())  # noqa: E731 (asked for each time)
+        return systemd.Notifier(self.chronicle, mouth.send, status, lambda: systemd.stop_s(self._entries()))
+
+    def _sources(self) -> Sources:
+        return Sources(
+            self._states,
+            lambda: 0 if self.logs is None else self.logs.written_bytes,
+            lambda: 0 if self.logs is None else self.logs.lost_lines.total(),
+        )
+
+    def _states(self) -> Iterable[tuple[str, State]]:
+        return ((each.entry.id, each.state) for each in (() if self.stack is None else self.stack.services))
+
+    def _entries(self) -> list[Entry]:
+        return [] if self.stack is None else [each.entry for each in self.stack.services]
+
+    def begin(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Keep systemd informed, if it wants to be."""
+        if self._notifier is not None and self._address is not None:
+            tasks.start_soon(self._notifier.run)
+            if self._address.watchdog_s is not None:
+                tasks.start_soon(self._notifier.watch, self._address.watchdog_s)
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        if self._mouth is not None:
+            self._mouth.close()
+
+
+class Keeping:
+    """The logs on disk, as the reader of all output needs them."""
+
+    def __init__(self, logs: LogWriter) -> None:
+        self._logs = logs
+        self.fileno = logs.fileno
+        self.acknowledge = logs.acknowledge
+        self.has_room = logs.has_room
+
+    def write(self, container: str, stream: Stream, piece: Piece) -> None:
+        """With the time at which it was read."""
+        self._logs.write(container, stream, piece, time.time_ns())
+
+
+@asynccontextmanager
+async def keeping(directory: Path, events: Events, entries: Sequence[Entry]) -> AsyncIterator[LogWriter]:
+    """The logs of a stack."""
+    async with LogWriter(directory, events.emit) as logs:
+        for entry in entries:
+            logs.open(entry.id, LogPolicy())
+        yield logs
+
+
+@asynccontextmanager
+async def serving(
+    socket: Path, board: Board, images: tuple[Path, ...], complain: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """The control socket, for as long as the context lasts."""
+    from supervisor.api.server import serve  # noqa: PLC0415 (h11 and all of the API: not for a stack without a socket)
+    from supervisor.api.shelf import Folders  # noqa: PLC0415
+
+    socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(partial(serve, socket, board, Folders(images), complain))
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        for directory in (socket.parent, socket.parent.parent):
+            with suppress(OSError):  # another stack's socket is there
+                directory.rmdir()
