@@ -25,6 +25,7 @@ class Entry:
     policy: Policy
     depends_on: Mapping[str, Dependency]
     output: OutputForm = OutputForm()
+    image: str = ""  # its name
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ class Notes:
         self._add(loc, Kind.CHANGED, message, key=key)
 
     def _add(self, loc: Loc, kind: Kind, message: str, *, key: bool) -> None:
-        line, column, _ = locate(self.tree, loc, key=key)
-        self._found.append(Note(self.file, Place(line, column, loc), kind, message))
+        place = locate(self.tree, loc, key=key)
+        self._found.append(Note(self.file, place._replace(loc=loc), kind, message))
 
     def all(self) -> tuple[Note, ...]:
         """In the order of the file."""

@@ -1,4 +1,4 @@
-"""The `defaults` of a file: checked by themselves, so that a fault in them is told once, and laid under its containers."""
+"""The `defaults` of a file: checked by themselves, so that a fault is told once, and laid under its containers."""
 
 from pydantic import ValidationError
 
@@ -20,7 +20,8 @@ def sound(written: Map, defaults: object, report: Report) -> Map:
     for key in NOT_SHARED:
         if key in defaults:
             report.add(locate(written, (DEFAULTS, key), key=True), Wrong("can't be a default", "it in each container"))
-    parsed(defaults.without(*(key for key in defaults if key != "env_file")), Sharing, report, defaults)
+    if "env_file" in defaults:
+        parsed(defaults.without(*(key for key in defaults if key != "env_file")), Sharing, report, defaults)
     shared = defaults.without(*NOT_SHARED, "env_file")
     try:
         Container.model_validate(_completed(shared))

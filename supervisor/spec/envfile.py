@@ -1,8 +1,8 @@
-"""Files of variables, `NAME=value` a line, as Compose reads them: `.env` beside the spec, and a container's `env_file`.
+r"""Files of variables, `NAME=value` a line, as Compose reads them: `.env` beside the spec, a container's `env_file`.
 
     NAME=value      # blanks around it, and a comment after a blank, do not count
-    NAME='value'    as it is written, but for \\'; over several lines, if need be
-    NAME="value"    the same with \\n, \\t, \\r, \\", \\\\ and \\$
+    NAME='value'    as it is written, but for \'; over several lines, if need be
+    NAME="value"    the same with \n, \t, \r, \", \\ and \$
     export NAME=…   the same, for shells
 
 Where there are no single quotes, variables stand for their values (interpolate.py), those of earlier lines too. A name
@@ -70,7 +70,8 @@ def _skip(text: str, start: int) -> int:
 def _name(source: Source, text: str, start: int, line: int) -> tuple[str, int]:
     found = _NAME.match(text, start)
     if found is None:
-        what = quoted(text[start : start + limits.SHOWN_MAX_CHARS + 1].split("\n")[0].strip())
+        line_start = text[start : start + limits.SHOWN_MAX_CHARS + 1].partition("\n")[0]
+        what = quoted(line_start.strip())
         source.stop(Position(line, 1), Wrong(f"{what} is no variable", "NAME=value"))
     if not found[2]:
         expected = f"NAME=value; {found[1]}= is the empty one, and nothing is taken from the host's environment"

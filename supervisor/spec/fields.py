@@ -89,9 +89,7 @@ _TRUTH: Schema = {"type": "boolean"}
 _WAIT = _seconds(limits.CHECK_MAX_S, limits.CHECK_MIN_S)
 _LIMIT_S = _either(_seconds(limits.WAIT_MAX_S, limits.CHECK_MIN_S), _NULL)
 _RETRIES_MAX = _whole(1, restarts.RETRIES_MAX)
-_DEPENDENCY = _either(
-    _some_of(condition=_words(Condition), restart=_TRUTH, required=_TRUTH, timeout_s=_LIMIT_S), _NULL
-)
+_DEPENDENCY = _either(_some_of(condition=_words(Condition), restart=_TRUTH, required=_TRUTH, timeout_s=_LIMIT_S), _NULL)
 _COMMAND = _either(SOME_TEXT, {**_list_of(TEXT), "minItems": 1})
 _PATH = {"type": "string", "pattern": "^/"}
 _PROBE: dict[str, Schema] = {
@@ -162,9 +160,7 @@ RestartOn = Annotated[
         )
     ),
 ]
-Codes = Annotated[
-    frozenset[int], PlainValidator(restarts.success_codes), WithJsonSchema(_ranges(0, restarts.CODE_MAX))
-]
+Codes = Annotated[frozenset[int], PlainValidator(restarts.success_codes), WithJsonSchema(_ranges(0, restarts.CODE_MAX))]
 Signal = Annotated[int, PlainValidator(values.stop_signal), WithJsonSchema(_SIGNAL)]
 LimitSeconds = Annotated[float | None, PlainValidator(values.time_limit), WithJsonSchema(_LIMIT_S)]
 StopCommand = Annotated[

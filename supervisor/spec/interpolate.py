@@ -133,7 +133,7 @@ class _Scan:
         if not needed:
             return ""
         if operator.endswith("+"):
-            return word
+            return word if given else ""
         if given and variable is not None:
             return self._use(variable)
         if operator.endswith("?"):

@@ -39,4 +39,4 @@ PATTERN_MAX_CHARS = 1_000
 CHECK_MIN_S = 0.01  # between two, and for one: each is a wake-up
 CHECK_MAX_S = 86_400.0
 CODES_MAX = 256  # of ends that are listed
-DESCRIPTORS_MIN = 8  # standard streams, and what a container's last steps use
+DESCRIPTORS_MIN = 1  # RLIMIT_NOFILE bounds what poll(2) takes, too, and a start polls one; a program's loader needs 4

@@ -47,11 +47,15 @@ def without_other_probe(key: str, over: Map, base: Map) -> Map:
 
 
 def _appended(over: Seq, base: Seq) -> Seq:
+    """Each word once."""
     result = Seq(over.position)
+    words: set[str] = set()
     for side in (base, over):
         for value, position in zip(side, side.spots, strict=True):
-            if value not in result:
+            if not isinstance(value, str) or value not in words:
                 result.put(value, position)
+            if isinstance(value, str):
+                words.add(str(value))
     return result
 
 
@@ -90,7 +94,7 @@ def documents(over: Map, base: Map) -> Map:
 
 def _containers(over: Seq, base: Seq) -> Seq:
     result = Seq(base.position)
-    places = {}
+    places: dict[str, int] = {}
     for container, position in zip(base, base.spots, strict=True):
         if isinstance(container, Map) and isinstance(id_ := container.get("id"), str):
             places.setdefault(id_, len(result))

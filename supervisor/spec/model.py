@@ -262,7 +262,10 @@ class Spec(BaseModel):
     @classmethod
     def _less_what_is_not_required(cls, containers: tuple[Container, ...]) -> tuple[Container, ...]:
         ids = {container.id for container in containers}
-        return tuple(_needing(each, {*ids, *(id_ for id_, need in each.depends_on.items() if need.required)}) for each in containers)
+        return tuple(
+            _needing(each, {*ids, *(id_ for id_, need in each.depends_on.items() if need.required)})
+            for each in containers
+        )
 
     @model_validator(mode="after")
     def _containers_fit(self) -> Self:
@@ -350,7 +353,9 @@ class Spec(BaseModel):
         wrong = Wrong(f"have no {quoted(container_id)} {purpose}", "one of their ids", word=container_id, words=ids)
         if container_id in self._source.inactive:
             profile = self._source.inactive[container_id][0]
-            wrong = Wrong(f"have no {quoted(container_id)} {purpose}: its profile is not chosen", f"--profile {profile}")
+            wrong = Wrong(
+                f"have no {quoted(container_id)} {purpose}: its profile is not chosen", f"--profile {profile}"
+            )
         report.add(locate(self._source.tree, ("containers",)), wrong)
         return False
 

@@ -8,7 +8,9 @@ where it was written in the tree that the spec was made of. Where a value was wr
 node on the way there is its origin.
 """
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import yaml
 
@@ -19,18 +21,19 @@ from supervisor.spec.resolve import resolved
 from supervisor.spec.tree import Filled, Map, Position, Seq
 
 DEFAULT = "default"
+_BREAK = re.compile("([\n\r\x85\u2028\u2029])")  # YAML 1.1, as both parsers count lines
 _COLUMN_MAX = 60  # of the comments; a longer line has its own behind it
 _FIRST_OF_KEYS = 2  # of a path: containers, their index, a key
 
 
 def with_origins(spec: Spec) -> str:
     """What `pysup config --origins` prints. It loads again as it is."""
-    lines = resolved(spec).splitlines()
-    column = min(max(map(len, lines)), _COLUMN_MAX)
-    for number, loc in _leaves("\n".join(lines)):
+    parts = _BREAK.split(resolved(spec))  # lines, and between them what ends them
+    column = min(max(map(len, parts[::2])), _COLUMN_MAX)
+    for number, loc in _leaves("".join(parts)):
         origin = printable(_origin(spec.tree, loc, str(spec.source)))
-        lines[number] = f"{lines[number]:<{column}}  # {origin}"
-    return "".join(f"{line}\n" for line in lines)
+        parts[2 * number] = f"{parts[2 * number]:<{column}}  # {origin}"
+    return "".join(parts)
 
 
 def _leaves(text: str) -> Iterator[tuple[int, Loc]]:
@@ -44,7 +47,7 @@ def _leaves(text: str) -> Iterator[tuple[int, Loc]]:
         elif isinstance(event, yaml.CollectionEndEvent):
             trail.pop()
             if first:
-                yield event.end_mark.line, _path(trail)
+                yield _last_line(event), _path(trail)
             first = False
             _advance(trail)
         elif isinstance(event, yaml.ScalarEvent):
@@ -52,8 +55,14 @@ def _leaves(text: str) -> Iterator[tuple[int, Loc]]:
             if trail and trail[-1] is None:
                 trail[-1] = event.value
             else:
-                yield event.end_mark.line - (event.end_mark.column == 0), _path(trail)
+                yield _last_line(event), _path(trail)
                 _advance(trail)
+
+
+def _last_line(event: Any) -> int:
+    """What ends before the first column, ended on the line above."""
+    line: int = event.end_mark.line - (event.end_mark.column == 0)
+    return line
 
 
 def _path(trail: list[str | int | None]) -> Loc:

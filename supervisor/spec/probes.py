@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Probe, Ready, Tcp
 from supervisor.spec import limits
-from supervisor.spec.faults import Wrong, quoted, unexpected
+from supervisor.spec.faults import Wrong, quoted, together, unexpected
 from supervisor.spec.restarts import RETRIES_MAX, ranges
 from supervisor.spec.values import absolute, boolean, choice, command, keyed, mapped, seconds, text, whole
 
@@ -41,7 +41,7 @@ def health(value: object) -> Health | None:
     if isinstance(probe, Notify) and not watched:
         raise Wrong("is without watchdog_s", "how often it must speak at least: {notify: true, watchdog_s: 30}")
     if watched and not isinstance(probe, Notify):
-        raise Wrong("has no meaning without notify", "notify: true beside it").within("watchdog_s")
+        raise together([Wrong("has no meaning without notify", "notify: true beside it").within("watchdog_s")])
     return Health(probe, **given)
 
 
@@ -54,7 +54,7 @@ def _probe(given: dict[str, object]) -> Probe:
     probe = given.pop(named[0])
     statuses = given.pop("status", None)
     if statuses is not None and not isinstance(probe, Http):
-        raise Wrong("has no meaning without http", "http: URL beside it").within("status")
+        raise together([Wrong("has no meaning without http", "http: URL beside it").within("status")])
     if isinstance(probe, Http) and isinstance(statuses, tuple):
         return Http(probe.host, probe.port, probe.target, statuses)
     return probe  # type: ignore[return-value]  # what the parsers below return
@@ -96,9 +96,10 @@ def _http(value: object) -> Http:
 def _split(line: str, value: object, expected: str) -> tuple[SplitResult, int | None]:
     try:
         url = urlsplit(line)
-        return url, url.port
+        port = url.port
     except ValueError:  # a port out of range, a bracket without its other
         raise unexpected(value, expected) from None
+    return url, port
 
 
 def _host(name: str) -> str:

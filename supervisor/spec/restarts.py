@@ -1,12 +1,12 @@
 """Text to what becomes of a container that has ended: `restart`, `restart_on`, `success_codes`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from supervisor.policy import RestartOn, RestartPolicy
 from supervisor.spec import limits
-from supervisor.spec.faults import Wrong, unexpected
+from supervisor.spec.faults import Wrong, together, unexpected
 from supervisor.spec.terms import Restart
 from supervisor.spec.values import boolean, each, keyed, listed, mapped, seconds, stop_signal, whole
 
@@ -45,14 +45,14 @@ def _with_limits(entries: Mapping[str, object]) -> Restart:
         raise Wrong("is without a policy", "{policy: …, max_retries: …, max_restarts: …, window_s: …}")
     policy: Restart = given["policy"]
     if "max_retries" in given and policy.policy is not RestartPolicy.ON_FAILURE:
-        raise Wrong(f"has no meaning with policy: {policy}", "policy: on-failure").within("max_retries")
-    for key in ("max_restarts", "window_s"):
-        if key in given and policy.policy is RestartPolicy.NO:
-            raise Wrong("has no meaning with policy: no", "another policy").within(key)
+        raise together([Wrong(f"has no meaning with policy: {policy}", "policy: on-failure").within("max_retries")])
+    if policy.policy is RestartPolicy.NO and (idle := given.keys() & {"max_restarts", "window_s"}):
+        wrong = Wrong("has no meaning with policy: no", "another policy")
+        raise together([wrong.within(min(idle))])
     return Restart(**{"max_retries": policy.max_retries, **given, "policy": policy.policy})
 
 
-_LIMITS = {
+_LIMITS: Mapping[str, Callable[[object], object]] = {
     "policy": partial(_policy, expected="no, on-failure, always or unless-stopped"),
     "max_retries": partial(whole, low=1, high=RETRIES_MAX),
     "max_restarts": partial(whole, low=1, high=RETRIES_MAX),
@@ -129,4 +129,4 @@ def _span(low: int, high: int) -> list[int | str]:
     return [f"{low}-{high}"] if high > low + 1 else list(range(low, high + 1))
 
 
-_ENDS = {"exit_codes": codes, "signals": _signals, "oom": boolean}
+_ENDS: Mapping[str, Callable[[object], object]] = {"exit_codes": codes, "signals": _signals, "oom": boolean}

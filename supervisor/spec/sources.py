@@ -70,21 +70,21 @@ class Sources:
         gathered = Gathered(Seq(first.tree.position))
         self._gather(first, gathered, [os.path.realpath(files[0])], set())
         tree = first.tree.without(*(key for key in first.tree if key not in ("name", CONTAINERS)))
-        if CONTAINERS not in tree and gathered.containers:
-            tree.put(CONTAINERS, gathered.containers, Spot(tree.position, tree.position))
-        elif isinstance(tree.get(CONTAINERS), Seq):
-            tree[CONTAINERS] = self._taking_part(tree, gathered)
+        if gathered.containers:
+            spot = tree.spots.get(CONTAINERS, Spot(tree.position, tree.position))
+            tree.put(CONTAINERS, gathered.containers, spot)
+        elif tree.get(CONTAINERS) or "include" in first.tree:
+            self._tell_why_none(tree, gathered)
         return tree, gathered.inactive
 
-    def _taking_part(self, tree: Map, gathered: Gathered) -> Seq:
-        """Where there is none, that has been told of, or all have profiles."""
-        if not gathered.containers and tree[CONTAINERS]:
-            if gathered.inactive:
-                profiles = sorted({name for names in gathered.inactive.values() for name in names})
-                wrong = Wrong("all have profiles, of which none is chosen", f"--profile {profiles[0]}, or the like")
-                self.report.add(locate(tree, (CONTAINERS,)), wrong)
-            raise self.report.error()
-        return gathered.containers
+    def _tell_why_none(self, tree: Map, gathered: Gathered) -> None:
+        """Nothing takes part: all has faults, which have been told, or a profile."""
+        if gathered.inactive:
+            profiles = sorted({name for names in gathered.inactive.values() for name in names})
+            wrong = Wrong("all have profiles, of which none is chosen", f"--profile {profiles[0]}, or the like")
+            self.report.add(locate(tree, (CONTAINERS,)), wrong)
+        if isinstance(tree.get(CONTAINERS, Seq(tree.position)), Seq):
+            self.report.check()
 
     # --- files ------------------------------------------------------------------------------------------------
 
@@ -134,7 +134,8 @@ class Sources:
     def _gather(self, document: Document, gathered: Gathered, trail: list[str], seen: set[str]) -> None:
         seen.add(trail[-1])
         self._take(document, gathered)
-        joining = parsed(_only(document.tree, Joining), Joining, self.report, document.tree)
+        entries = _only(document.tree, Joining)
+        joining = parsed(entries, Joining, self.report, document.tree) if entries else None
         for index, path in enumerate(joining.include if joining else ()):
             place = locate(document.tree, ("include", index))
             real = os.path.realpath(beside(document.file, path))
@@ -149,8 +150,8 @@ class Sources:
         """Its own containers, as far as they take part."""
         containers = document.tree.get(CONTAINERS)
         if not isinstance(containers, Seq):
-            if CONTAINERS in document.tree and document.tree.position.file:  # else it is told of along with the rest
-                wrong = unexpected(containers, "a list of containers")
+            if CONTAINERS in document.tree:
+                wrong = unexpected(containers, "a list of at least one container")
                 self.report.add(locate(document.tree, (CONTAINERS,)), wrong)
             return
         for index, (container, position) in enumerate(zip(containers, containers.spots, strict=True)):
@@ -162,8 +163,9 @@ class Sources:
                 complete = defaults.completed(whole, document.defaults) if document.defaults else whole
                 gathered.containers.put(complete, position)
             else:
-                parsed(_only(container, Sharing), Sharing, self.report, container)
-                gathered.inactive[str(container.get("id"))] = tuple(map(str, container["profiles"]))  # type: ignore[call-overload]  # is_active has looked
+                sharing = parsed(_only(container, Sharing), Sharing, self.report, container)
+                if sharing:
+                    gathered.inactive[str(container.get("id"))] = sharing.profiles
 
     # --- extends and env_file ---------------------------------------------------------------------------------
 
@@ -205,7 +207,7 @@ class Sources:
             return container
         found = Map(Position(0, 0))
         for index, each in enumerate(wanted):
-            place = locate(container, ("env_file", index))
+            place = locate(container, ("env_file", index) if isinstance(container["env_file"], Seq) else ("env_file",))
             for name, variable in self._env_file(beside(asker, each.path), place, required=each.required).items():
                 file, _, line = variable.origin.rpartition(":")
                 position = Position(int(line), 1, file)
@@ -246,7 +248,11 @@ def _own(container: Map) -> Map:
 
 def _only(tree: Map, model: type[BaseModel]) -> Map:
     """Those entries that a model is about."""
-    return tree.without(*(key for key in tree if key not in model.model_fields))
+    result = Map(tree.position)
+    for key in model.model_fields:
+        if key in tree:
+            result.inherit(key, tree, ())
+    return result
 
 
 def _cycle(names: Iterable[str]) -> Wrong:

@@ -10,7 +10,7 @@ and a mapping tells of an entry that came from elsewhere what leads to it there 
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from supervisor.spec.faults import Loc, Place
 
@@ -29,7 +29,7 @@ class Filled(Plain):
     __slots__ = ("origins",)
     origins: tuple[str, ...]
 
-    def __new__(cls, text: str, origins: Iterable[str] = ()) -> "Filled":
+    def __new__(cls, text: str, origins: Iterable[str] = ()) -> Self:
         filled = super().__new__(cls, text)
         filled.origins = tuple(dict.fromkeys(origins))
         return filled

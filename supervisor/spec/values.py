@@ -326,8 +326,8 @@ def workdir(value: object) -> str | None:
 
 def absolute(value: object, expected: str) -> str:
     path = replica_text(value, expected)
-    if not path.startswith("/") or len(path.encode()) > limits.PATH_MAX_BYTES:
-        raise unexpected(value, expected)
+    if not path.startswith("/") or len(later.sample(path).encode()) > limits.PATH_MAX_BYTES:
+        raise Wrong(f"is {shown(path)}", expected)
     return path
 
 
@@ -350,7 +350,7 @@ def hostname(value: object) -> str | None:
     found = replica_text(value, expected)
     some = later.sample(found)
     if not _HOSTNAME.fullmatch(some) or len(some) > limits.HOSTNAME_MAX_CHARS:
-        raise unexpected(value, expected)
+        raise Wrong(f"is {shown(found)}", expected)
     return found
 
 
@@ -462,7 +462,7 @@ def _rlimit(entry: tuple[str, object]) -> tuple[str, tuple[int, int]]:
         raise unknown("limit", word, RLIMITS)
     soft, hard = _bounds(value)
     if word == "nofile" and UNLIMITED != soft < limits.DESCRIPTORS_MIN:
-        raise Wrong(f"is {soft}", f"at least {limits.DESCRIPTORS_MIN}: without descriptors it can't be started")
+        raise Wrong(f"is {soft}", f"at least {limits.DESCRIPTORS_MIN}: without a descriptor it can't be started")
     if hard != UNLIMITED and (soft == UNLIMITED or soft > hard):
         raise Wrong("has its soft limit above its hard one", "soft at most hard")
     return word, (soft, hard)
@@ -515,5 +515,5 @@ def _prefix(value: object) -> str | None:
     found = replica_text(value, expected)
     some = later.sample(found)
     if not some.isprintable() or len(some) > limits.PREFIX_MAX_CHARS:
-        raise unexpected(value, expected)
+        raise Wrong(f"is {shown(found)}", expected)
     return found

@@ -120,7 +120,7 @@ def test_both_streams_are_shown(pysup: Pysup) -> None:
 
 
 def test_lines_of_many_writers_are_whole(pysup: Pysup) -> None:
-    loop = 'i=0; while [ $i -lt 200 ]; do echo "$HOSTNAME-$HOSTNAME-$HOSTNAME"; i=$((i+1)); done'
+    loop = 'i=0; while [ $$i -lt 200 ]; do echo "$$HOSTNAME-$$HOSTNAME-$$HOSTNAME"; i=$$((i+1)); done'
     ended = pysup("up", pysup.stack({"id": "w", "cmd": script(loop), "replicas": 4}))
     for name in ("w.1", "w.2", "w.3", "w.4"):
         assert lines_of(name, ended.out) == [f"{name}-{name}-{name}"] * 200

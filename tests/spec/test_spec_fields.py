@@ -10,11 +10,24 @@ SECONDS = "as a number or such as 500ms, 10s, 1m30s or 2h"
 POLICIES = "no, on-failure, on-failure:N (at least 1), always or unless-stopped"
 SIGNALS = "a signal such as SIGTERM, USR1 or SIGRTMIN+3, or a number from 1 to 64"
 ENTRY_KEYS = (
-    "id, image, cmd, env, workdir, user, hostname, restart, backoff, stop_signal, stop_grace_s, depends_on, replicas, "
-    "storage, storage_size, keep, network, init, cap_add, cap_drop, privileged, umask, rlimits"
+    "id, image, cmd, env, workdir, user, hostname, restart, retries, restart_on, success_codes, backoff, timeout_s, "
+    "stop_cmd, stop_signal, stop_grace_s, depends_on, ready, health, replicas, storage, storage_size, keep, network, "
+    "init, cap_add, cap_drop, privileged, umask, rlimits, output, extends, env_file, profiles"
 )
 RLIMITS = "a whole number from 0 to 9223372036854775807, or unlimited"
-CONDITIONS = "{condition: started} or {condition: completed}"
+NEEDS = "{condition: …, restart: …, required: …, timeout_s: …}"
+CONDITIONS = "started, ready, healthy or completed"
+PROBES = "exactly one of log, tcp, http, exec, file, notify"
+WAITS = "seconds from 0.01 to 86400, as a number or such as 500ms, 10s, 1m30s or 2h"
+LIMITS = "seconds from 0.01 to 31536000, as a number or such as 500ms, 10s, 1m30s or 2h"
+CODES = "a number from 0 to 255, a range such as 0-255, or a list of them"
+URL = "a URL such as http://localhost:8080/health"
+COMPLETED = '"service_completed_successfully"'
+INSTEAD = "http, or exec with a client of the container's own"
+STATUSES = "a number from 100 to 599, a range such as 100-599, or a list of them"
+UNCLOSED = "missing ), unterminated subpattern at position 0"
+SPEAKS = "how often it must speak at least: {notify: true, watchdog_s: 30}"
+LATER = "${PYSUP_REPLICA} and ${PYSUP_ID} are for cmd, stop_cmd, env, hostname, workdir, output.prefix, exec and file"
 SIZES = "a size from 64k to 1024t, such as 512k, 256MiB or 1g"
 BARE = "uid[:gid] or name[:group]"
 BALANCED = "balanced quotes, or a list of arguments"
@@ -126,16 +139,154 @@ FAULTS = [
     ("rlimits: [as]", "6:14: rlimits: is a list, expected a mapping, such as {nofile: 1024}"),
     (
         "depends_on: db",
-        f'6:17: depends_on: is "db", expected a list of ids, or a mapping of ids to {CONDITIONS}',
+        f'6:17: depends_on: is "db", expected a list of ids, or a mapping of ids to {NEEDS}',
     ),
     ("depends_on: [db, db]", '6:22: depends_on[1]: gives "db" a second time, expected each once'),
-    ("depends_on: {db: started}", f'6:22: depends_on.db: is "started", expected {CONDITIONS}'),
-    ("depends_on: {db: {}}", f"6:22: depends_on.db: is without a condition, expected {CONDITIONS}"),
+    ("depends_on: {db: started}", f'6:22: depends_on.db: is "started", expected {NEEDS}'),
     (
         "depends_on: {db: {condition: service_started}}",
-        '6:34: depends_on.db.condition: is "service_started", expected started or completed; did you mean "started"?',
+        f'6:34: depends_on.db.condition: is "service_started", expected {CONDITIONS}; did you mean "started"?',
     ),
-    ("depends_on: {db: {condition: started, x: 1}}", "6:43: depends_on.db.x: unknown key, expected one of condition"),
+    (
+        "depends_on: {db: {condition: service_completed_successfully}}",
+        f'6:34: depends_on.db.condition: is {COMPLETED}, expected {CONDITIONS}; did you mean "completed"?',
+    ),
+    (
+        "depends_on: {db: {condition: started, x: 1}}",
+        "6:43: depends_on.db.x: unknown key, expected one of condition, restart, required, timeout_s",
+    ),
+    ("depends_on: {db: {timeout_s: 0}}", f'6:34: depends_on.db.timeout_s: is "0", expected {LIMITS}'),
+    (
+        "depends_on: {db: {restart: yes}}",
+        '6:32: depends_on.db.restart: is "yes", expected true or false; did you mean "true"?',
+    ),
+    (
+        "depends_on: {db: {condition: ready}}",
+        '6:34: depends_on.db.condition: is ready, but "db" has no ready check, expected ready: in it',
+    ),
+    (
+        "depends_on: {db: {condition: healthy}}",
+        '6:34: depends_on.db.condition: is healthy, but "db" has no health check, expected health: in it',
+    ),
+    ("ready: {}", f"6:12: ready: is without a probe, expected {PROBES}"),
+    ("ready: {tcp: 1, file: /a}", f"6:12: ready: has tcp and file, expected {PROBES}"),
+    ("ready: {tcp: 0}", '6:18: ready.tcp: is "0", expected a port from 1 to 65535'),
+    ("ready: {tcp: '80'}", '6:18: ready.tcp: is "80", expected a port from 1 to 65535, without quotes'),
+    ("ready: {tpc: 80}", '6:13: ready.tpc: unknown key; did you mean "tcp"?'),
+    ("ready: {tcp: 80, status: 200}", "6:30: ready.status: has no meaning without http, expected http: URL beside it"),
+    ("ready: {tcp: 80, timeout_s: 0}", f'6:33: ready.timeout_s: is "0", expected {WAITS}'),
+    (
+        "ready: {tcp: 80, interval_s: 1}",
+        "6:22: ready.interval_s: unknown key, expected one of log, tcp, http, exec, file, notify, status, timeout_s",
+    ),
+    ("ready: {http: 'localhost:80'}", f'6:19: ready.http: is "localhost:80", expected {URL}'),
+    ("ready: {http: 'http://localhost:99999/'}", f'6:19: ready.http: is "http://localhost:99999/", expected {URL}'),
+    ("ready: {http: 'http://a@localhost/'}", f'6:19: ready.http: is "http://a@localhost/", expected {URL}'),
+    (
+        'ready: {http: "http://localhost/\\r\\nX: y"}',
+        f'6:19: ready.http: is "http://localhost/\\r\\nX: y", expected {URL}',
+    ),
+    (
+        "ready: {http: 'https://localhost/'}",
+        f"6:19: ready.http: is https, which is not tried from outside, expected {INSTEAD}",
+    ),
+    (
+        "ready: {http: 'http://db:80/'}",
+        '6:19: ready.http: "db" is looked up from inside the container\'s network, expected localhost or an address',
+    ),
+    (
+        "ready: {http: 'http://localhost/', status: 99}",
+        '6:48: ready.status: is "99", expected a number from 100 to 599, a range such as 100-599, or a list of them',
+    ),
+    (
+        "ready: {http: 'http://localhost/', status: [200, 399-200]}",
+        f'6:54: ready.status[1]: is "399-200", expected {STATUSES}',
+    ),
+    (
+        "ready: {log: '('}",
+        f'6:18: ready.log: "(" is no regular expression: {UNCLOSED}, expected one as Python\'s re has them',
+    ),
+    ("ready: {file: a}", '6:19: ready.file: is "a", expected an absolute path in the container'),
+    ("ready: {exec: [a, {}]}", "6:23: ready.exec[1]: is a mapping, expected a string"),
+    ("ready: {notify: false}", "6:21: ready.notify: is false, expected true, or another probe"),
+    ("ready: no", f'6:12: ready: is "no", expected a mapping with {PROBES}'),
+    ("health: no", f'6:13: health: is "no", expected a mapping with {PROBES}, or none'),
+    ("health: {interval_s: 1}", f"6:13: health: is without a probe, expected {PROBES}"),
+    ("health: {tcp: 80, interval_s: 0}", f'6:35: health.interval_s: is "0", expected {WAITS}'),
+    ("health: {tcp: 80, retries: 0}", '6:32: health.retries: is "0", expected a whole number from 1 to 999999'),
+    (
+        "health: {tcp: 80, on_unhealthy: stp}",
+        '6:37: health.on_unhealthy: is "stp", expected restart, stop or ignore; did you mean "stop"?',
+    ),
+    (
+        "health: {tcp: 80, watchdog_s: 3}",
+        "6:35: health.watchdog_s: has no meaning without notify, expected notify: true beside it",
+    ),
+    (
+        "health: {notify: true}",
+        f"6:13: health: is without watchdog_s, expected {SPEAKS}",
+    ),
+    ("healthcheck: {}", '6:5: healthcheck: unknown key; did you mean "health"?'),
+    (
+        "restart: {}",
+        "6:14: restart: is without a policy, expected {policy: …, max_retries: …, max_restarts: …, window_s: …}",
+    ),
+    (
+        "restart: {policy: allways}",
+        '6:23: restart.policy: is "allways", expected no, on-failure, always or unless-stopped; did you mean "always"?',
+    ),
+    (
+        "restart: {policy: always, max_retries: 3}",
+        "6:44: restart.max_retries: has no meaning with policy: always, expected policy: on-failure",
+    ),
+    (
+        "restart: {policy: no, max_restarts: 3}",
+        "6:41: restart.max_restarts: has no meaning with policy: no, expected another policy",
+    ),
+    (
+        "retries: 3\n    restart: always",
+        "6:14: retries: is 3 beside restart: always, expected restart: no or on-failure",
+    ),
+    (
+        "retries: 3\n    restart: on-failure:2",
+        "6:14: retries: is 3 beside restart: on-failure:2, expected restart: no or on-failure",
+    ),
+    (
+        "restart_on: {oom: true}",
+        "6:17: restart_on: has no meaning with restart: no, expected another policy, or retries",
+    ),
+    (
+        "restart: always\n    restart_on: {}",
+        "7:17: restart_on: names no end, expected {exit_codes: [1, 3-5], signals: [SIGSEGV], oom: true}",
+    ),
+    ("restart: always\n    restart_on: {exit_codes: 256}", f'7:30: restart_on.exit_codes: is "256", expected {CODES}'),
+    (
+        "restart: always\n    restart_on: {signals: [SEGV, x]}",
+        f'7:34: restart_on.signals[1]: is "x", expected {SIGNALS}; did you mean "SIGXFSZ"?',
+    ),
+    ("success_codes: []", "6:20: success_codes: names no exit status, expected 0, or a list such as [0, 143]"),
+    ("success_codes: [0, 5-3]", f'6:24: success_codes[1]: is "5-3", expected {CODES}'),
+    ("timeout_s: 0", f'6:16: timeout_s: is "0", expected {LIMITS}'),
+    ("stop_cmd: ['']", f"6:15: stop_cmd: is without a program: its first word is empty, expected {COMMANDS}"),
+    (
+        "output: {prefix: [a]}",
+        "6:22: output.prefix: is a list, expected true, false, or a text of at most 63 characters on one line",
+    ),
+    (
+        'output: {prefix: "a\\nb"}',
+        '6:22: output.prefix: is "a\\nb", expected true, false, or a text of at most 63 characters on one line',
+    ),
+    ("output: {colour: true}", "6:14: output.colour: unknown key, expected one of prefix, timestamps"),
+    ("output: true", '6:13: output: is "true", expected {prefix: …, timestamps: …}'),
+    (
+        "rlimits: {nofile: 0}",
+        "6:23: rlimits.nofile: is 0, expected at least 1: without a descriptor it can't be started",
+    ),
+    (
+        "ready: {tcp: '${PYSUP_REPLICA}'}",
+        f'6:18: ready.tcp: is "${{PYSUP_REPLICA}}", expected a port from 1 to 65535; {LATER}',
+    ),
+    ("user: $PYSUP_ID", f'6:11: user: is "${{PYSUP_ID}}", expected {BARE}; {LATER}'),
     ("restrat: no", '6:5: restrat: unknown key; did you mean "restart"?'),
     ("command: x", '6:5: command: unknown key; did you mean "cmd"?'),
     ("environment: {}", '6:5: environment: unknown key; did you mean "env"?'),
@@ -216,8 +367,7 @@ def test_containers_are_a_list_of_mappings(faults_of: FaultsOf, text: str, fault
         ("name: Demo", 'name: is "Demo", expected up to 63 of a-z 0-9 _ . -, the first one a letter or digit'),
         ("services: []", 'services: unknown key; did you mean "containers"?'),
         ("default: {}", 'default: unknown key; did you mean "defaults"?'),
-        ("x-base: {}", "x-base: unknown key, expected one of name, containers, defaults"),
-        ("source: x", "source: unknown key, expected one of name, containers, defaults"),
+        ("source: x", "source: unknown key, expected one of name, containers, defaults, include"),
     ],
 )
 def test_few_keys_are_known_at_the_top(faults_of: FaultsOf, key: str, fault: str) -> None:

@@ -3,13 +3,15 @@
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.spec import Backoff, Container, Spec, reader
+from supervisor.spec import Backoff, Container, Spec, SpecError, load, probes, reader
+from supervisor.spec.model import Sharing
 
 FaultsOf = Callable[[str | bytes], list[str]]
 LoadText = Callable[[str | bytes], Spec]
@@ -17,10 +19,17 @@ PATIENT = settings(deadline=None)  # a busy machine is no fault
 
 SYNTAX = st.sampled_from([*"[]{}:,-?&*!|>%@`'\"# \n\t\\~<=", "- ", ": ", "<<: ", "*a", "&a ", "---\n", "a", "!!str "])
 KEYS = st.sampled_from(
-    [*Container.model_fields, *Backoff.model_fields, "soft", "hard", "condition", "nofile", "a", "<<"]
+    [
+        *(*Container.model_fields, *Sharing.model_fields, *Backoff.model_fields, *probes.WORDS),
+        *("soft", "hard", "condition", "required", "nofile", "a", "<<", "x-a", "policy", "max_restarts", "signals"),
+        *("exit_codes", "prefix", "file", "path"),
+    ]
 )
 WORDS = st.sampled_from(
-    ["no", "web", "db", "started", "always", "memory", "1g", "10s", "ALL", "SIGTERM", "022", "A=b", "/"]
+    [
+        *("no", "web", "db", "started", "always", "memory", "1g", "10s", "ALL", "SIGTERM", "022", "A=b", "/", "none"),
+        *("$A", "${A:-1}", "$", "${PYSUP_ID}", "3-5", "http://[::1]/", "stack.yaml", ".", "a\0b"),
+    ]
 )
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | WORDS
 NODES = st.recursive(
@@ -28,14 +37,14 @@ NODES = st.recursive(
 )
 ENTRIES = st.dictionaries(KEYS, NODES, max_size=8) | NODES
 STACKS = st.fixed_dictionaries(
-    {"containers": st.lists(ENTRIES, max_size=4)}, optional={"defaults": ENTRIES, "name": NODES}
+    {"containers": st.lists(ENTRIES, max_size=4)}, optional={"defaults": ENTRIES, "name": NODES, "include": NODES}
 )
 
 
 def check(faults: list[str]) -> None:
     for fault in faults:
         file, line, column, *_ = fault.split(":")
-        assert file == "stack.yaml"
+        assert file in ("stack.yaml", "./stack.yaml")  # it may name itself
         assert int(line) >= 1
         assert int(column) >= 1
         assert fault.isprintable()
@@ -72,6 +81,18 @@ def test_stacks(faults_of: FaultsOf, stack: object) -> None:
 def test_one_field_of_a_container(faults_of: FaultsOf, defaults: object, key: str, value: object) -> None:
     entry = {"id": "web", "image": "base", "cmd": "run", key: value}
     check(faults_of(yaml.safe_dump({"defaults": defaults, "containers": [entry]}, allow_unicode=True)))
+
+
+@PATIENT
+@given(STACKS, STACKS)
+def test_one_over_another(stack_file: Path, base: object, over: object) -> None:
+    paths = [stack_file, stack_file.with_name("over.yaml")]
+    for path, stack in zip(paths, (base, over), strict=True):
+        path.write_text(yaml.safe_dump(stack, allow_unicode=True))
+    try:
+        load(paths, variables={"A": "1"}, profiles=["web"])
+    except SpecError as error:
+        assert all(str(fault).isprintable() for fault in error.faults)
 
 
 def test_two_thousand_containers_load_in_a_moment(load_text: LoadText) -> None:

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
+from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.entry import OutputForm
+from supervisor.policy import Dependency, RestartOn
 from supervisor.spec import (
     Backoff,
     Condition,
@@ -42,6 +45,43 @@ def backoffs(draw: st.DrawFn) -> Backoff:
     return Backoff(initial_s=initial_s, max_s=max_s, factor=factor, jitter=jitter, reset_after_s=draw(SECONDS))
 
 
+WAIT = st.floats(0.01, 86_400)
+ENDS = st.frozensets(st.integers(0, 255), max_size=6)
+TEXTS = st.lists(TEXT, min_size=1, max_size=3).filter(lambda words: words[0] != "").map(tuple)
+STATUS = st.tuples(st.integers(100, 350), st.integers(351, 599))
+HTTP = st.builds(
+    Http,
+    st.sampled_from(["localhost", "127.0.0.1", "::1"]),
+    st.integers(1, 65_535),
+    st.sampled_from(["/", "/a", "/a?b=c$"]),
+    st.lists(STATUS, min_size=1, max_size=3).map(tuple),
+)
+PROBES: st.SearchStrategy[Any] = (
+    st.sampled_from([Log("^a$"), Log("$$"), Tcp(1), Tcp(65_535)])
+    | HTTP
+    | st.builds(Exec, TEXTS)
+    | st.builds(File, TEXT.map("/".__add__))
+)
+HEALTHS = st.builds(
+    Health, PROBES, WAIT, WAIT, st.integers(1, 99), SECONDS, WAIT, st.sampled_from(OnUnhealthy)
+) | st.builds(lambda watchdog_s: Health(Notify(), watchdog_s=watchdog_s), WAIT)
+DEPENDENCIES = st.builds(
+    Dependency,
+    st.sampled_from([Condition.STARTED, Condition.COMPLETED]),
+    st.booleans(),
+    st.booleans(),
+    st.none() | WAIT,
+)
+LIMITED = st.builds(
+    Restart,
+    st.sampled_from([RestartPolicy.ALWAYS, RestartPolicy.ON_FAILURE]),
+    st.none(),
+    st.integers(1, 99),
+    WAIT,
+)
+PREFIXES = st.none() | st.text(st.characters(exclude_categories=["C", "Z"], codec="utf-8"), max_size=9)
+
+
 @st.composite
 def rlimits(draw: st.DrawFn) -> tuple[int, int]:
     return draw(st.tuples(LIMIT, LIMIT).filter(lambda pair: pair[1] == -1 or 0 <= pair[0] <= pair[1]))
@@ -54,10 +94,16 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "workdir": st.none() | TEXT.map("/".__add__),
     "user": st.none() | st.from_regex(r"[a-z0-9_][a-z0-9_]{0,5}(:[a-z0-9_]{1,5})?", fullmatch=True),
     "hostname": st.none() | st.from_regex(r"[a-zA-Z0-9]{1,9}(\.[a-z0-9]{1,9})?", fullmatch=True),
-    "restart": RESTARTS,
+    "restart": RESTARTS | LIMITED,
     "backoff": backoffs(),
     "stop_signal": st.integers(1, 64),
     "stop_grace_s": SECONDS,
+    "success_codes": ENDS.filter(bool),
+    "timeout_s": st.none() | WAIT,
+    "stop_cmd": st.just(()) | TEXTS,
+    "ready": st.none() | st.builds(Ready, PROBES | st.just(Notify()), WAIT),
+    "health": st.none() | HEALTHS,
+    "output": st.builds(OutputForm, PREFIXES, st.booleans()),
     "replicas": st.integers(0, 10_000),
     "storage": st.sampled_from(Storage),
     "keep": st.booleans(),
@@ -67,10 +113,14 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "cap_drop": st.lists(st.sampled_from([*CAPABILITIES, "ALL"]), unique=True, max_size=3).map(tuple),
     "privileged": st.booleans(),
     "umask": st.integers(0, 0o777),
-    "rlimits": st.dictionaries(st.sampled_from(RLIMITS), rlimits(), max_size=3),
+    "rlimits": st.dictionaries(st.sampled_from([*{*RLIMITS} - {"nofile"}]), rlimits(), max_size=3),
 }
 IDS = st.lists(st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,9}", fullmatch=True), min_size=1, max_size=4, unique=True)
 NEEDED = ("image", "cmd")
+
+
+def _signals(numbers: frozenset[int]) -> frozenset[int]:
+    return frozenset(number % 64 + 1 for number in numbers)
 
 
 @st.composite
@@ -83,7 +133,9 @@ def specs(draw: st.DrawFn) -> Spec:
         fields = {key: draw(FIELDS[key]) for key in sorted(chosen)}
         if fields.get("storage") is Storage.MEMORY:
             fields["storage_size"] = draw(st.none() | st.integers(64 << 10, 1 << 50))
-        needs = draw(st.dictionaries(st.sampled_from(ids[:index]), st.sampled_from(Condition))) if index else {}
+        if fields.get("restart", Restart()).policy is not RestartPolicy.NO:
+            fields["restart_on"] = draw(st.none() | st.builds(RestartOn, ENDS, ENDS.filter(bool).map(_signals)))
+        needs = draw(st.dictionaries(st.sampled_from(ids[:index]), DEPENDENCIES)) if index else {}
         containers.append(Container(id=id_, depends_on=needs, **fields))
     return Spec(name=draw(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,9}", fullmatch=True)), containers=tuple(containers))
 
@@ -113,6 +165,9 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
             env: {A: 1, B: "no"}
             user: 1000:1000
             restart: on-failure:5
+            success_codes: [0, 2, 3, 4]
+            ready: {http: "http://localhost:80", status: [204, 300-399]}
+            health: {exec: "check it $$$$"}
             stop_signal: 37
             stop_grace_s: 1m
             storage: memory
@@ -137,17 +192,44 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "  user: 1000:1000\n"
         "  hostname: null\n"
         "  restart: on-failure:5\n"
+        "  retries: null\n"
+        "  restart_on: null\n"
+        "  success_codes:\n"
+        "  - 0\n"
+        "  - 2-4\n"
         "  backoff:\n"
         "    initial_s: 0.1\n"
         "    max_s: 30.0\n"
         "    factor: 2.0\n"
         "    jitter: 0.1\n"
         "    reset_after_s: 10.0\n"
+        "  timeout_s: null\n"
+        "  stop_cmd: []\n"
         "  stop_signal: SIGRTMIN+3\n"
         "  stop_grace_s: 60.0\n"
         "  depends_on:\n"
         "    db:\n"
         "      condition: started\n"
+        "      restart: false\n"
+        "      required: true\n"
+        "      timeout_s: null\n"
+        "  ready:\n"
+        "    http: http://localhost:80/\n"
+        "    status:\n"
+        "    - 204\n"
+        "    - 300-399\n"
+        "    timeout_s: 60.0\n"
+        "  health:\n"
+        "    exec:\n"
+        "    - check\n"
+        "    - it\n"
+        "    - $$$$\n"
+        "    interval_s: 30.0\n"
+        "    timeout_s: 10.0\n"
+        "    retries: 3\n"
+        "    start_period_s: 30.0\n"
+        "    start_interval_s: 1.0\n"
+        "    on_unhealthy: restart\n"
         "  replicas: 1\n"
         "  storage: memory\n"
         "  storage_size: 67108864\n"
@@ -166,4 +248,7 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "    core:\n"
         "      soft: 0\n"
         "      hard: unlimited\n"
+        "  output:\n"
+        "    prefix: true\n"
+        "    timestamps: false\n"
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from supervisor.spec import Backoff, Container, Spec, schema
+from supervisor.spec.model import Sharing
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,17 +26,21 @@ def test_the_copy_in_the_tree_is_up_to_date() -> None:
 
 def test_it_knows_every_key_and_describes_it(document: dict[str, Any]) -> None:
     definitions = document["$defs"]
-    assert set(document["properties"]) == {*Spec.model_fields, "defaults"}
-    assert set(definitions["Container"]["properties"]) == set(Container.model_fields)
+    assert set(document["properties"]) == {*Spec.model_fields, "defaults", "include"}
+    assert set(definitions["Container"]["properties"]) == {*Container.model_fields, *Sharing.model_fields}
     assert set(definitions["Backoff"]["properties"]) == set(Backoff.model_fields)
-    assert set(definitions["Defaults"]["properties"]) == set(Container.model_fields) - {"id", "replicas", "depends_on"}
-    for definition in (document, *definitions.values()):
+    assert set(definitions["Defaults"]["properties"]) == {*Container.model_fields, "env_file"} - {
+        "id",
+        "replicas",
+        "depends_on",
+    }
+    for definition in (document, *(definitions[name] for name in ("Container", "Defaults", "Backoff"))):
         assert definition["additionalProperties"] is False
         assert all("description" in field or "$ref" in field for field in definition["properties"].values())
 
 
 def test_it_requires_what_can_not_be_a_default(document: dict[str, Any]) -> None:
-    assert document["required"] == ["containers"]
+    assert "required" not in document, "a file may only include others"
     assert document["$defs"]["Container"]["required"] == ["id"]
     assert "required" not in document["$defs"]["Defaults"]
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.entry import OutputForm
+from supervisor.policy import Dependency, RestartOn
 from supervisor.spec import (
     Backoff,
     Condition,
@@ -49,6 +52,14 @@ def test_what_is_not_said_has_its_default(load_text: LoadText) -> None:
         privileged=False,
         umask=0o022,
         rlimits={},
+        retries=None,
+        restart_on=None,
+        success_codes=frozenset({0}),
+        timeout_s=None,
+        stop_cmd=(),
+        ready=None,
+        health=None,
+        output=OutputForm(prefix=None, timestamps=False),
     )
 
 
@@ -88,9 +99,9 @@ CASES: list[tuple[str, str, object]] = [
     ("stop_grace_s: '2h'", "stop_grace_s", 7200.0),
     ("stop_grace_s: 1.5m", "stop_grace_s", 90.0),
     ("stop_grace_s: 24h", "stop_grace_s", 86400.0),
-    ("depends_on: [db]", "depends_on", {"db": Condition.STARTED}),
-    ("depends_on: {db: {condition: started}}", "depends_on", {"db": Condition.STARTED}),
-    ("depends_on: {db: {condition: completed}}", "depends_on", {"db": Condition.COMPLETED}),
+    ("depends_on: [db]", "depends_on", {"db": Dependency()}),
+    ("depends_on: {db: {condition: started}}", "depends_on", {"db": Dependency()}),
+    ("depends_on: {db: {condition: completed}}", "depends_on", {"db": Dependency(Condition.COMPLETED)}),
     ("replicas: 0", "replicas", 0),
     ("replicas: 10000", "replicas", 10_000),
     ("keep: true", "keep", True),
@@ -109,6 +120,66 @@ CASES: list[tuple[str, str, object]] = [
     ("rlimits: {nofile: 1024}", "rlimits", {"nofile": (1024, 1024)}),
     ("rlimits: {RLIMIT_CORE: unlimited, As: -1}", "rlimits", {"core": (-1, -1), "as": (-1, -1)}),
     ("rlimits: {nproc: {soft: 1, hard: unlimited}}", "rlimits", {"nproc": (1, -1)}),
+    ("depends_on: {db: {}}", "depends_on", {"db": Dependency()}),
+    ("depends_on: {db: }", "depends_on", {"db": Dependency()}),
+    (
+        "depends_on: {db: {condition: completed, restart: true, timeout_s: 1m, required: false}}",
+        "depends_on",
+        {"db": Dependency(Condition.COMPLETED, restart=True, timeout_s=60, required=False)},
+    ),
+    ("depends_on: {dbx: {required: false}}", "depends_on", {}),
+    ("ready: null", "ready", None),
+    ("ready: {tcp: 8080}", "ready", Ready(Tcp(8080), 60)),
+    ("ready: {log: '^ready (in|after)', timeout_s: 1m30s}", "ready", Ready(Log("^ready (in|after)"), 90)),
+    ("ready: {exec: [a, 'b c']}", "ready", Ready(Exec(("a", "b c")))),
+    ("ready: {exec: a 'b c'}", "ready", Ready(Exec(("a", "b c")))),
+    ("ready: {file: /run/ready}", "ready", Ready(File("/run/ready"))),
+    ("ready: {notify: true, x-why: because}", "ready", Ready(Notify())),
+    ("ready: {http: 'http://localhost'}", "ready", Ready(Http("localhost", 80, "/"))),
+    ("ready: {http: 'HTTP://127.0.0.1:80/a?b=c'}", "ready", Ready(Http("127.0.0.1", 80, "/a?b=c"))),
+    ("ready: {http: 'http://[::1]:80?b', status: 204}", "ready", Ready(Http("::1", 80, "/?b", ((204, 204),)))),
+    (
+        "ready: {http: 'http://localhost/', status: [200-299, 404]}",
+        "ready",
+        Ready(Http("localhost", 80, "/", ((200, 299), (404, 404)))),
+    ),
+    ("health: none", "health", None),
+    ("health: null", "health", None),
+    ("health: {tcp: 80}", "health", Health(Tcp(80), 30, 10, 3, 30, 1, OnUnhealthy.RESTART)),
+    (
+        "health: {tcp: 80, interval_s: 1m, timeout_s: 5, retries: 1, start_period_s: 0, on_unhealthy: stop}",
+        "health",
+        Health(Tcp(80), 60, 5, 1, 0, 1, OnUnhealthy.STOP),
+    ),
+    ("health: {notify: true, watchdog_s: 30}", "health", Health(Notify(), watchdog_s=30)),
+    ("restart: {policy: always}", "restart", Restart(RestartPolicy.ALWAYS)),
+    ("restart: {policy: on-failure:2}", "restart", Restart(RestartPolicy.ON_FAILURE, 2)),
+    (
+        "restart: {policy: on-failure, max_retries: 2, max_restarts: 5, window_s: 10m}",
+        "restart",
+        Restart(RestartPolicy.ON_FAILURE, 2, 5, 600),
+    ),
+    ("retries: 3", "retries", 3),
+    ("{restart: on-failure, retries: 0}", "retries", 0),
+    (
+        "{restart: always, restart_on: {exit_codes: [1, 3-5], signals: [segv, 9], oom: true}}",
+        "restart_on",
+        RestartOn(frozenset({1, 3, 4, 5}), frozenset({11, 9}), oom=True),
+    ),
+    ("{retries: 1, restart_on: {exit_codes: 7}}", "restart_on", RestartOn(frozenset({7}))),
+    ("success_codes: 3", "success_codes", frozenset({3})),
+    ("success_codes: 0-2", "success_codes", frozenset({0, 1, 2})),
+    ("success_codes: [0, 143]", "success_codes", frozenset({0, 143})),
+    ("timeout_s: 1h", "timeout_s", 3600),
+    ("stop_cmd: [drain, --now]", "stop_cmd", ("drain", "--now")),
+    ("stop_cmd: drain --now", "stop_cmd", ("drain", "--now")),
+    ("stop_cmd: []", "stop_cmd", ()),
+    ("output: {prefix: true}", "output", OutputForm()),
+    ("output: {prefix: false, timestamps: true}", "output", OutputForm("", timestamps=True)),
+    ("output: {prefix: 'true'}", "output", OutputForm("true")),
+    ("output: {prefix: the web}", "output", OutputForm("the web")),
+    ("rlimits: {nofile: 1}", "rlimits", {"nofile": (1, 1)}),
+    ("x-note: {a: [b]}", "env", {}),
     ("storage: disk", "storage_size", None),
     ("storage: memory", "storage_size", 64 * MIB),
     ("{storage: memory, storage_size: 256MiB}", "storage_size", 256 * MIB),
@@ -121,7 +192,7 @@ CASES: list[tuple[str, str, object]] = [
 
 @pytest.mark.parametrize(("written", "field", "value"), CASES, ids=[written for written, _, _ in CASES])
 def test_a_value_means_what_its_field_makes_of_it(load_text: LoadText, written: str, field: str, value: object) -> None:
-    fields = written.strip("{}") if written.startswith("{") else written
+    fields = written[1:-1] if written.startswith("{") else written
     spec = load_text(f"containers: [{{id: web, image: base, cmd: run, {fields}}}, {{id: db, image: base, cmd: run}}]")
     assert getattr(spec.containers[0], field) == value
 
@@ -132,8 +203,8 @@ def test_a_value_means_what_its_field_makes_of_it(load_text: LoadText, written: 
         ("[sleep, 10]", ("sleep", "10")),
         ("[echo, no, 012, 1.10, true, '']", ("echo", "no", "012", "1.10", "true", "")),
         ("python3 -m http.server 8000", ("python3", "-m", "http.server", "8000")),
-        ('"sh -c \'echo \\"a  b\\" $HOME; # no\'"', ("sh", "-c", 'echo "a  b" $HOME; # no')),
-        ("'echo * $HOME && x'", ("echo", "*", "$HOME", "&&", "x")),
+        ('"sh -c \'echo \\"a  b\\" $$HOME; # no\'"', ("sh", "-c", 'echo "a  b" $HOME; # no')),
+        ("'echo * $$HOME && x'", ("echo", "*", "$HOME", "&&", "x")),
         ("true", ("true",)),
     ],
 )

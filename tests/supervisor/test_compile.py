@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.checks import Exec, File, Health, Ready, Tcp
 from supervisor.compile import Images, compile_stack
-from supervisor.entry import Compiled
+from supervisor.entry import Compiled, OutputForm
+from supervisor.policy import Dependency, Policy, RestartOn, RestartPolicy
 from supervisor.spec import SpecError, load
 
 
@@ -57,3 +59,88 @@ def test_replicas_differ_in_name_number_and_place(tmp_path: Path, image: Path) -
     assert [entry.id for entry in entries] == ["a.1", "a.2", "a.3"]
     assert [dict(entry.config.env)["PYSUP_REPLICA"] for entry in entries] == ["1", "2", "3"]
     assert len({entry.config.directory for entry in entries}) == 3
+
+
+def test_replicas_have_their_numbers_and_names_where_the_spec_has_them(tmp_path: Path, image: Path) -> None:
+    text = (
+        "  - {id: a, replicas: 2, cmd: 'run $PYSUP_ID', workdir: '/w/$PYSUP_REPLICA', hostname: h-$PYSUP_REPLICA, "
+        "env: {A: $PYSUP_ID}, stop_cmd: [stop, $PYSUP_ID], ready: {exec: [ready, $PYSUP_ID]}, "
+        "health: {file: /h/$PYSUP_REPLICA}, output: {prefix: 'n$PYSUP_REPLICA'}}\n"
+    )
+    _, entry = compiled(tmp_path, image, text).entries
+    config, policy = entry.config, entry.policy
+    assert (config.argv, config.workdir, config.hostname) == (("run", "a.2"), "/w/2", "h-2")
+    assert (dict(config.env)["A"], policy.stop_cmd, entry.output) == ("a.2", ("stop", "a.2"), OutputForm("n2"))
+    assert (policy.ready, policy.health) == (Ready(Exec(("ready", "a.2"))), Health(File("/h/2")))
+
+
+def test_a_host_name_that_only_some_replica_makes_too_long_is_told(tmp_path: Path, image: Path) -> None:
+    name = f"{'h' * 40}.{'h' * 22}"
+    text = f"  - {{id: a, replicas: 10, hostname: {name}$PYSUP_REPLICA}}\n"
+    with pytest.raises(SpecError, match=rf"4:37: containers\[0\]\.hostname: comes to {name}10, which is longer"):
+        compiled(tmp_path, image, text)
+
+
+def test_replicas_share_what_is_the_same_for_all(tmp_path: Path, image: Path) -> None:
+    a, b = compiled(
+        tmp_path, image, "  - {id: a, replicas: 2, health: {tcp: 80}, depends_on: [z]}\n  - {id: z}\n"
+    ).entries[:2]
+    assert a.policy is b.policy
+    assert a.depends_on is b.depends_on
+    assert a.config.argv is b.config.argv
+    assert a.output is b.output
+
+
+def test_all_that_the_machine_is_to_know_is_in_the_policy(tmp_path: Path, image: Path) -> None:
+    text = """
+  - id: a
+    restart: {policy: on-failure, max_restarts: 5, window_s: 10}
+    retries: 3
+    restart_on: {signals: [SEGV]}
+    success_codes: [0, 143]
+    timeout_s: 1m
+    stop_cmd: [stop]
+    ready: {tcp: 1}
+    health: {tcp: 2}
+    depends_on: {b: {timeout_s: 9}, c: {timeout_s: 3}, d: {timeout_s: 9, required: false}, e: {}}
+  - {id: b}
+  - {id: c}
+  - {id: d}
+  - {id: e, retries: 2}
+"""
+    entries = compiled(tmp_path, image, text).entries
+    assert entries[0].policy == Policy(
+        restart=RestartPolicy.ON_FAILURE,
+        max_retries=3,
+        max_restarts=5,
+        window_s=10,
+        restart_on=RestartOn(signals=frozenset({11})),
+        success_codes=frozenset({0, 143}),
+        timeout_s=60,
+        stop_cmd=("stop",),
+        ready=Ready(Tcp(1)),
+        health=Health(Tcp(2)),
+        waits_s=(3, 9),
+    )
+    assert entries[0].depends_on["d"] == Dependency(required=False, timeout_s=9)
+    assert entries[4].policy == Policy(RestartPolicy.ON_FAILURE, max_retries=2)
+
+
+@pytest.mark.parametrize(
+    ("checks", "variables"),
+    [
+        ("ready: {notify: true}", {"NOTIFY_SOCKET": "/dev/notify"}),
+        (
+            "health: {notify: true, watchdog_s: 1.5}",
+            {"NOTIFY_SOCKET": "/dev/notify", "WATCHDOG_USEC": "1500000"},
+        ),
+        ("ready: {tcp: 80}", {}),
+    ],
+)
+def test_who_may_speak_by_sd_notify_is_told_where(
+    tmp_path: Path, image: Path, checks: str, variables: dict[str, str]
+) -> None:
+    (entry,) = compiled(tmp_path, image, f"  - {{id: a, {checks}}}\n").entries
+    told = {name: value for name, value in entry.config.env if name in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
+    assert told == variables
+    assert entry.config.notify is bool(variables)
