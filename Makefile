@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_IMAGE := images/base
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test soak lint bench clean
 .DEFAULT_GOAL := test
 
 # uv where it is there, else venv and pip, which knows dependency groups from 25.1 only: it is told them.
@@ -40,6 +40,10 @@ demo: $(READY) $(DEMO_IMAGE)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# SECONDS, CONTAINERS and SEED may be given: make soak ARGS="600 100 42"
+soak: $(READY)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -36,10 +36,13 @@ class Strings:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A structure passed by pointer; a descriptor may have to be written into it, 32 bits wide, at an offset."""
+    """A structure passed by pointer; a descriptor may have to be written into it, 32 bits wide, at an offset, and the
+    addresses of others.
+    """
 
     data: bytes
     descriptor: tuple[int, Descriptor] | None = None
+    points: "tuple[tuple[int, Struct], ...]" = ()
 
 
 Pointed = str | bytes | None | Descriptor | Result | Strings | Struct
@@ -68,6 +71,7 @@ class Assembler:
         self._struct_descriptors: list[tuple[int, int]] = []
         self._results: list[tuple[int, int]] = []
         self._steps: list[int] = []
+        self._cgroup = 0
         self.step = 0
 
     def include(self, other: "Assembler") -> None:
@@ -83,6 +87,7 @@ class Assembler:
         self._descriptors += [(words + place, which) for place, which in other._descriptors]
         self._struct_descriptors += [(data + at, which) for at, which in other._struct_descriptors]
         self._results += [(calls + call, words + place) for call, place in other._results]
+        self._cgroup = words + other._cgroup if other._cgroup else self._cgroup
 
     def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = (), zero: bool = False) -> Result:
         """Append a call. Errors in `forgive` count as success; with `zero` any result but 0 is a failure."""
@@ -95,6 +100,11 @@ class Assembler:
         self._words.extend(_PADDING[len(arguments)])
         self._words.append(_rule(forgive) | (program.RULE_ZERO if zero else 0))
         return Result(index)
+
+    def clone_into(self, cgroup: Result) -> None:
+        """Have the child cloned into the cgroup that this call of the prologue, the last one, has opened."""
+        self._cgroup = len(self._words) * 8 - 16  # its sixth argument, which openat(2) does not have
+        self._results.append((cgroup.call, self._cgroup))
 
     def _word(self, argument: Pointed, place: int) -> int:
         """What stands at `place` before linking: for a pointer its offset in the data."""
@@ -134,11 +144,13 @@ class Assembler:
         return start
 
     def _structure(self, structure: Struct) -> int:
+        pointers = [(offset, self._structure(other)) for offset, other in structure.points]
         start = self._align()
         self._data += structure.data
         if structure.descriptor is not None:
             offset, (position,) = structure.descriptor
             self._struct_descriptors.append((start + offset, position))
+        self._data_pointers += [(start + offset, target) for offset, target in pointers]
         return start
 
     def finish(self, prologue_steps: int) -> Program:
@@ -159,6 +171,7 @@ class Assembler:
             len(pointers),
             len(descriptors),
             len(self._results),
+            self._cgroup,
         )
         pairs = [number for pair in (*descriptors, *self._results) for number in pair]
         tables = struct.pack(f"={len(pointers)}I{len(pairs)}I", *pointers, *pairs)

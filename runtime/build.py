@@ -9,19 +9,23 @@ or a fork.
 import os
 
 from runtime import network, plan, rootfs, security
+from runtime.cgroup.group import Cgroup
 from runtime.config import DEFAULT_PATH, ContainerConfig
 from runtime.errors import ImageError
+from runtime.lower import FD_MORE
 
 # By number: include/uapi/asm-generic/resource.h
 RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime").split()
 
 
-def build_plan(config: ContainerConfig) -> plan.Plan:
-    """The plan of a run. ImageError if the image's root directory can't be read."""
+def build_plan(config: ContainerConfig, cgroup: Cgroup | None = None) -> plan.Plan:
+    """The plan of a run, in its cgroup. ImageError if the image's root directory can't be read."""
     root = _root_of(config.lowers[0])
-    prologue = rootfs.prologue(config, root)
+    first = FD_MORE + config.terminal + config.notify
+    prologue = [*rootfs.prologue(config, root), *make_cgroup(cgroup, first)]
     steps: list[plan.Step] = [
         *prologue,
+        *join_cgroup(cgroup, first, namespace=True),
         plan.TakeStdio(),
         plan.NewSession(terminal=config.terminal and not config.init),
         *rootfs.steps(config, root),
@@ -36,7 +40,7 @@ def build_plan(config: ContainerConfig) -> plan.Plan:
     ]
     return plan.Plan(
         id=config.id,
-        directory=config.directory if prologue else None,
+        directory=config.directory if config.memory_bytes is None else None,
         keep=config.keep,
         network=config.network,
         terminal=config.terminal,
@@ -44,7 +48,27 @@ def build_plan(config: ContainerConfig) -> plan.Plan:
         prologue=len(prologue),
         steps=tuple(steps),
         owner=(config.user.uid, config.user.gid),
+        stdin=config.stdin,
+        cgroup=cgroup,
     )
+
+
+def make_cgroup(cgroup: Cgroup | None, first: int, *, new: bool = True) -> list[plan.Step]:
+    """What is done for it before the clone. `first` is the position of the first of its descriptors."""
+    if cgroup is None:
+        return []
+    steps: list[plan.Step] = []
+    if new:
+        steps.append(plan.MakeCgroup(cgroup, first))
+        steps += [plan.SetLimit(cgroup, first, place, setting) for place, setting in cgroup.settings]
+    if cgroup.places[0].version == 2:
+        steps.append(plan.OpenCgroup(cgroup, first))
+    return steps
+
+
+def join_cgroup(cgroup: Cgroup | None, first: int, *, namespace: bool) -> list[plan.Step]:
+    """What the child does before anything else."""
+    return [] if cgroup is None else [plan.JoinCgroup(cgroup, first, namespace)]
 
 
 def _root_of(lower: str) -> os.stat_result:
@@ -77,6 +101,7 @@ def execution(config: ContainerConfig, argv: tuple[str, ...]) -> list[plan.Step]
         plan.SetUmask(config.umask),
         plan.DieWithSupervisor(),
         plan.CloseDescriptors(),
+        *security.confinement(config),
         plan.Exec(candidates(argv[0], dict(config.env).get("PATH", DEFAULT_PATH)), argv, config.env),
     ]
 

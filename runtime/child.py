@@ -45,6 +45,7 @@ def run(linked: program.Linked, first: int, last: int) -> tuple[int, int]:
             program.store(memory, place, result)
             cursor += program.PAIR.size
             call, place = program.PAIR.unpack_from(results, cursor)
+    linked.results = results[cursor:]  # for who makes the calls after these
     return (last - 1, forgiven) if last == linked.calls else (last, 0)
 
 
@@ -52,7 +53,7 @@ def _forgives(rule: int, error: int) -> bool:
     return error in (rule & 0xFF, rule >> 8 & 0xFF, rule >> 16 & 0xFF, rule >> 24 & 0xFF)
 
 
-def launch(linked: program.Linked, flags: int) -> tuple[int, int, int]:
+def launch(linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, int, int]:
     """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has executed.
 
     A bare clone, without the interpreter's fork hooks: the launcher has one thread, the call holds the interpreter's
@@ -60,7 +61,7 @@ def launch(linked: program.Linked, flags: int) -> tuple[int, int, int]:
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 10))
+        arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 9, cgroup))
         pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
         if pid == 0:
             _main(linked, writing)
@@ -80,8 +81,9 @@ def launch(linked: program.Linked, flags: int) -> tuple[int, int, int]:
 def _main(linked: program.Linked, failure: int) -> None:
     """The child's whole life; never returns."""
     try:
+        os.dup2(failure, program.REPORT, inheritable=False)
         report = run(linked, linked.prologue, linked.calls)
-        os.write(failure, program.FAILURE.pack(*report))
+        os.write(program.REPORT, program.FAILURE.pack(*report))
     finally:
         os._exit(FAILED)
 

@@ -6,6 +6,8 @@ A front (the supervisor's spec, `pysup run`, an OCI config.json) fills it in; `b
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runtime.cgroup.limits import NO_LIMITS, Limits
+from runtime.seccomp.filter import Filter
 from runtime.users import User
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,9 +35,12 @@ class ContainerConfig:
     network: Network = Network.HOST
     init: bool = False
     terminal: bool = False
+    stdin: bool = False  # its standard input can be written to; else it is empty
     notify: bool = False  # it may speak by sd_notify(3)
     capabilities: int = 0  # bit mask, capabilities(7)
     privileged: bool = False
+    seccomp: Filter | None = None  # None: every call may be made
     umask: int = 0o022
+    limits: Limits = NO_LIMITS
     rlimits: tuple[tuple[int, int, int], ...] = ()  # (resource, soft, hard); -1 is unlimited
     resolv_conf: bytes | None = None  # contents of /etc/resolv.conf; None leaves the image's

@@ -15,6 +15,14 @@ class UserError(PysupError):
     """A user or group can't be found in the image."""
 
 
+class CgroupError(PysupError):
+    """A control group can't be made, or a limit not be enforced."""
+
+
+class SeccompError(PysupError):
+    """A seccomp profile can't be read, or means what can't be had here."""
+
+
 class LaunchError(PysupError):
     """A run could not be started. `detail` is the message without the container's name before it."""
 

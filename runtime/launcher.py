@@ -13,7 +13,8 @@ Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
 
     request: u8 operation, u8 flags, u16 -, u32 id, u64 clone flags | payload, descriptors by SCM_RIGHTS
       START   payload: a program; descriptors: stdin, stdout, stderr, more as the program says
-      REMOVE  payload: a path; the tree is removed
+      REMOVE  payload: a path; the tree is removed. More, with NUL between: the names of cgroups, which are removed from
+              the directories that the descriptors are of; the path may then be empty
       ATTACH  payload: a path; descriptor: a detached mount that goes there
       ENTER   payload: a program that starts with joining a pid namespace; descriptors: the streams, a pidfd
       FORK    no payload; descriptor: the socket of another launcher, which shares this one's memory and mount namespace
@@ -41,6 +42,7 @@ INLINE_MAX = 64 << 10
 DESCRIPTORS_MAX = 16
 CONTROL = 10  # the descriptor it is started with: its socket
 HOME = 11  # its own pid namespace, opened while it has a /proc
+INTERPRETER = 9  # the mount that it is executed from, to begin with
 SCRATCH = "/.scratch"
 
 _buffer = bytearray(REQUEST.size + INLINE_MAX)
@@ -56,6 +58,7 @@ def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
     _reset_signals()
     _limit_descriptors(soft_descriptors, hard_descriptors)
     os.umask(0)
+    _protect_interpreter()
     _remember_home()
     _prune_mounts(state)
     control = _socket.socket(fileno=CONTROL)
@@ -82,9 +85,19 @@ def _limit_descriptors(soft: int, hard: int) -> None:
     linux.raw("prlimit64", 0, linux.RLIMIT_NOFILE, linux.address_of(limits))
 
 
+def _protect_interpreter() -> None:
+    """A child is the interpreter until it executes something: by #!/proc/self/exe that would be the host's interpreter
+    again, in the container (CVE-2019-5736). The mount is ours alone, read-only already, and from now on nothing can be
+    executed from it.
+    """
+    linux.make_private(INTERPRETER, linux.MOUNT_ATTR_NOEXEC)
+    os.close(INTERPRETER)
+
+
 def _remember_home() -> None:
     opened = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(opened, HOME, inheritable=False)
+    os.dup2(opened, program.REPORT, inheritable=False)  # to keep the number
     os.close(opened)
 
 
@@ -109,8 +122,9 @@ def serve(control: _socket.socket) -> None:
             return
         descriptors = [fd for _level, _kind, data in ancillary for (fd,) in struct.iter_unpack("=i", data)]
         reply = _answer(memoryview(_buffer)[:size], descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        # What came, and what a program's prologue has opened: of our own are only those between.
+        linux.raw("close_range", 3, CONTROL - 1, 0)
+        linux.raw("close_range", program.REPORT + 1, 0xFFFF_FFFF, 0)
         control.send(REPLY.pack(*reply), _socket.MSG_NOSIGNAL)
 
 
@@ -127,9 +141,9 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int,
             return (number, *start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
         if operation == FORK:
             return number, _fork(descriptors[0]), 0, -1
-        path = os.fsdecode(bytes(payload))
+        path, *names = os.fsdecode(bytes(payload)).split("\0")
         if operation == REMOVE:
-            remove.remove_run(path)
+            _remove(path, names, descriptors)
         elif operation == ATTACH:
             os.makedirs(path, 0o755, exist_ok=True)
             linux.move_mount(descriptors[0], path)
@@ -142,6 +156,13 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int,
     return number, 0, 0, -1
 
 
+def _remove(path: str, cgroups: list[str], parents: list[int]) -> None:
+    for name, parent in zip(cgroups, parents, strict=True):
+        remove.remove_cgroup(name, parent)
+    if path:
+        remove.remove_run(path)
+
+
 def _read_all(memfd: int) -> memoryview:
     size = os.fstat(memfd).st_size
     return memoryview(os.pread(memfd, min(size, program.MAX_BYTES), 0))
@@ -152,9 +173,10 @@ def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_
     call, error = child.run(linked, 0, linked.prologue)
     if error:
         return 0, error, call
-    flags = clone_flags | linux.CLONE_PARENT
+    cgroup = linked.cgroup()
+    flags = clone_flags | linux.CLONE_PARENT | (linux.CLONE_INTO_CGROUP if cgroup else 0)
     launch = child.launch if _native is None or in_python else _native.launch
-    pid, error, call = launch(linked, flags)
+    pid, error, call = launch(linked, flags, cgroup)
     return (pid, error, call) if pid >= 0 else (0, -pid, -1)
 
 

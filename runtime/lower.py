@@ -14,8 +14,9 @@ from functools import lru_cache, singledispatch
 from itertools import groupby
 
 from runtime import linux, plan
-from runtime.assemble import Assembler, Descriptor, Program, Strings, Struct
+from runtime.assemble import Assembler, Descriptor, Program, Result, Strings, Struct
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
+from runtime.program import REPORT
 
 # The descriptors of a request, by position; the launcher adds the first itself.
 FD_SUPERVISOR, FD_STDIN, FD_STDOUT, FD_STDERR, FD_MORE = range(5)
@@ -28,7 +29,10 @@ MISSING_ONLY = (errno.EEXIST,)
 
 # Steps that differ from container to container. Runs of all others are assembled once and kept: what thousands of
 # replicas share is most of their programs.
-_PARTICULAR = (plan.MakeDirectories, plan.MountOverlay, plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec)
+_PARTICULAR = (
+    *(plan.MakeDirectories, plan.MakeCgroup, plan.SetLimit, plan.OpenCgroup, plan.JoinCgroup),
+    *(plan.MountOverlay, plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec),
+)
 _COMMON_KEPT = 256
 
 
@@ -57,6 +61,44 @@ _common = lru_cache(maxsize=_COMMON_KEPT)(_assemble)
 def lower(step: plan.Step, asm: Assembler) -> None:
     """Write the calls that do `step`."""
     raise TypeError(f"no lowering for {step!r} into {asm!r}")
+
+
+# --- the cgroup -------------------------------------------------------------------------------------------------------
+
+
+@lower.register
+def _(step: plan.MakeCgroup, asm: Assembler) -> None:
+    for index in step.cgroup.own:
+        where = Descriptor(step.first + index)
+        asm.call("mkdirat", where, step.cgroup.within(index), 0o755, forgive=MISSING_ONLY)
+
+
+@lower.register
+def _(step: plan.SetLimit, asm: Assembler) -> None:
+    path = f"{step.cgroup.within(step.place)}/{step.setting.file}"
+    value = os.fsencode(step.setting.value)
+    opened = asm.call("openat", Descriptor(step.first + step.place), path, os.O_WRONLY | os.O_CLOEXEC)
+    asm.call("write", opened, Struct(value), len(value))
+    asm.call("close", opened)
+
+
+@lower.register
+def _(step: plan.OpenCgroup, asm: Assembler) -> None:
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    asm.clone_into(asm.call("openat", Descriptor(step.first), step.cgroup.within(0), flags))
+
+
+@lower.register
+def _(step: plan.JoinCgroup, asm: Assembler) -> None:
+    for index, place in enumerate(step.cgroup.places):
+        if place.version == 1:
+            # `tasks`, and 0 for the calling thread: who moves itself alone takes no lock that all processors must hear
+            # of (kernel/cgroup/cgroup.c: cgroup_procs_write_start). By cgroup.procs it would take milliseconds.
+            path = f"{step.cgroup.within(index)}/tasks"
+            opened = asm.call("openat", Descriptor(step.first + index), path, os.O_WRONLY | os.O_CLOEXEC)
+            asm.call("write", opened, Struct(b"0"), 1)
+    if step.namespace:
+        asm.call("unshare", linux.CLONE_NEWCGROUP)
 
 
 # --- the root file system --------------------------------------------------------------------------------------------
@@ -266,6 +308,13 @@ def _(step: plan.NoNewPrivileges, asm: Assembler) -> None:
 
 
 @lower.register
+def _(step: plan.InstallSeccomp, asm: Assembler) -> None:
+    points = ((linux.SOCK_FPROG.size - 8, Struct(step.filter.code)),)
+    program = Struct(linux.SOCK_FPROG.pack(step.filter.instructions, 0), points=points)
+    asm.call("seccomp", linux.SECCOMP_SET_MODE_FILTER, step.filter.flags, program)
+
+
+@lower.register
 def _(step: plan.SetUser, asm: Assembler) -> None:
     groups = b"".join(linux.GID.pack(group) for group in step.groups)
     asm.call("setgroups", len(step.groups), Struct(groups))
@@ -307,17 +356,21 @@ def _(step: plan.TakeStdio, asm: Assembler) -> None:
 
 @lower.register
 def _(step: plan.MakeWorkdir, asm: Assembler) -> None:
-    parts = step.path.strip("/").split("/")
-    for depth in range(1, len(parts) + 1):
-        _make_directory(asm, "/" + "/".join(parts[:depth]))
+    parts = [part for part in step.path.split("/") if part]
+    for depth, part in enumerate(parts):
+        parent = _open_directory(asm, "/" + "/".join(parts[:depth])) if depth else AT_FDCWD
+        asm.call("mkdirat", parent, part if depth else "/" + part, 0o755, forgive=MISSING_ONLY)
 
 
 @lower.register
 def _(step: plan.EnterWorkdir, asm: Assembler) -> None:
-    # No magic link of /proc may lead to a descriptor of the host's (CVE-2024-21626).
+    asm.call("fchdir", _open_directory(asm, step.path))
+
+
+def _open_directory(asm: Assembler, path: str) -> Result:
+    """Of the container's: no magic link of /proc may lead to a descriptor of the host's (CVE-2024-21626)."""
     how = linux.OPEN_HOW.pack(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, linux.RESOLVE_NO_MAGICLINKS)
-    descriptor = asm.call("openat2", AT_FDCWD, step.path, Struct(how), linux.OPEN_HOW.size)
-    asm.call("fchdir", descriptor)
+    return asm.call("openat2", AT_FDCWD, path, Struct(how), linux.OPEN_HOW.size)
 
 
 @lower.register
@@ -338,9 +391,12 @@ def _(step: plan.DieWithSupervisor, asm: Assembler) -> None:
 
 @lower.register
 def _(step: plan.CloseDescriptors, asm: Assembler) -> None:
-    # Marked, not closed: the failure pipe's end of file is what tells the supervisor that exec happened.
+    # Closed, not marked to be: what is executed may be named by /proc/self/fd, and lead out through a directory of the
+    # host's (CVE-2024-21626). Only the failure pipe is marked: its end of file tells that exec happened.
     del step
-    asm.call("close_range", 3, 0xFFFF_FFFF, linux.CLOSE_RANGE_CLOEXEC)
+    asm.call("close_range", 3, REPORT - 1, 0)
+    asm.call("close_range", REPORT, REPORT, linux.CLOSE_RANGE_CLOEXEC)
+    asm.call("close_range", REPORT + 1, 0xFFFF_FFFF, 0)
 
 
 @lower.register

@@ -40,13 +40,13 @@ class Native:
         self._job = bytearray(program.JOB.size)
         self._job_address = linux.address_of(self._job)
 
-    def launch(self, linked: program.Linked, flags: int) -> tuple[int, int, int]:
+    def launch(self, linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, int, int]:
         """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has
         executed.
         """
         results = bytearray(linked.results)
         flags |= linux.CLONE_VM | linux.CLONE_VFORK
-        linux.CLONE_ARGS.pack_into(self._clone_args, 0, flags, *(0,) * 10)
+        linux.CLONE_ARGS.pack_into(self._clone_args, 0, flags, *(0,) * 9, cgroup)
         program.JOB.pack_into(
             self._job,
             0,

@@ -8,7 +8,10 @@ after it.
 from dataclasses import dataclass
 from typing import Protocol
 
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.limits import Setting
 from runtime.config import Network
+from runtime.seccomp.filter import Filter
 
 NOTIFY_PATH = "/dev/notify"  # what NOTIFY_SOCKET of a container that may notify is set to: sd_notify(3)
 
@@ -33,6 +36,53 @@ class MakeDirectories:
 
     def describe(self) -> str:
         return f"make upper, work and merged in {self.directory}"
+
+
+@dataclass(frozen=True, slots=True)
+class InCgroups:
+    """By which descriptors, counted from `first`, the launcher reaches the places of a cgroup."""
+
+    cgroup: Cgroup
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class MakeCgroup(InCgroups):
+    """Before clone, by the launcher: a directory in each hierarchy."""
+
+    def describe(self) -> str:
+        return f"make the cgroup {self.cgroup.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimit(InCgroups):
+    """Before clone, by the launcher: write one of its files."""
+
+    place: int
+    setting: Setting
+
+    def describe(self) -> str:
+        return f"set limits.{self.setting.key}: write {self.setting.value} to {self.setting.file}"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCgroup(InCgroups):
+    """Before clone, by the launcher, and the last thing there: where clone3(2) puts the child."""
+
+    def describe(self) -> str:
+        return f"open the cgroup {self.cgroup.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinCgroup(InCgroups):
+    """The child is cloned into it where it is of version 2, and enters those of version 1 before anything else. What it
+    sees of cgroups begins there: cgroup_namespaces(7).
+    """
+
+    namespace: bool  # of its own; a command in a container enters the container's
+
+    def describe(self) -> str:
+        return f"join the cgroup {self.cgroup.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +258,16 @@ class NoNewPrivileges:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallSeccomp:
+    """From here on, for this process and all that come of it, the filter decides which system calls are made."""
+
+    filter: Filter
+
+    def describe(self) -> str:
+        return f"install the seccomp filter of {self.filter.instructions} instructions"
+
+
+@dataclass(frozen=True, slots=True)
 class ForkInit:
     """Fork: process 1 stays behind to reap zombies and forward signals, process 2 goes on to the command."""
 
@@ -338,3 +398,5 @@ class Plan:
     prologue: int
     steps: tuple[Step, ...]
     owner: tuple[int, int]  # user and group whom the standard streams belong to
+    stdin: bool = False  # its standard input can be written to
+    cgroup: Cgroup | None = None  # the descriptors of its places go along, after all others

@@ -10,6 +10,8 @@ in C (the benchmark's floor).
     header | calls: 8 x i64 each | data | pointers: u32 place | descriptors: u32 place, u32 which | results: u32 call,
     u32 place
 
+The prologue may open the cgroup that the child is to be cloned into; the header has the place of its descriptor.
+
 Places are byte offsets into calls + data; NARROW marks one that is 32 bits wide (a descriptor inside a structure).
 Results are in the order of the calls. All numbers are in the machine's own byte order: a program never leaves the
 machine.
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAGIC = 0x70737570
-HEADER = struct.Struct("=7I4x")  # magic, calls, calls of the prologue, data bytes, pointers, descriptors, results
+# Magic, calls, calls of the prologue, data bytes, pointers, descriptors, results, place of the cgroup or 0.
+HEADER = struct.Struct("=8I")
 CALL = struct.Struct("=8q")
 PAIR = struct.Struct("=2I")
 JOB = struct.Struct("=8Q")  # struct job of launch_x86_64.S
@@ -34,6 +37,7 @@ NARROW = 0x8000_0000
 RULE_ZERO = 1 << 32  # any result but 0 is a failure, reported as ESRCH
 FORK_INIT = -1  # in place of a call's number: fork; the parent becomes the container's init (child.py)
 FAILURE = struct.Struct("=ii")  # what a child writes when a call fails: its index and errno
+REPORT = 12  # the descriptor by which the loop in Python writes that; always taken in a launcher
 NO_MORE = PAIR.pack(0xFFFF_FFFF, 0)  # ends the results
 
 MAX_BYTES = 4 << 20
@@ -44,13 +48,19 @@ class Linked:
     place).
     """
 
-    __slots__ = ("calls", "memory", "prologue", "results")
+    __slots__ = ("_cgroup", "calls", "memory", "prologue", "results")
 
-    def __init__(self, memory: bytearray, calls: int, prologue: int, results: bytes) -> None:
+    def __init__(self, memory: bytearray, calls: int, prologue: int, results: bytes, cgroup: int) -> None:
         self.memory = memory
         self.calls = calls
         self.prologue = prologue
         self.results = results
+        self._cgroup = cgroup
+
+    def cgroup(self) -> int:
+        """The descriptor of the cgroup to clone into, once the prologue has run; 0 for none."""
+        descriptor: int = WORD.unpack_from(self.memory, self._cgroup)[0] if self._cgroup else 0
+        return descriptor
 
 
 def store(memory: bytearray, place: int, value: int) -> None:
@@ -63,7 +73,7 @@ def store(memory: bytearray, place: int, value: int) -> None:
 
 def link(image: memoryview, address_of: "Callable[[bytearray], int]", descriptors: list[int]) -> Linked:
     """Decode and link an encoded program. ValueError, IndexError or struct.error if it is not one."""
-    magic, calls, prologue, data, pointers, fds, results = HEADER.unpack_from(image)
+    magic, calls, prologue, data, pointers, fds, results, cgroup = HEADER.unpack_from(image)
     end = HEADER.size + calls * CALL.size + data
     size = end + pointers * 4 + (fds + results) * PAIR.size
     if magic != MAGIC or prologue > calls or size != len(image) or data % 8:
@@ -80,4 +90,6 @@ def link(image: memoryview, address_of: "Callable[[bytearray], int]", descriptor
     for _, place in PAIR.iter_unpack(image[fds_end:]):
         if place & ~NARROW > len(memory) - WORD.size:
             raise ValueError("a result's place is out of range")
-    return Linked(memory, calls, prologue, bytes(image[fds_end:]) + NO_MORE)
+    if cgroup and cgroup > len(memory) - WORD.size:
+        raise ValueError("the cgroup's place is out of range")
+    return Linked(memory, calls, prologue, bytes(image[fds_end:]) + NO_MORE, cgroup)

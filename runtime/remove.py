@@ -6,7 +6,9 @@ followed), without recursion, and with a bounded number of descriptors however d
 
 import errno
 import os
+import time
 
+CGROUP_GONE_S = 5.0  # the longest a cgroup may stay busy: the kernel lets go of a process some time after its end
 DEPTH_MAX = 64  # descriptors held at once; deeper directories are moved up first
 # A volatile overlay leaves a file in the work directory (fs/overlayfs/super.c, ovl_create_volatile_dirty).
 _DIRTY = "work/work/incompat/volatile/dirty"
@@ -29,6 +31,55 @@ def remove_run(path: str) -> None:
                 raise
             remove_tree(path)
             return
+
+
+def remove_cgroup(path: str, parent: int | None = None) -> None:
+    """Remove a cgroup and those below it, in which nothing is left running; no error if it is not there.
+
+    The path may be from a directory that a descriptor is of.
+    """
+    deadline = time.monotonic() + CGROUP_GONE_S
+    pause_s = 0.0005
+    while True:
+        try:
+            os.rmdir(path, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or time.monotonic() > deadline:
+                raise
+            if not _remove_below(path, parent):
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, 0.05)
+        else:
+            return
+
+
+def _remove_below(path: str, parent: int | None) -> bool:
+    """What a container has made in its cgroup, deepest first. Did any of it go?"""
+    found = [path]
+    for one in found:
+        found += [f"{one}/{name}" for name in _directories(one, parent)]
+    gone = 0
+    for one in reversed(found[1:]):
+        try:
+            os.rmdir(one, dir_fd=parent)
+            gone += 1
+        except OSError:  # the caller tries again
+            continue
+    return gone > 0
+
+
+def _directories(path: str, parent: int | None) -> list[str]:
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return []
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    finally:
+        os.close(directory)
 
 
 def remove_tree(path: str) -> None:

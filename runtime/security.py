@@ -79,6 +79,19 @@ def identity(config: ContainerConfig) -> list[plan.Step]:
     """Become the user, then set what is left of the privileges: none for anybody but root."""
     user = config.user
     return [
+        *(_filter(config) if config.privileged else []),
         plan.SetUser(user.uid, user.gid, user.groups),
         plan.SetCapabilities(config.capabilities if user.uid == 0 else 0),
     ]
+
+
+def confinement(config: ContainerConfig) -> list[plan.Step]:
+    """The last step before the command is executed, so that a filter need permit nothing of ours but execve(2)."""
+    return [] if config.privileged else _filter(config)
+
+
+def _filter(config: ContainerConfig) -> list[plan.Step]:
+    """It needs no_new_privs, which a privileged container has not, or CAP_SYS_ADMIN, which is lost with the user: there
+    it must come before that, and permit what follows, as in runc.
+    """
+    return [plan.InstallSeccomp(config.seccomp)] if config.seccomp else []

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from runtime import advice, launcher, linux, lower
+from runtime.cgroup.group import Cgroup
 from runtime.errors import LauncherLostError, LaunchError
 from runtime.plan import Exec, JoinProcesses, Plan
 from runtime.program import MAX_BYTES
@@ -79,19 +80,23 @@ class Launcher:
         # An init is the launcher's own process going on: only the loop in Python can become one.
         flags = launcher.IN_PYTHON if in_python or plan.init else 0
         _check_size(plan, image)
-        self._send(launcher.START, number, image, descriptors, flags, clone_flags(plan.network))
+        # A cgroup namespace has its root where it was made: so the child makes its own, once it is in its cgroup.
+        clone = clone_flags(plan.network) & ~(linux.CLONE_NEWCGROUP if plan.cgroup else 0)
+        self._send(launcher.START, number, image, descriptors, flags, clone)
 
     def enter(
         self, number: int, entry: Plan, image: bytes, descriptors: Sequence[int], *, in_python: bool = False
     ) -> None:
-        """Clone a process into a container that runs; the last descriptor is a pidfd of the container."""
+        """Clone a process into a container that runs; after the streams comes a pidfd of the container."""
         _check_size(entry, image)
         flags = launcher.IN_PYTHON if in_python or entry.init else 0
         self._send(launcher.ENTER, number, image, descriptors, flags)
 
-    def remove(self, number: int, path: str) -> None:
-        """Remove a container's directory."""
-        self._send(launcher.REMOVE, number, os.fsencode(path), ())
+    def remove(self, number: int, path: str | None, cgroup: Cgroup | None = None) -> None:
+        """Remove a container's directory, and its cgroup."""
+        names = () if cgroup is None else tuple(cgroup.within(index) for index in cgroup.own)
+        descriptors = () if cgroup is None else cgroup.descriptors[: len(names)]
+        self._send(launcher.REMOVE, number, os.fsencode("\0".join((path or "", *names))), descriptors)
 
     def attach(self, number: int, path: str) -> None:
         """Show the directory `path` of our mount namespace at the same path in the launcher's."""
@@ -158,20 +163,34 @@ def _start(control: int, state: str) -> int:
     soft, hard = ORIGINAL_DESCRIPTORS
     root = str(Path(__file__).resolve().parent.parent)
     code = _BOOT.format(root=root, state=state, soft=soft, hard=hard)
-    # Out of the way of the number it gets there: dup2 onto itself would leave close-on-exec set.
-    held = fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, launcher.CONTROL + 1)
+    mount = _mount_interpreter()
+    # Out of the way of the numbers they get there: dup2 onto itself would leave close-on-exec set.
+    held, interpreter = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, launcher.HOME + 1) for fd in (control, mount))
     try:
         return os.posix_spawn(
-            sys.executable,
+            f"/proc/self/fd/{interpreter}",
             [sys.executable, "-I", "-S", "-B", "-c", code],
             {"LC_ALL": "C.UTF-8"},
-            file_actions=[(os.POSIX_SPAWN_DUP2, held, launcher.CONTROL)],
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, held, launcher.CONTROL),
+                (os.POSIX_SPAWN_DUP2, interpreter, launcher.INTERPRETER),
+            ],
             setsid=True,
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
         )
     finally:
-        os.close(held)
+        for descriptor in (held, interpreter, mount):
+            os.close(descriptor)
+
+
+def _mount_interpreter() -> int:
+    """The interpreter on a mount of its own, attached nowhere and read-only: who gets at the file by /proc/PID/exe of a
+    launcher, or of what becomes of its children, can't write to it (CVE-2019-5736).
+    """
+    mount = linux.open_tree(linux.AT_FDCWD, sys.executable, linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
+    linux.make_private(mount, linux.MOUNT_ATTR_RDONLY)
+    return mount
 
 
 ORIGINAL_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -7,8 +7,8 @@ caller's, to be read and written by whatever means he likes.
 
 import json
 import socket
+import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from io import BufferedReader
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -19,21 +19,22 @@ LINE_MAX_BYTES = 64 << 10
 HEAD_MAX_BYTES = 64 << 10
 CHUNK_BYTES = 64 << 10
 FRAME_MAX_BYTES = 64 << 20
-CONNECT_S = 5.0  # for the kernel to take the connection: the server may be busy
+CONNECT_S = 5  # for the kernel to take the connection: the server may be busy
+_TIMEVAL = struct.Struct("ll")
 _NO_BODY = frozenset({204, 304})
 
 Query = Mapping[str, object]
 
 
-@dataclass(slots=True)
 class Reply:
     """An answer whose head has come. Its body is read once."""
 
-    status: int
-    headers: Mapping[str, str]  # names in lower case
-    _socket: socket.socket
-    _file: BufferedReader
-    _bodyless: bool
+    def __init__(self, status: int, headers: Mapping[str, str], connection: socket.socket, *, bodyless: bool) -> None:
+        self.status = status
+        self.headers = headers  # names in lower case
+        self._socket = connection
+        self._file: BufferedReader = connection.makefile("rb")
+        self._bodyless = bodyless
 
     def pieces(self) -> Iterator[bytes]:
         """Its body as it comes. CommandError if it breaks off."""
@@ -179,7 +180,8 @@ def frames(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def _connect(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(CONNECT_S)
+    # Not settimeout(): a connect(2) that may not block is refused at once when many others come at the same time.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(CONNECT_S, 0))
     try:
         connection.connect(path)
     except OSError as error:
@@ -188,7 +190,7 @@ def _connect(path: str) -> socket.socket:
             raise StackError(f"{path}: no supervisor listens there: the stack does not run") from error
         reason = error.strerror or "it does not answer"
         raise StackError(f"{path}: the control socket can't be reached: {reason}") from error
-    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(0, 0))
     return connection
 
 
@@ -214,7 +216,7 @@ def _reply(connection: socket.socket, method: str) -> Reply:
     status = _number(rest[:3], 10)
     pairs = (line.partition(":") for line in lines if line)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return Reply(status, headers, connection, connection.makefile("rb"), method == "HEAD" or status in _NO_BODY)
+    return Reply(status, headers, connection, bodyless=method == "HEAD" or status in _NO_BODY)
 
 
 def _read_head(connection: socket.socket) -> bytes:

@@ -2,10 +2,11 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,14 +14,16 @@ import anyio
 
 from runtime import spawn, streams
 from runtime.build import build_plan
+from runtime.cgroup.branch import Branch
+from runtime.cgroup.group import Cgroup
 from runtime.config import ContainerConfig
 from runtime.enter import Door, build_entry
-from runtime.errors import LauncherLostError, LaunchError
+from runtime.errors import CgroupError, LauncherLostError, LaunchError
 from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
 from runtime.streams import Streams
-from supervisor import probes
+from supervisor import cgroups, probes
 from supervisor.checks import Exec, File, Log, Notice, Notify, Probe, Tcp, Verdict
 from supervisor.commands import Execution
 from supervisor.execution import Command, config_for, set_size
@@ -46,8 +49,10 @@ class Means:
     """What all runs of a runner share."""
 
     pool: LauncherPool
+    branch: Branch
     door: Door
     listener: Listener
+    numbers: Iterator[int] = field(default_factory=count)  # of commands in containers
 
 
 class KernelRun:
@@ -57,6 +62,7 @@ class KernelRun:
         "_callback",
         "_capture",
         "_care",
+        "_cgroup",
         "_checks",
         "_config",
         "_ended",
@@ -65,18 +71,27 @@ class KernelRun:
         "_pidfd",
         "_remove",
         "_watch",
+        "oom",
         "pid",
         "stdin",
         "terminal",
     )
 
     def __init__(
-        self, process: "Process", config: ContainerConfig, means: Means, senses: "Senses", remove: Remove
+        self,
+        process: "Process",
+        config: ContainerConfig,
+        cgroup: Cgroup | None,
+        means: Means,
+        senses: "Senses",
+        remove: Remove,
     ) -> None:
+        self.oom = False
         self.pid = process.pid
         self._pidfd = process.pidfd
         self._ended = process.ended
         self._config = config
+        self._cgroup = cgroup
         self._means = means
         self._capture = senses.capture
         self._watch = senses.watch
@@ -90,10 +105,14 @@ class KernelRun:
         self._ended.call(self._exited)
 
     def signal(self, number: int) -> None:
-        """pidfd_send_signal(2); killing the first process kills all of the container (pid_namespaces(7))."""
+        """pidfd_send_signal(2); killing the first process kills all of the container (pid_namespaces(7)), unless that
+        one is stuck or frozen: so its cgroup is killed too.
+        """
         if self._pidfd is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
+            if number == signal.SIGKILL and self._cgroup is not None:
+                self._cgroup.kill()
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """See `Run.on_exit`."""
@@ -111,6 +130,7 @@ class KernelRun:
         """See `Run.ended`."""
         status = await self._ended.wait()
         self._release()
+        self.oom = self._cgroup is not None and self._cgroup.oom_kills() > 0
         if self._mouth is not None:
             self._mouth.finish()
         if self._capture is not None:
@@ -196,13 +216,25 @@ class KernelRun:
 
     async def _command(self, argv: tuple[str, ...], timeout_s: float, pidfd: int) -> Verdict:
         care = self._care = self._care or probes.Care()
-        entry = build_entry(self._config, argv, init=care.look(self.pid))
-        return await probes.command(partial(self._enter, entry, pidfd), entry.owner, self.pid, timeout_s, care)
-
-    async def _enter(self, entry: Plan, pidfd: int, descriptors: tuple[int, ...]) -> tuple[int, Exit]:
-        image = lower_plan(entry).image
+        cgroup = None if self._cgroup is None else self._cgroup.inside(f"exec.{next(self._means.numbers)}")
+        entry = build_entry(self._config, argv, init=care.look(self.pid), cgroup=cgroup)
+        begin = partial(self._enter, entry, pidfd)
         try:
-            return await _insist(partial(self._means.pool.enter, entry, image, (*descriptors, pidfd), self.pid))
+            return await probes.command(begin, entry.owner, self.pid, timeout_s, care, cgroup)
+        finally:
+            await self._leave(cgroup)
+
+    async def _leave(self, cgroup: Cgroup | None) -> None:
+        """Remove a command's cgroup. If the kernel holds somebody in it, it goes with the container's."""
+        with anyio.CancelScope(shield=True), suppress(OSError, LaunchError):
+            if cgroup is not None and not cgroup.members():
+                await self._means.pool.remove(None, cgroup)
+
+    async def _enter(self, entry: Plan, pidfd: int, streams: tuple[int, ...]) -> tuple[int, Exit]:
+        image = lower_plan(entry).image
+        places = () if entry.cgroup is None else entry.cgroup.descriptors
+        try:
+            return await _insist(partial(self._means.pool.enter, entry, image, (*streams, pidfd, *places), self.pid))
         except ReplyError as error:
             raise spawn.launch_error(entry, error.reply.call, error.reply.error) from error
 
@@ -211,7 +243,8 @@ class KernelRun:
         if self._pidfd is None or self._is_dead():
             raise LaunchError(ENDED.detail, container=self._config.id)
         config = config_for(self._config, execution)
-        entry = build_entry(config, execution.argv, terminal=execution.terminal, keeps_orphans=False)
+        cgroup = None if self._cgroup is None else self._cgroup.inside("")
+        entry = build_entry(config, execution.argv, terminal=execution.terminal, keeps_orphans=False, cgroup=cgroup)
         try:
             made = self._execution_streams(entry, terminal=execution.terminal, stdin=stdin)
         except OSError as error:
@@ -302,21 +335,25 @@ class KernelRunner:
 
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
-        plan = build_plan(config)
+        try:
+            plan = build_plan(config, self._means.branch.cgroup(config.id, config.limits))
+        except CgroupError as error:
+            raise LaunchError(str(error), container=config.id) from error
         return await _insist(partial(self._try, config, plan, policy, heard))
 
     async def _try(self, config: ContainerConfig, plan: Plan, policy: Policy, heard: Heard) -> KernelRun:
         made, senses = None, Senses()
         try:
             made = self._streams(plan)
-            descriptors = self._listen(senses, config, made, policy, heard)
+            places = () if plan.cgroup is None else plan.cgroup.descriptors
+            descriptors = (*self._listen(senses, config, made, policy, heard), *places)
             process = await Process.of(*await self._means.pool.start(plan, lower_plan(plan).image, descriptors))
         except BaseException as error:
             senses.close()
             if made is not None:
                 made.close()
             with anyio.CancelScope(shield=True):
-                await self._remove(plan.id, _temporary(plan))
+                await self._remove(plan.id, _temporary(plan), plan.cgroup)
             if isinstance(error, ReplyError):
                 raise spawn.launch_error(plan, error.reply.call, error.reply.error) from error
             if isinstance(error, OSError):
@@ -324,9 +361,9 @@ class KernelRunner:
             raise
         made.close_theirs()
         # The run does not hold the plan: for thousands of idle containers that would be most of their memory.
-        remove = partial(self._remove, plan.id, _temporary(plan))
+        remove = partial(self._remove, plan.id, _temporary(plan), plan.cgroup)
         senses.begin()
-        return KernelRun(process, config, self._means, senses, remove)
+        return KernelRun(process, config, plan.cgroup, self._means, senses, remove)
 
     def _listen(
         self, senses: Senses, config: ContainerConfig, made: Streams, policy: Policy, heard: Heard
@@ -356,12 +393,12 @@ class KernelRunner:
         pipes, made.stdout, made.stderr = (made.stdout, made.stderr), None, None
         return output.attach(container, *pipes, watches, held=True)
 
-    async def _remove(self, container: str, directory: str | None) -> None:
-        """Remove what a run that has ended has on disk. What can't be is complained of, and left to the next sweep."""
-        if directory is None:
-            return
+    async def _remove(self, container: str, directory: str | None, cgroup: Cgroup | None) -> None:
+        """Remove what a run that has ended has on disk, and its cgroup. What can't be is complained of, and left to the
+        next sweep.
+        """
         try:
-            await _insist(partial(self._means.pool.remove, directory))
+            await _insist(partial(self._means.pool.remove, directory, cgroup))
         except (OSError, LaunchError) as error:
             self._complain(container, f"left behind: {error}")
 
@@ -387,17 +424,18 @@ async def kernel(
     complain: Complain,
     size: int | None = None,
 ) -> AsyncIterator[KernelRunner]:
-    """A runner on the real kernel with its reaper and launchers, for as long as the context lasts."""
+    """A runner on the real kernel with its reaper, launchers and cgroups, for as long as the context lasts."""
     reaper = Reaper()
     pool = LauncherPool(state, reaper, size)
     for path in paths:
         pool.attach(path)
-    with closing(Door()) as door, closing(Listener(state)) as listener:
+    with cgroups.branch(state) as branch, closing(Door()) as door, closing(Listener(state)) as listener:
         async with anyio.create_task_group() as tasks:
             await tasks.start(reaper.run)
             tasks.start_soon(listener.run)
             async with anyio.create_task_group() as launchers:
                 await launchers.start(pool.run)
-                yield KernelRunner(Means(pool, door, listener), make, output, complain)
+                means = Means(pool, branch, door, listener)
+                yield KernelRunner(means, make, output, complain)
                 launchers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()

@@ -164,7 +164,8 @@ def run_or_stop(state: State, event: Event, now: float, _chance: float) -> Step:
     running = replace(state, pid=event.pid, started_at=now, limit_at=limit_at, told=None)
     told = Report("started", {"pid": event.pid})
     if not state.wanted_up:
-        after, actions = _kill(running, now) if state.forced else _end(running, Ending.DOWN, "", now)
+        unwanted = replace(running, ending=Ending.DOWN)
+        after, actions = _kill(unwanted, now) if state.forced else _end(unwanted, Ending.DOWN, "", now)
     elif state.ending is Ending.AGAIN:
         after, actions = _end(running, Ending.AGAIN, state.reason, now)
     else:

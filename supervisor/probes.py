@@ -16,12 +16,13 @@ from pathlib import Path
 import anyio
 
 from runtime import linux, streams
+from runtime.cgroup.group import Cgroup
 from runtime.errors import LaunchError
 from runtime.status import Exited, Status
 from runtime.streams import Streams
 from supervisor.checks import Http, Verdict
 from supervisor.reaper import Exit
-from supervisor.uproot import below, has_zombies, uproot
+from supervisor.uproot import below, end_command, has_zombies
 
 OUTPUT_MAX_BYTES = 2048  # the end of what a command wrote
 CHUNK_BYTES = 64 << 10
@@ -209,7 +210,9 @@ class Care:
         return self.kept
 
 
-async def command(begin: Begin, owner: tuple[int, int], init: int, timeout_s: float, care: Care) -> Verdict:
+async def command(
+    begin: Begin, owner: tuple[int, int], init: int, timeout_s: float, care: Care, cgroup: Cgroup | None = None
+) -> Verdict:
     """Does a command in the container succeed, within the time? It is ended as a whole, whatever happens."""
     try:
         made = streams.joined(owner)
@@ -218,7 +221,7 @@ async def command(begin: Begin, owner: tuple[int, int], init: int, timeout_s: fl
     said = _LastWords(made)
     try:
         with anyio.move_on_after(timeout_s):
-            status = await _run(begin, made, said, init, care)
+            status = await _run(begin, made, said, init, care, cgroup)
             return _verdict(status, said.text())
         return Verdict(passed=False, detail=_with(f"killed after {timeout_s:g} s", said.text()))
     except LaunchError as error:
@@ -227,7 +230,7 @@ async def command(begin: Begin, owner: tuple[int, int], init: int, timeout_s: fl
         made.close()
 
 
-async def _run(begin: Begin, made: Streams, said: "_LastWords", init: int, care: Care) -> Status:
+async def _run(begin: Begin, made: Streams, said: "_LastWords", init: int, care: Care, cgroup: Cgroup | None) -> Status:
     kept = care.kept
     pid, ended = await begin(made.theirs)
     try:
@@ -237,7 +240,7 @@ async def _run(begin: Begin, made: Streams, said: "_LastWords", init: int, care:
     finally:
         if ended.status is None:
             care.killed = pid
-        await uproot(pid, ended, init, kept=kept)
+        await end_command(pid, ended, init, cgroup, kept=kept)
         said.take()
 
 

@@ -18,6 +18,7 @@ class Run(Protocol):
     """One incarnation of a container, from execve to the last trace of it."""
 
     pid: int
+    oom: bool  # whether it lost a process for want of memory; known once it has ended
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process. No error if that has ended."""

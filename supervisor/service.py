@@ -171,10 +171,10 @@ class Service:
         await self._end_side()
         with anyio.CancelScope(shield=True):
             status = await self._run.ended()
-        self._tail = self._run.tail()
+        self._tail, oom = self._run.tail(), self._run.oom
         self._run = None
         await anyio.lowlevel.checkpoint_if_cancelled()  # then nobody is to hear of it, nor to start it again
-        return Ended(status)
+        return Ended(status, oom=oom)
 
     async def _handle(self, event: Event) -> None:
         before = self.state
@@ -183,19 +183,23 @@ class Service:
         self.state, actions = step(before, event, anyio.current_time(), self._around.chance())
         if self._side is not None and self._side.of is not self.state.phase:
             self._side.scope.cancel()
-        for action in actions:
-            await self._perform(action)
+        for report in actions:
+            if isinstance(report, Report):
+                self._around.tell(self.entry.id, self._completed(report))
         if isinstance(event, Ended):
             self._tail = ()
+        # Others know before anything is waited for: none of them may start by what is no more.
         if self.state.phase is not before.phase or self.state.health is not before.health:
             self._around.changed(self)
+        for action in actions:
+            await self._perform(action)
 
     # --- actions -----------------------------------------------------------------------------------------------------
 
     async def _perform(self, action: Action) -> None:
         match action:
             case Report():
-                self._around.tell(self.entry.id, self._completed(action))
+                pass  # told already
             case Signal(number):
                 if self._run is not None:
                     self._run.signal(number)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from runtime.remove import remove_run
+from supervisor import cgroups
 from supervisor.errors import StackError
 
 DEFAULT_STATE = Path("/var/lib/pysup")
@@ -263,8 +264,13 @@ def _holds(pid: int, lock: Path) -> bool:
 
 
 def sweep(home: Home) -> Swept:
-    """Kill what outlived a killed supervisor, and remove the directories of its runs."""
-    strays = _kill_strays(str(home.path))
+    """Kill what outlived a killed supervisor, and remove the directories of its runs, and their cgroups."""
+    strays = len(_members(str(home.path)))
+    try:
+        cgroups.sweep(home.path)
+    except OSError as error:
+        raise StackError(f"can't remove {error.filename}, left by a killed supervisor: {error.strerror}") from error
+    _kill_strays(str(home.path))
     runs = sorted(home.runs.iterdir())
     for path in runs:
         try:
@@ -276,7 +282,7 @@ def sweep(home: Home) -> Swept:
     return Swept(strays, len(runs))
 
 
-def _kill_strays(home: str) -> int:
+def _kill_strays(home: str) -> None:
     descriptors = [fd for pid in _members(home) if (fd := _open_if_member(pid, home)) is not None]
     try:
         for descriptor in descriptors:
@@ -286,7 +292,6 @@ def _kill_strays(home: str) -> int:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    return len(descriptors)
 
 
 def _wait_all(descriptors: list[int], home: str) -> None:

@@ -54,11 +54,13 @@ class Group:
     def __init__(self, name: str, depends_on: Mapping[str, Dependency]) -> None:
         self.name = name
         self.depends_on = depends_on
+        self.held_by: set[str] = set()  # of these, the ones that nobody here starts without, and that may still come
         self.dependents: list[Group] = []
+        self.needed_by = 0  # of these, how many are not final
         self.services: list[Service] = []
         self.phases: Counter[Phase] = Counter()
         self.met: Counter[Condition] = Counter()  # by how many members
-        self.lost: Counter[Condition] = Counter()  # how many can never meet it
+        self.lost: dict[Condition, dict[Service, None]] = {each: {} for each in Condition}  # by whom, first first
         self.stopping = False
 
     def add(self, service: Service, standing: "Standing") -> None:
@@ -69,27 +71,33 @@ class Group:
         self.services.remove(service)
         self.phases[standing.phase] -= 1
         self.met.subtract(standing.met)
-        self.lost.subtract(standing.lost)
+        for condition in standing.lost:
+            del self.lost[condition][service]
 
-    def moved(self, before: "Standing", after: "Standing") -> bool:
-        """A member changed. True where that may matter to who waits for this group."""
+    def moved(self, service: Service, before: "Standing", after: "Standing") -> bool:
+        """A member changed. True where that changes what others may expect of the whole group."""
+        expected = self._expected()
         self.phases[before.phase] -= 1
         self.phases[after.phase] += 1
         self.met.subtract(before.met)
         self.met.update(after.met)
-        self.lost.subtract(before.lost)
-        self.lost.update(after.lost)
-        return bool(after.met - before.met or after.lost - before.lost)
+        for condition in before.lost - after.lost:
+            del self.lost[condition][service]
+        for condition in after.lost - before.lost:
+            self.lost[condition][service] = None
+        return self._expected() != expected
+
+    def _expected(self) -> list[tuple[bool, bool]]:
+        return [(self.meets(each), bool(self.lost[each])) for each in Condition]
 
     def meets(self, condition: Condition) -> bool:
         """Do all members meet a dependent's condition?"""
         return self.met[condition] == len(self.services)
 
     def hopeless(self, condition: Condition) -> str | None:
-        """Why the condition can never be met, or None: the first member that stands in its way."""
-        if not self.lost[condition]:
-            return None
-        return next(_why(each) for each in self.services if condition in standing_of(each.state).lost)
+        """Why the condition can never be met, or None: the first member that stood in its way."""
+        first = next(iter(self.lost[condition]), None)
+        return None if first is None else _why(first)
 
     @property
     def is_final(self) -> bool:
@@ -185,6 +193,9 @@ class Stack:
         for group in list(self._groups.values()):
             for name in group.depends_on:  # one without replicas is there too: it is met at once
                 self._groups.setdefault(name, Group(name, {})).dependents.append(group)
+        for group in self._groups.values():
+            self._weigh(group)
+            group.needed_by = sum(not dependent.is_final for dependent in group.dependents)
         self._not_yet_up = set(self._standings)
 
     @property
@@ -208,7 +219,9 @@ class Stack:
         service = self._services.pop(id_)
         assert service.is_final or service.state.phase is Phase.CREATED
         group = self._groups[service.entry.group]
+        was_final = group.is_final
         group.drop(service, self._standings.pop(id_))
+        self._count_need(group, was_final=was_final)
         self._live -= not service.is_final
         if not group.services:
             del self._groups[group.name]
@@ -270,12 +283,15 @@ class Stack:
         name, group = service.entry.id, self._groups[service.entry.group]
         before, after = self._standings[name], standing_of(service.state)
         self._standings[name] = after
-        matters = group.moved(before, after)
+        was_final = group.is_final
+        matters = group.moved(service, before, after)
+        self._count_need(group, was_final=was_final)
         if after.phase is Phase.WAITING:
             self._admit(service)
         if after.phase in COMING_BACK and before.phase in LIVE:
             self._restart_dependents(group, service)
         if matters:
+            self._weigh(group)
             self._release_dependents(group)
         if after.is_up:
             self._count_up(service)
@@ -288,14 +304,14 @@ class Stack:
     def _gate(self, service: Service) -> Event | None:
         """May it start now? None: not yet."""
         skipped = []
-        waited_s = anyio.current_time() - service.state.since
+        now, since = anyio.current_time(), service.state.since
         unmet = False
         for name, dependency in self._groups[service.entry.group].depends_on.items():
             other = self._groups[name]
             if other.meets(dependency.condition):
                 continue
             why = other.hopeless(dependency.condition)
-            if why is None and dependency.timeout_s is not None and waited_s >= dependency.timeout_s:
+            if why is None and dependency.timeout_s is not None and now >= since + dependency.timeout_s:
                 why = f"{name} was not {dependency.condition} within {dependency.timeout_s:g} s"
             if why is None:
                 unmet = True
@@ -309,19 +325,23 @@ class Stack:
         if (answer := self._gate(service)) is not None:
             service.post(answer)
 
+    def _weigh(self, group: Group) -> None:
+        """Who is held by a group? So that one group's 1,000 changes are not 1,000 another's looks."""
+        for dependent in group.dependents:
+            need = dependent.depends_on[group.name]
+            if need.timeout_s is None and not (group.meets(need.condition) or group.lost[need.condition]):
+                dependent.held_by.add(group.name)
+            else:
+                dependent.held_by.discard(group.name)
+
     def _release_dependents(self, group: Group) -> None:
         for dependent in group.dependents:
-            if dependent.phases[Phase.WAITING] and self._may_be_over(dependent):
+            need = dependent.depends_on[group.name]
+            failed = need.required and group.lost[need.condition]
+            if dependent.phases[Phase.WAITING] and (failed or not dependent.held_by):
                 for service in dependent.services:
                     if service.state.phase is Phase.WAITING:
                         self._admit(service)
-
-    def _may_be_over(self, group: Group) -> bool:
-        """Is there a member whose wait may be over? So that one group's 1,000 changes are not 1,000 another's looks."""
-        waits = [(self._groups[name], dependency) for name, dependency in group.depends_on.items()]
-        if any(other.lost[dependency.condition] for other, dependency in waits):
-            return True
-        return all(other.meets(each.condition) or each.timeout_s is not None for other, each in waits)
 
     def _restart_dependents(self, group: Group, service: Service) -> None:
         for dependent in group.dependents:
@@ -342,8 +362,12 @@ class Stack:
         if self._around is not None and not self._live and (self._stopping or not self._stay):
             self._final.set()
 
+    def _count_need(self, group: Group, *, was_final: bool) -> None:
+        for name in group.depends_on if group.is_final is not was_final else ():
+            self._groups[name].needed_by += 1 if was_final else -1
+
     def _stop_if_unneeded(self, group: Group) -> None:
-        if group.stopping and all(dependent.is_final for dependent in group.dependents):
+        if group.stopping and not group.needed_by:
             group.post(Stop())
 
     # --- words -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Ends a command that was run in a container, with all that it has started, as a whole.
 
+It has a cgroup of its own, which is killed: that leaves nobody. On a host without cgroups it is as follows.
+
 The command is a subreaper (PR_SET_CHILD_SUBREAPER(2const)): while it lives, its descendants stay its own, whoever of
 their parents ends. So it is stopped first, then the tree below it is stopped from the top down, and killed, as often
 as it takes until nothing below it lives; itself last. A parent that is stopped neither sees its children die, and goes
@@ -21,14 +23,29 @@ from pathlib import Path
 
 import anyio
 
+from runtime.cgroup.group import Cgroup
 from supervisor.reaper import Exit
 
 ROUNDS_MAX = 16
 TREE_MAX = 256  # processes in one round
+ROUND_S = 0.005  # between two looks at a cgroup in which somebody still lives
 DEATH_S = 1.0  # the longest to wait for those killed in one round
 END_S = 5.0  # and for all of it; what the kernel holds longer is left to it
 
 Child = tuple[int, int]  # (pid, its parent's)
+
+
+async def end_command(pid: int, ended: Exit, init: int, cgroup: Cgroup | None, *, kept: bool = False) -> None:
+    """Kill a command, our child `pid`, and all of its own, by its cgroup if it has one; reap it."""
+    if cgroup is None:
+        await uproot(pid, ended, init, kept=kept)
+        return
+    with anyio.move_on_after(END_S, shield=True):
+        cgroup.kill()
+        await ended.wait()
+        while cgroup.members():
+            cgroup.kill()
+            await anyio.sleep(ROUND_S)
 
 
 async def uproot(pid: int, ended: Exit, init: int, *, kept: bool = False) -> None:

@@ -36,10 +36,11 @@ class _Tally:
 
 def ls(path: Sequence[Path]) -> tuple[ImageInfo, ...]:
     """All images in the directories of `path`, by name; of two with one name, the one that `find` finds."""
-    return tuple(_info(image) for image in names(path))
+    return tuple(info(image) for image in names(path))
 
 
-def _info(image: Image) -> ImageInfo:
+def info(image: Image) -> ImageInfo:
+    """Of one."""
     tally = _measure(image.path)
     created = datetime.fromtimestamp(image.path.stat().st_ctime, UTC)
     return ImageInfo(image.name, image.path, tally.size_bytes, tally.files, created, tuple(tally.problems))

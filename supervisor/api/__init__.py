@@ -19,13 +19,13 @@ One module per family of calls, each a set of handlers:
 shapes.py      a container in Docker's JSON
 containers.py  list, inspect, rename, remove, prune, top; start, stop and the like; wait; changes.py: what it wrote
 creation.py    create: Docker's configuration to the keys of a spec's container
-logs.py        logs, framed as frames.py has it
+logs.py        logs, framed as frames.py has it; gather.py: many lines at once
 attach.py      attach; keys.py: how to leave
 exec.py        commands in a container: executions.py knows them, relay.py moves their bytes
 archive.py     files in and out of a container, by tarball.py
 stats.py       what a container uses
 images.py      images, which are on a shelf (shelf.py)
 events.py      events as Docker tells them; ring.py remembers them
-system.py      ping, version, info, disk usage
+system.py      ping, version, info, disk usage, metrics
 own.py         /pysup/…: what Docker has no word for
 """

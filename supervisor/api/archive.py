@@ -7,8 +7,8 @@ and a caller who is slow holds up that thread and nobody else.
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import IO, TypeVar
@@ -16,9 +16,10 @@ from typing import IO, TypeVar
 import anyio
 from anyio import to_thread
 
+from runtime.errors import PysupError
 from supervisor.api import limits, tarball
 from supervisor.api.call import Api, Call
-from supervisor.api.errors import RefusedError, bad
+from supervisor.api.errors import bad
 from supervisor.api.http import TAR, Answer, Answering, Headers, Reply, Stream
 from supervisor.api.tarball import Manner
 
@@ -106,7 +107,7 @@ async def stream_out(api: Api, work: Callable[[IO[bytes]], None], reply: Reply) 
             os.close(reader)  # the thread finds that nobody reads any more
 
 
-async def stream_in(api: Api, pieces: AsyncIterator[bytes], work: Callable[[IO[bytes]], T]) -> T:
+async def stream_in(api: Api, pieces: AsyncGenerator[bytes, None], work: Callable[[IO[bytes]], T]) -> T:
     """Have a thread read what comes; returns what it does."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(writer, False)
@@ -114,8 +115,9 @@ async def stream_in(api: Api, pieces: AsyncIterator[bytes], work: Callable[[IO[b
 
     async def feed() -> None:
         try:
-            async for piece in pieces:
-                await _write(writer, piece)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    await _write(writer, piece)
         except BrokenPipeError:  # the thread has had enough
             pass
         except Exception as error:  # noqa: BLE001 (told below, when the thread is done)
@@ -123,15 +125,13 @@ async def stream_in(api: Api, pieces: AsyncIterator[bytes], work: Callable[[IO[b
         finally:
             os.close(writer)
 
+    failed: PysupError | OSError | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(feed)
         try:
             done = await _in_thread(api, _closing(work, reader, "rb"))
-        except RefusedError as error:
-            failed: RefusedError | None = error
-        else:
-            failed = None
-        if failed is not None:
+        except (PysupError, OSError) as error:
+            failed = error
             tasks.cancel_scope.cancel()
     if broken:
         raise broken[0]  # what came was not all

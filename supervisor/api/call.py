@@ -1,5 +1,6 @@
 """What a handler gets: the request, its place in the API, and the stack that it is about."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -19,6 +20,11 @@ from supervisor.commands import Commands, View
 
 T = TypeVar("T")
 Complain = Callable[[str], None]
+
+
+def now() -> float:
+    """Seconds since the epoch, by the clock that people read: nothing else is decided by it."""
+    return time.time()
 
 
 @dataclass(frozen=True, slots=True)

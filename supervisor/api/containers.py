@@ -2,14 +2,13 @@
 
 import re
 import signal
-import time
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 
 import anyio
 
 from supervisor.api import changes
-from supervisor.api.call import Call
+from supervisor.api.call import Call, now
 from supervisor.api.errors import RefusedError, bad, conflict
 from supervisor.api.http import NOTHING, UNCHANGED, Answer, Answering, Reply, Stream, encoded, shown
 from supervisor.api.queries import Filters, has_labels, moment
@@ -38,7 +37,7 @@ TITLES: Mapping[str, str] = {  # of `top`, and what `Commands.processes` calls i
 
 async def every(call: Call) -> Answering:
     """`docker ps`."""
-    query, commands, now = call.query, call.commands, time.time()
+    query, commands, at = call.query, call.commands, now()
     filters = query.filters(FILTERS)
     _check(filters)
     views = sorted(commands.views(), key=lambda view: view.created_at, reverse=True)
@@ -49,8 +48,8 @@ async def every(call: Call) -> Answering:
     if limit > 0:
         found = found[:limit]
     if not query.truth("size"):
-        return shown([summary(commands.name, view, now) for view in found])
-    return shown([summary(commands.name, view, now, await _size(call, view)) for view in found])
+        return shown([summary(commands.name, view, at) for view in found])
+    return shown([summary(commands.name, view, at, await _size(call, view)) for view in found])
 
 
 def _check(filters: Filters) -> None:
@@ -294,7 +293,7 @@ async def prune(call: Call) -> Answering:
     filters = call.query.filters({"until", "label", "label!"})
     gone: list[str] = []
     freed = 0
-    for view in _prunable(call.commands, filters, time.time()):
+    for view in _prunable(call.commands, filters, now()):
         freed += await call.api.aside(changes.size_bytes, call.commands.upper(view.id))
         try:
             await call.commands.remove(view.id)
@@ -304,8 +303,8 @@ async def prune(call: Call) -> Answering:
     return shown({"ContainersDeleted": gone, "SpaceReclaimed": freed})
 
 
-def _prunable(commands: Commands, filters: Filters, now: float) -> Iterable[View]:
-    until = [moment("until", each, now) for each in filters.get("until", ())]
+def _prunable(commands: Commands, filters: Filters, at: float) -> Iterable[View]:
+    until = [moment("until", each, at) for each in filters.get("until", ())]
     without = filters.get("label!", ())
     for view in commands.views():
         labels = labels_of(commands.name, view)

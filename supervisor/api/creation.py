@@ -15,6 +15,7 @@ from supervisor.api.call import Call
 from supervisor.api.errors import bad, missing, not_offered
 from supervisor.api.fields import Fields
 from supervisor.api.http import Answering, shown
+from supervisor.api.shelf import familiar
 from supervisor.policy import RestartPolicy
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")  # as in a spec
@@ -74,7 +75,7 @@ def translated(body: Mapping[str, object]) -> Wanted:
     host = fields.below("HostConfig")
     _check_rest("", body, _KNOWN)
     _check_rest("HostConfig.", host.values, _KNOWN_OF_HOST)
-    image = fields.text("Image")
+    image = familiar(fields.text("Image"))
     if not image:
         raise bad("no image was given")
     return Wanted(

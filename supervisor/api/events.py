@@ -1,12 +1,11 @@
 """Events as Docker tells them: `docker events`. What only pysup knows of is under /pysup/events."""
 
-import time
 from collections.abc import Mapping
 from contextlib import aclosing
 
 import anyio
 
-from supervisor.api.call import Call
+from supervisor.api.call import Call, now
 from supervisor.api.http import Answering, Reply, Stream, encoded
 from supervisor.api.queries import Filters, has_labels
 from supervisor.api.ring import Entry, Subject
@@ -40,15 +39,15 @@ _SIGKILL = 9
 
 async def events(call: Call) -> Answering:
     """Those since a time, as far as they are known, and those to come until another."""
-    query, now = call.query, time.time()
+    query, at = call.query, now()
     filters = query.filters(FILTERS)
-    since, until = query.moment("since", now), query.moment("until", now)
+    since, until = query.moment("since", at), query.moment("until", at)
     place = call.api.ring.place(past=since is not None)
 
     async def write(reply: Reply) -> None:
         await reply.begin()
-        limit_s = None if until is None else max(0.0, until - time.time())
-        follow = until is None or until > now
+        limit_s = None if until is None else max(0.0, until - now())
+        follow = until is None or until > at
         with anyio.move_on_after(limit_s):
             async with aclosing(call.api.ring.read(place, follow=follow)) as entries:
                 async for entry in entries:

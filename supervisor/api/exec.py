@@ -3,14 +3,13 @@
 A caller who is gone takes his command with him: nothing runs on unseen, unless it was detached.
 """
 
-import time
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import anyio
 
-from supervisor.api.call import Api, Call
+from supervisor.api.call import Api, Call, now
 from supervisor.api.containers import sides, window
 from supervisor.api.errors import bad, conflict
 from supervisor.api.executions import Asked
@@ -131,7 +130,7 @@ async def _let_run(asked: Asked, executed: Executed) -> None:
 
 def _tell(api: Api, asked: Asked, event: str, **more: object) -> None:
     fields = {"exec_id": asked.key, "command": " ".join(asked.execution.argv), **more}
-    api.ring.put(Happening(time.time(), event, asked.container, fields))
+    api.ring.put(Happening(now(), event, asked.container, fields))
 
 
 async def resize(call: Call) -> Answering:

@@ -11,7 +11,8 @@ answer. A caller who has sent more than was read gets his answer before the conn
 
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
@@ -110,7 +111,7 @@ class Request:
     path: str  # not decoded
     query: Mapping[str, tuple[str, ...]]
     headers: Headers  # names in lower case
-    pieces: Callable[[], AsyncIterator[bytes]]
+    pieces: Callable[[], AsyncGenerator[bytes, None]]
 
     @property
     def upgrades(self) -> bool:
@@ -118,14 +119,9 @@ class Request:
 
     async def data(self) -> Mapping[str, object]:
         """Its body, an object in JSON; empty if there is none. RefusedError."""
-        body = bytearray()
+        body = b""
         with anyio.move_on_after(limits.BODY_WHOLE_S) as scope:
-            async for piece in self.pieces():
-                body += piece
-                if len(body) > limits.BODY_MAX_BYTES:
-                    raise RefusedError(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of over {limits.BODY_MAX_BYTES} bytes"
-                    )
+            body = await self._body()
         if scope.cancelled_caught:
             raise SlowError
         try:
@@ -135,6 +131,17 @@ class Request:
         if not isinstance(found, dict | None):
             raise bad("invalid JSON: an object is expected")
         return found or {}
+
+    async def _body(self) -> bytes:
+        body = bytearray()
+        async with aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > limits.BODY_MAX_BYTES:
+                    raise RefusedError(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of over {limits.BODY_MAX_BYTES} bytes"
+                    )
+        return bytes(body)
 
 
 Respond = Callable[[Request], Awaitable[Answering]]
@@ -204,7 +211,7 @@ class _Exchange:
     async def _feed(self) -> None:
         self._http.receive_data(await self.wire.receive())
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         """The body of the request that was read last."""
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
@@ -301,8 +308,9 @@ class _Exchange:
         await self.wire.send(self._http.send(h11.Data(data=data)) or b"")
 
     async def _hand_over(self, handover: Handover, request: Request) -> None:
-        async for _ in request.pieces():  # what is left of it
-            pass
+        async with aclosing(request.pieces()) as pieces:
+            async for _ in pieces:  # what is left of it
+                pass
         line = _Line(self, handover, upgrades=request.upgrades)
         failed: list[PysupError] = []
         try:

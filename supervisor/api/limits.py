@@ -1,7 +1,7 @@
 """How many, how long and how large, of all that a caller of the control socket can bring about."""
 
 CONNECTIONS_MAX = 512  # at once; one more is told so, and closed
-BACKLOG = 128  # that wait to be accepted: the kernel holds them
+BACKLOG = 512  # that wait to be accepted: the kernel holds them, and more than these wait to connect
 
 HEAD_MAX_BYTES = 64 << 10  # request line and headers
 BODY_MAX_BYTES = 4 << 20  # of a JSON body; an archive has its own limit

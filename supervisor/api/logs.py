@@ -1,14 +1,16 @@
 """`docker logs`: what a container wrote, in frames or bare, with or without the time before each line."""
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from supervisor.api.call import Call
+import anyio
+
+from supervisor.api.call import Call, now
 from supervisor.api.errors import bad
 from supervisor.api.frames import bare, frame
+from supervisor.api.gather import Gathered
 from supervisor.api.http import MULTIPLEXED, RAW, Answering, Reply, Stream
 from supervisor.commands import LogLine
 from supervisor.lines import Stream as Output
@@ -25,22 +27,25 @@ class Choice:
 
 async def logs(call: Call) -> Answering:
     """As they are, and with `follow` as they come."""
-    view, query, now = call.container(), call.query, time.time()
+    view, query, at = call.container(), call.query, now()
     wanted = {Output.STDOUT: query.truth("stdout"), Output.STDERR: query.truth("stderr")}
     streams = frozenset(stream for stream, is_wanted in wanted.items() if is_wanted)
     if not streams:
         raise bad("Bad parameters: you must choose at least one stream")
     choice = Choice(streams, view.tty, query.truth("timestamps"))
-    since, until = query.moment("since", now), query.moment("until", now)
+    since, until = query.moment("since", at), query.moment("until", at)
     lines = call.commands.logs(
         view.id, follow=query.truth("follow"), since=since, until=until, last=_last(query.text("tail", "all"))
     )
 
     async def write(reply: Reply) -> None:
         await reply.begin()
-        async with aclosing(framed(lines, choice)) as pieces:
+        gathered = Gathered(reply)
+        async with anyio.create_task_group() as tasks, aclosing(framed(lines, choice)) as pieces:
+            tasks.start_soon(gathered.run)
             async for piece in pieces:
-                await reply.send(piece)
+                await gathered.put(piece)
+            gathered.close()
 
     return Stream(write, RAW if view.tty or call.version < (1, 42) else MULTIPLEXED)
 

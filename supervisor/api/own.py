@@ -1,28 +1,32 @@
 """/pysup/…: what Docker has no word for. A verb more is a handler here, and a line in routes.py."""
 
-import time
 from contextlib import aclosing
-from dataclasses import asdict, fields
+from dataclasses import fields
 from enum import Enum
 from typing import Any
 
-from supervisor.api.call import Call
+import anyio.lowlevel
+
+from supervisor.api.call import Call, now
+from supervisor.api.containers import signal_number
+from supervisor.api.errors import conflict
 from supervisor.api.http import NOTHING, Answering, Reply, Stream, encoded, shown
+from supervisor.api.shapes import exit_code_of, human, is_running, state_of, status_of
 from supervisor.commands import View
+from supervisor.states import Phase
 
 
 async def stack(call: Call) -> Answering:
     """The stack's name, and of each container all that is known."""
-    return shown({"name": call.commands.name, "containers": [_plain(view) for view in call.commands.views()]})
-
-
-def _plain(view: View) -> dict[str, Any]:
-    """Every field under its own name; of those that hold fields, as an object."""
-    return {each.name: plain(getattr(view, each.name)) for each in fields(view)}
+    containers = []
+    for view in call.commands.views():
+        containers.append(plain(view))
+        await anyio.lowlevel.checkpoint()  # with thousands it takes a while: others have their turns
+    return shown({"name": call.commands.name, "containers": containers})
 
 
 def plain(value: object) -> Any:
-    """As JSON has it: enums by value, sets and tuples as lists."""
+    """As JSON has it: every field under its own name, enums by value, sets and tuples as lists."""
     match value:
         case Enum():
             return value.value
@@ -34,7 +38,47 @@ def plain(value: object) -> Any:
             return [plain(each) for each in value]
         case None | bool() | int() | float() | str():
             return value
-    return plain(asdict(value))  # type: ignore[call-overload]  # all else are dataclasses
+    return {each.name: plain(getattr(value, each.name)) for each in fields(value)}  # type: ignore[arg-type]  # a dataclass
+
+
+async def listing(call: Call) -> Answering:
+    """Of each container what `pysup ps` shows, in the spec's order; no more, as there may be thousands."""
+    at = now()
+    return shown([_listed(call.commands.name, view, at) for view in call.commands.views()])
+
+
+def _listed(stack: str, view: View, at: float) -> dict[str, Any]:
+    return {
+        "stack": stack,
+        "id": view.id,
+        "key": view.key,
+        "group": view.group,
+        "image": view.image,
+        "command": " ".join(view.config.argv),
+        "state": state_of(view),
+        "status": _status(view, at),
+        "phase": view.phase.value,
+        "running": is_running(view),
+        "health": view.health,
+        "exit_code": exit_code_of(view),
+        "failure": view.failure,
+        "restarts": view.restarts,
+        "pid": view.pid,
+        "created_at": view.created_at,
+        "started_at": view.started_at,
+        "finished_at": view.finished_at,
+        "age": f"{human(at - view.created_at)} ago",
+        "managed": view.managed,
+    }
+
+
+def _status(view: View, at: float) -> str:
+    """As Docker has it, and more where Docker has no word for it."""
+    if view.phase is Phase.WAITING:
+        return "Waiting for dependencies"
+    if view.phase is Phase.FAILED and view.started_at is None:
+        return "Failed to start"
+    return status_of(view, at)
 
 
 async def down(call: Call) -> Answering:
@@ -43,10 +87,19 @@ async def down(call: Call) -> Answering:
     return NOTHING
 
 
+async def signal_execution(call: Call) -> Answering:
+    """A signal to a command that was executed in a container: Docker's clients have no way to send one."""
+    asked = call.api.executions.find(call.parts["id"])
+    number = signal_number(call.query.text("signal"))
+    if asked.running is None:
+        raise conflict(f"exec {asked.key} is not running")
+    asked.running.signal(number)
+    return NOTHING
+
+
 async def events(call: Call) -> Answering:
     """Everything that happens, a JSON object per line: `at`, `event`, `container`, `fields`."""
-    query, now = call.query, time.time()
-    since = query.moment("since", now)
+    query, since = call.query, call.query.moment("since", now())
     follow = query.truth("follow", default=True)
     place = call.api.ring.place(past=since is not None)
 
@@ -55,6 +108,6 @@ async def events(call: Call) -> Answering:
         async with aclosing(call.api.ring.read(place, follow=follow)) as entries:
             async for entry in entries:
                 if entry.happening.at >= (since or 0):
-                    await reply.send(encoded(plain(asdict(entry.happening))))
+                    await reply.send(encoded(plain(entry.happening)))
 
     return Stream(write)

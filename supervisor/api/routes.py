@@ -25,6 +25,7 @@ OFFERED: Final = (
     Route("GET", "/info", system.info),
     Route("GET", "/system/df", system.disk_usage),
     Route("GET", "/events", events.events),
+    Route("GET", "/metrics", system.metrics),
     Route("GET", "/containers/json", containers.every),
     Route("POST", "/containers/create", creation.create),
     Route("POST", "/containers/prune", containers.prune),
@@ -58,7 +59,9 @@ OFFERED: Final = (
     Route("POST", "/images/{name...}/tag", images.tag),
     Route("DELETE", "/images/{name...}", images.remove),
     Route("GET", "/pysup/stack", own.stack),
+    Route("GET", "/pysup/ps", own.listing),
     Route("POST", "/pysup/down", own.down),
+    Route("POST", "/pysup/exec/{id}/kill", own.signal_execution),
     Route("GET", "/pysup/events", own.events),
 )
 

@@ -85,7 +85,7 @@ class _Server:
             if self._open <= limits.CONNECTIONS_MAX:
                 await converse(wire, self._respond, HEADERS)
             else:
-                await turn_away(wire, _TOO_MANY, HEADERS)
+                await turn_away(wire, _too_many(), HEADERS)
         except* GoneError:
             pass
         except* Exception as group:  # noqa: BLE001 (see above: a connection alone)
@@ -100,15 +100,19 @@ class _Server:
             return await found.handler(Call(self._api, request, found.version, found.parts))
         except (PysupError, GoneError, SlowError, h11.RemoteProtocolError):  # not ours
             raise
+        except OSError as error:  # a full disk, a directory that may not be written to
+            message = f"{error.filename or request.path}: {error.strerror or error}"
+            return refused(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, message))
         except Exception as error:  # noqa: BLE001 (see above: a call alone)
             self._api.complain(f"control socket: {request.method} {request.path}: {_told(error)}")
             return refused(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, f"internal error: {_told(error)}"))
 
 
-_TOO_MANY = RefusedError(
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    f"there are {limits.CONNECTIONS_MAX} connections already: close some, such as logs or events that are followed",
-)
+def _too_many() -> RefusedError:
+    return RefusedError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"there are {limits.CONNECTIONS_MAX} connections already: close some, such as logs or events that are followed",
+    )
 
 
 def _told(error: BaseException) -> str:

@@ -76,6 +76,7 @@ class Folders:
         return Known(image_id((str(image.path),)), self._names_of(image.path), info(image))
 
     def _find(self, reference: str) -> Image:
+        reference = familiar(reference)
         digits = reference.removeprefix("sha256:")
         for name in (reference, reference.removesuffix(LATEST)):
             try:
@@ -94,7 +95,7 @@ class Folders:
     def size_bytes(self, reference: str) -> int:
         """See `Images.size_bytes`."""
         try:
-            return info(find(reference, self._path)).size_bytes
+            return info(find(familiar(reference), self._path)).size_bytes
         except ImageError:
             return 0
 
@@ -102,17 +103,17 @@ class Folders:
         """See `Images.tag`. A name that is a tag already is moved."""
         image = self._find(reference)
         check_name(name)
+        folder, slash, _ = name.rpartition("/")
+        if slash and not any(each.name.startswith(f"{folder}/") for each in names(self._path)):
+            # A folder is one by the images in it, and a symlink is none.
+            raise bad(f"{name}: there are no images in {folder}/ yet: give a name without a slash")
         directory = next(each for each in self._path if image.path.is_relative_to(each.resolve()))
         place = directory / name
         if place.is_symlink():
             place.unlink()
         elif os.path.lexists(place):
             raise conflict(f"{name} is an image of its own: remove it first")
-        place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(os.path.relpath(image.path, place.parent.resolve()))
-        if name not in self._names_of(image.path):  # a folder is one by the images in it, and a symlink is none
-            place.unlink()
-            raise bad(f"{name}: there are no images in {place.parent} yet: give a name without a slash")
 
     def remove(self, reference: str, in_use: Sequence[str]) -> Sequence[tuple[str, str]]:
         """See `Images.remove`."""
@@ -165,6 +166,12 @@ def tagged(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else name + LATEST
 
 
+def familiar(reference: str) -> str:
+    """Docker's clients write some names in full."""
+    return reference.removeprefix("docker.io/").removeprefix("library/")
+
+
 def untagged(repository: str, tag: str) -> str:
     """As we name it."""
+    repository = familiar(repository)
     return repository if tag in {"", "latest"} else f"{repository}:{tag}"

@@ -1,13 +1,12 @@
 """What a container uses, again and again: `docker stats`."""
 
 import os
-import time
 from pathlib import Path
 
 import anyio
 
 from supervisor.api import limits
-from supervisor.api.call import Call
+from supervisor.api.call import Call, now
 from supervisor.api.http import Answering, Reply, Stream, encoded, shown
 from supervisor.api.shapes import NEVER, Shape, is_running, moment
 from supervisor.commands import Figures, View
@@ -33,7 +32,7 @@ async def stats(call: Call) -> Answering:
     if not query.truth("one-shot") and is_running(view):
         first = await _sample(call, view.id)
         await anyio.sleep(limits.STATS_EVERY_S)
-    sample = await _sample(call, view.id) or Sample(view, time.time(), 0, Figures())
+    sample = await _sample(call, view.id) or Sample(view, now(), 0, Figures())
     return shown(_shape(sample, first))
 
 
@@ -56,7 +55,7 @@ async def _sample(call: Call, container: str) -> Sample | None:
         figures = await call.commands.figures(container) if is_running(view) else Figures()
     except NoSuchContainerError:
         return None
-    return Sample(view, time.time(), _machine_ns(), figures)
+    return Sample(view, now(), _machine_ns(), figures)
 
 
 def _machine_ns() -> int:

@@ -1,18 +1,14 @@
-"""What the other end is, and what it holds: ping, version, info, disk usage.
-
-Figures for Prometheus (`GET /metrics`) belong beside these.
-"""
+"""What the other end is, and what it holds: ping, version, info, disk usage, metrics."""
 
 import os
 import platform
 import socket
-import time
 from collections import Counter
 from datetime import UTC, datetime
 
 from supervisor import __version__
 from supervisor.api import changes
-from supervisor.api.call import Call
+from supervisor.api.call import Call, now
 from supervisor.api.http import Answer, Answering, shown
 from supervisor.api.images import architecture
 from supervisor.api.images import summary as image_summary
@@ -69,7 +65,7 @@ async def info(call: Call) -> Answering:
             "KernelVersion": platform.release(),
             "NCPU": os.cpu_count(),
             "MemTotal": machine_memory_bytes(),
-            "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "SystemTime": datetime.fromtimestamp(now(), UTC).isoformat().replace("+00:00", "Z"),
             "LoggingDriver": "json-file",
             "CgroupDriver": "none",
             "DefaultRuntime": "pysup",
@@ -92,6 +88,12 @@ async def info(call: Call) -> Answering:
     )
 
 
+async def metrics(call: Call) -> Answering:
+    """Figures for Prometheus."""
+    page = await call.commands.scrape()
+    return Answer(page.body, content_type=page.content_type)
+
+
 def _system() -> str:
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
@@ -108,7 +110,7 @@ async def disk_usage(call: Call) -> Answering:
     for view in call.commands.views() if "container" in wanted else ():
         written = await call.api.aside(changes.size_bytes, call.commands.upper(view.id))
         whole = written + sizes.get(view.image, 0)
-        containers.append(summary(call.commands.name, view, time.time(), (written, whole)))
+        containers.append(summary(call.commands.name, view, now(), (written, whole)))
     users = Counter(each["ImageID"] for each in containers)
     return shown(
         {

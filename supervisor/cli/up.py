@@ -129,9 +129,9 @@ def up(
     ansi: str,
     verbose: bool,
 ) -> int:
-    """Run a stack: all of it, or the containers with these IDs and what they depend on.
+    """Run a stack, or some containers of it.
 
-    Starts the containers of FILE in the order of their dependencies, keeps them as their restart policies say, and
+    With IDs, only these and what they depend on. Starts the containers of FILE in the order of their dependencies, keeps them as their restart policies say, and
     ends when all are done. The first Ctrl-C (or SIGTERM) stops them in reverse order, the second kills.
 
     The exit status is 0; 1 if a container failed or had to be killed; 125 if the stack could not be run.

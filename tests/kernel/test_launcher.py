@@ -198,7 +198,7 @@ def senseless(image: bytes) -> Iterator[tuple[str, bytes]]:
 
 def tables(image: bytes) -> dict[str, int]:
     """Where the places of each kind of relocation start."""
-    _, calls, _, data, pointers, fds, _ = program.HEADER.unpack_from(image)
+    _, calls, _, data, pointers, fds, *_ = program.HEADER.unpack_from(image)
     first = program.HEADER.size + calls * program.CALL.size + data
     return {
         "pointers": first,

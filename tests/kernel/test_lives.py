@@ -124,7 +124,7 @@ def with_supervisor(position: int) -> Spoil:
     """A program that takes the descriptor at this position of the request for the supervisor's."""
 
     def spoil(image: bytes) -> bytes:
-        _, calls, _, data, pointers, descriptors, _ = program.HEADER.unpack_from(image)
+        _, calls, _, data, pointers, descriptors, *_ = program.HEADER.unpack_from(image)
         start = program.HEADER.size + calls * program.CALL.size + data + pointers * 4
         end = start + descriptors * program.PAIR.size
         pairs = [

@@ -2,30 +2,40 @@
 
 from dataclasses import dataclass, field
 from signal import SIGKILL, SIGQUIT, SIGTERM
+from typing import Any
 
 import pytest
 
 from runtime.status import Exited, Signaled, Status
+from supervisor.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.machine import STUCK_S, IllegalEventError, step
+from supervisor.policy import Backoff, Policy, RestartOn, RestartPolicy
 from supervisor.states import (
+    Ask,
+    Check,
+    Checked,
+    Deferred,
     DependenciesMet,
     DependencyFailed,
     Due,
     Ended,
     Event,
-    IllegalEventError,
+    HealthStatus,
+    Heard,
     Kill,
     Launch,
     Phase,
+    Quiesce,
+    Quiesced,
     Report,
+    Restart,
     Signal,
     Start,
     Started,
     StartFailed,
     State,
     Stop,
-    step,
 )
-from supervisor.policy import Backoff, Policy, RestartPolicy
 
 BACKOFF = Backoff(initial_s=1.0, max_s=5.0, factor=2.0, jitter=0.0, reset_after_s=10.0)
 AT_ONCE = Backoff(initial_s=0.0, reset_after_s=10.0)
@@ -35,9 +45,11 @@ FAILURES = [CRASH, Exited(255), Signaled(SIGKILL), Signaled(SIGTERM)]
 
 
 def policy(
-    restart: RestartPolicy = RestartPolicy.NO, max_retries: int | None = None, backoff: Backoff = BACKOFF
+    restart: RestartPolicy = RestartPolicy.NO, max_retries: int | None = None, backoff: Backoff = BACKOFF, **more: Any
 ) -> Policy:
-    return Policy(restart, max_retries, backoff, stop_signal=SIGQUIT, stop_grace_s=3.0)
+    return Policy(
+        restart, max_retries=max_retries, backoff=backoff, **{"stop_signal": SIGQUIT, "stop_grace_s": 3.0, **more}
+    )
 
 
 @dataclass
@@ -60,9 +72,15 @@ class Life:
         self.now += seconds
         return self.on(*events)
 
-    def at_deadline(self) -> "Life":
-        assert self.state.deadline is not None
-        return self.after(self.state.deadline - self.now, Due())
+    def when_due(self) -> "Life":
+        assert self.state.due_at is not None
+        return self.after(self.state.due_at - self.now, Due())
+
+    def again(self) -> "Life":
+        """Until it is launched once more."""
+        if self.phase is Phase.BACKOFF:
+            self.when_due()
+        return self.on(DependenciesMet())
 
     @property
     def phase(self) -> Phase:
@@ -147,7 +165,7 @@ def test_success_is_final(restart: RestartPolicy) -> None:
 def test_always_restarts_what_succeeded(restart: RestartPolicy) -> None:
     life = crashed(policy(restart), Exited(0))
     assert (life.phase, life.did) == (Phase.BACKOFF, [])
-    assert life.at_deadline().did == [Launch()]
+    assert life.again().did == [Launch()]
 
 
 @pytest.mark.parametrize("status", FAILURES)
@@ -162,7 +180,7 @@ def test_failure_is_final_without_a_restart_policy(status: Status) -> None:
 def test_failure_is_restarted_after_a_wait(restart: RestartPolicy, status: Status) -> None:
     life = crashed(policy(restart), status)
     assert (life.phase, life.did, life.state.deadline) == (Phase.BACKOFF, [], life.now + 1.0)
-    life.at_deadline()
+    life.again()
     assert (life.phase, life.did, life.state.deadline) == (Phase.STARTING, [Launch()], None)
 
 
@@ -191,15 +209,15 @@ def test_the_failure_says_how_the_run_ended(status: Status, words: str) -> None:
 
 def test_initial_0_restarts_at_once_without_a_deadline() -> None:
     life = crashed(policy(RestartPolicy.ON_FAILURE, backoff=AT_ONCE))
-    assert (life.phase, life.did, life.state.deadline) == (Phase.STARTING, [Launch()], None)
-    assert life.kinds[2:] == ["exited", "restarting", "starting"]
+    assert (life.phase, life.did, life.state.deadline) == (Phase.WAITING, [], None)
+    assert life.kinds[2:] == ["exited", "restarting"]
     assert life.fields("restarting") == [{"delay_s": 0.0, "retry": 1}]
 
 
 def test_waits_grow_while_it_keeps_crashing() -> None:
     life = crashed(policy(RestartPolicy.ALWAYS))
     for _ in range(4):
-        life.at_deadline().on(Started(43)).after(0.5, Ended(Exited(1)))
+        life.again().on(Started(43)).after(0.5, Ended(Exited(1)))
     assert life.fields("restarting") == [
         {"delay_s": wait, "retry": retry} for retry, wait in enumerate((1.0, 2.0, 4.0, 5.0, 5.0), start=1)
     ]
@@ -214,8 +232,8 @@ def test_chance_makes_the_jitter() -> None:
 @pytest.mark.parametrize(("ran_s", "expected"), [(9.9, 4.0), (10.0, 1.0)])
 def test_restart_backoff_resets_after_stable_run(ran_s: float, expected: float) -> None:
     life = crashed(policy(RestartPolicy.ALWAYS))
-    life.at_deadline().on(Started(43)).after(0.5, Ended(Exited(1)))
-    life.at_deadline().on(Started(44)).after(ran_s, Ended(Exited(1)))
+    life.again().on(Started(43)).after(0.5, Ended(Exited(1)))
+    life.again().on(Started(44)).after(ran_s, Ended(Exited(1)))
     assert life.fields("restarting")[-1]["delay_s"] == expected
 
 
@@ -226,7 +244,7 @@ def test_a_run_that_began_at_0_by_the_clock_is_measured_too() -> None:
 
 
 def test_stability_is_measured_from_the_exec_of_the_last_run() -> None:
-    life = crashed(policy(RestartPolicy.ALWAYS)).at_deadline()
+    life = crashed(policy(RestartPolicy.ALWAYS)).again()
     life.after(60.0, Started(43)).after(0.5, Ended(Exited(1)))  # a launch of a minute is no stable run
     assert life.fields("restarting")[-1]["retry"] == 2
 
@@ -234,14 +252,14 @@ def test_stability_is_measured_from_the_exec_of_the_last_run() -> None:
 def test_on_failure_2_gives_up_after_2_restarts() -> None:
     life = crashed(policy(RestartPolicy.ON_FAILURE, max_retries=2))
     for _ in range(2):
-        life.at_deadline().on(Started(43)).after(0.5, Ended(Exited(1)))
+        life.again().on(Started(43)).after(0.5, Ended(Exited(1)))
     assert (life.phase, life.did, life.state.restarts) == (Phase.FAILED, [], 2)
     assert life.fields("gave_up") == [{"reason": "exited with status 1", "retries": 2}]
 
 
 def test_a_stable_run_gives_all_retries_back() -> None:
     life = crashed(policy(RestartPolicy.ON_FAILURE, max_retries=1))
-    life.at_deadline().on(Started(43)).after(10.0, Ended(Exited(1)))
+    life.again().on(Started(43)).after(10.0, Ended(Exited(1)))
     assert (life.phase, life.state.restarts) == (Phase.BACKOFF, 2)
 
 
@@ -258,26 +276,26 @@ def test_a_failed_start_is_final_without_a_restart_policy() -> None:
 def test_a_failed_start_is_tried_again_like_a_failed_run(restart: RestartPolicy) -> None:
     life = starting(policy(restart)).on(StartFailed("no space", 125))
     assert (life.phase, life.state.deadline) == (Phase.BACKOFF, 1.0)
-    assert life.at_deadline().on(StartFailed("no space", 125)).state.deadline == 1.0 + 2.0
+    assert life.again().on(StartFailed("no space", 125)).state.deadline == 1.0 + 2.0
 
 
 def test_failed_starts_use_up_retries() -> None:
     life = starting(policy(RestartPolicy.ON_FAILURE, max_retries=1)).on(StartFailed("no space"))
-    life.at_deadline().on(StartFailed("no space"))
+    life.again().on(StartFailed("no space"))
     assert (life.phase, life.state.failure) == (Phase.FAILED, "no space")
 
 
 def test_the_same_start_error_is_told_once_in_a_row() -> None:
     life = starting(policy(RestartPolicy.ALWAYS)).on(StartFailed("no space"))
-    life.at_deadline().on(StartFailed("no space"))
+    life.again().on(StartFailed("no space"))
     assert life.fields("start_failed") == [{"error": "no space", "exit_status": 125}]
-    life.at_deadline().on(StartFailed("no memory"))
+    life.again().on(StartFailed("no memory"))
     assert [fields["error"] for fields in life.fields("start_failed")] == ["no space", "no memory"]
 
 
 def test_a_start_error_is_told_again_after_a_run() -> None:
     life = starting(policy(RestartPolicy.ALWAYS)).on(StartFailed("no space"))
-    life.at_deadline().on(Started(42), Ended(Exited(1))).at_deadline().on(StartFailed("no space"))
+    life.again().on(Started(42), Ended(Exited(1))).again().on(StartFailed("no space"))
     assert len(life.fields("start_failed")) == 2
 
 
@@ -300,24 +318,24 @@ def test_what_was_stopped_stays_down_whatever_its_status(restart: RestartPolicy,
 
 
 def test_the_grace_period_ends_with_sigkill() -> None:
-    life = running(policy()).on(Stop()).at_deadline()
-    assert (life.phase, life.did, life.state.deadline) == (Phase.KILLING, [Signal(SIGKILL)], None)
+    life = running(policy()).on(Stop()).when_due()
+    assert (life.phase, life.did, life.state.deadline) == (Phase.KILLING, [Signal(SIGKILL)], 3.0 + STUCK_S)
     assert life.fields("killing") == [{"grace_s": 3.0}]
     assert life.on(Ended(Signaled(SIGKILL))).phase is Phase.EXITED
 
 
 def test_kill_gives_no_grace_period() -> None:
     life = running(policy()).on(Kill())
-    assert (life.phase, life.did, life.state.deadline) == (Phase.KILLING, [Signal(SIGKILL)], None)
+    assert (life.phase, life.did, life.state.deadline) == (Phase.KILLING, [Signal(SIGKILL)], life.now + STUCK_S)
 
 
 def test_kill_cuts_the_grace_period_short_and_does_not_claim_that_it_passed() -> None:
     life = running(policy()).on(Stop()).after(1.0, Kill())
-    assert (life.phase, life.did, life.state.deadline) == (Phase.KILLING, [Signal(SIGKILL)], None)
+    assert (life.phase, life.did, life.state.deadline) == (Phase.KILLING, [Signal(SIGKILL)], life.now + STUCK_S)
     assert life.fields("killing") == [{}]
 
 
-@pytest.mark.parametrize("again", [Stop(), Start()])
+@pytest.mark.parametrize("again", [Stop(), Start(), Restart("db was restarted")])
 def test_a_second_word_does_not_prolong_the_grace_period(again: Event) -> None:
     life = running(policy()).on(Stop()).after(1.0, again)
     assert (life.phase, life.did, life.state.deadline) == (Phase.STOPPING, [], 3.0)
@@ -348,9 +366,10 @@ def test_a_kill_while_starting_proceeds_when_the_command_runs(words: tuple[Event
 
 
 @pytest.mark.parametrize("event", [Stop(), Kill()])
-def test_a_stop_while_starting_ends_with_a_start_that_fails(event: Event) -> None:
+def test_a_stop_while_starting_ends_with_a_start_that_fails_and_the_error_is_told(event: Event) -> None:
     life = starting(policy(RestartPolicy.ALWAYS, backoff=AT_ONCE)).on(event).on(StartFailed("no space"))
     assert (life.phase, life.did, life.state.failure) == (Phase.EXITED, [], None)
+    assert life.kinds[1:] == ["start_failed", "stopped"]
 
 
 @pytest.mark.parametrize("event", [Stop(), Kill()])
@@ -383,15 +402,417 @@ def test_start_after_a_kill_gives_grace_again() -> None:
 
 def test_start_after_giving_up_has_all_retries_again() -> None:
     life = crashed(policy(RestartPolicy.ON_FAILURE, max_retries=1, backoff=AT_ONCE))
-    life.on(Started(43), Ended(Exited(1)))
+    life.again().on(Started(43), Ended(Exited(1)))
     assert life.phase is Phase.FAILED
     life.on(Start(), DependenciesMet(), Started(44), Ended(Exited(1)))
-    assert (life.phase, life.state.failure, life.did) == (Phase.STARTING, None, [Launch()])
+    assert (life.phase, life.state.failure) == (Phase.WAITING, None)
 
 
 def test_start_after_a_failed_dependency_waits_for_it_again() -> None:
     life = created(policy()).on(Start(), DependencyFailed("db failed"), Start())
     assert (life.phase, life.state.failure) == (Phase.WAITING, None)
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_it_does_without_is_told_before_it_starts() -> None:
+    life = created(policy()).on(Start(), DependenciesMet(("cache failed",)))
+    assert life.kinds == ["dependency_skipped", "starting"]
+    assert life.fields("dependency_skipped") == [{"reason": "cache failed"}]
+
+
+def test_a_wait_is_looked_at_again_when_it_may_have_been_long_enough() -> None:
+    life = Life(State(policy(waits_s=(2.0, 5.0))), now=100.0).on(Start())
+    assert life.when_due().did == [Ask()]
+    assert life.now == 102.0
+    assert life.when_due().did == [Ask()]
+    assert (life.now, life.state.due_at) == (105.0, None)
+
+
+def test_every_start_waits_for_dependencies_not_only_the_first() -> None:
+    life = crashed(policy(RestartPolicy.ALWAYS, waits_s=(2.0,))).when_due()
+    assert (life.phase, life.did, life.state.due_at) == (Phase.WAITING, [], life.now + 2.0)
+    assert life.on(DependencyFailed("db failed")).phase is Phase.FAILED
+    assert life.state.failure == "not started: db failed"
+
+
+def test_one_whose_dependency_went_while_it_queued_waits_again_and_no_longer_than_before() -> None:
+    life = created(policy(waits_s=(2.0,))).on(Start()).after(1.0, DependenciesMet(), Deferred())
+    assert (life.phase, life.state.due_at) == (Phase.WAITING, 2.0)
+    assert life.on(DependenciesMet()).did == [Launch()]
+
+
+def test_a_stop_while_it_queued_needs_no_launch() -> None:
+    life = starting(policy()).on(Stop(), Deferred())
+    assert (life.phase, life.kinds[1:]) == (Phase.EXITED, ["stopped"])
+
+
+# --- ready ------------------------------------------------------------------------------------------------------------
+
+PORT, SAYS = Ready(Tcp(80), timeout_s=4.0), Ready(Notify(), timeout_s=4.0)
+
+
+def test_it_is_activating_until_its_ready_check_passes() -> None:
+    life = running(policy(ready=PORT)).when_due()
+    assert (life.phase, life.did) == (Phase.ACTIVATING, [Check(Tcp(80), 4.0)])
+    life.after(0.5, Checked(passed=True))
+    assert (life.phase, life.state.due_at) == (Phase.RUNNING, None)
+    assert life.fields("ready") == [{"after_s": 0.52}]
+
+
+def test_tries_come_at_twice_the_pause_each_time_up_to_a_second() -> None:
+    life = running(policy(ready=Ready(Tcp(80), timeout_s=60.0)))
+    pauses = []
+    for _ in range(9):
+        before = life.now
+        pauses.append(round(life.when_due().now - before, 3))
+        life.on(Checked(passed=False))
+    assert pauses == [0.02, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
+
+
+def test_no_second_try_while_one_is_under_way() -> None:
+    life = running(policy(ready=PORT)).when_due()
+    assert life.state.due_at == 4.0
+
+
+@pytest.mark.parametrize("probe", [Notify(), Log("up")])
+def test_what_is_heard_of_is_not_tried(probe: Notify | Log) -> None:
+    life = running(policy(ready=Ready(probe, timeout_s=4.0)))
+    assert life.state.due_at == 4.0
+    assert life.on(Heard(Notice(ready=True))).phase is Phase.RUNNING
+
+
+def test_ready_that_is_said_where_it_is_tried_means_nothing() -> None:
+    assert running(policy(ready=PORT)).on(Heard(Notice(ready=True))).phase is Phase.ACTIVATING
+
+
+@pytest.mark.parametrize("restart", list(RestartPolicy))
+def test_not_ready_in_time_is_a_failure_whatever_its_status(restart: RestartPolicy) -> None:
+    life = running(policy(restart, ready=SAYS)).when_due()
+    assert (life.phase, life.did) == (Phase.STOPPING, [Signal(SIGQUIT)])
+    assert life.fields("not_ready") == [{"timeout_s": 4.0, "finding": ""}]
+    life.on(Ended(Exited(0)))
+    assert life.phase is (Phase.FAILED if restart is RestartPolicy.NO else Phase.BACKOFF)
+    assert life.state.failure == ("not ready within 4 s" if restart is RestartPolicy.NO else None)
+
+
+def test_the_last_finding_is_part_of_the_reason() -> None:
+    life = running(policy(ready=PORT)).when_due().on(Checked(passed=False, detail="refused"))
+    while life.phase is Phase.ACTIVATING:
+        life.when_due()
+    assert life.on(Ended(Exited(0))).state.failure == "not ready within 4 s (refused)"
+
+
+def test_it_may_ask_for_more_time_but_never_for_less() -> None:
+    life = running(policy(ready=SAYS)).after(3.0, Heard(Notice(extend_s=0.1)))
+    assert life.state.due_at == 4.0
+    assert life.on(Heard(Notice(extend_s=5.0))).state.due_at == 8.0
+
+
+def test_what_it_says_of_itself_is_told_once() -> None:
+    life = running(policy(ready=SAYS)).on(*[Heard(Notice(status="reading"))] * 2, Heard(Notice(status="done")))
+    assert life.fields("status") == [{"status": "reading"}, {"status": "done"}]
+
+
+def test_it_may_end_before_it_is_ready() -> None:
+    assert running(policy(ready=SAYS)).on(Ended(Exited(0))).phase is Phase.EXITED
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+SICK, WELL = Checked(passed=False, detail="refused"), Checked(passed=True)
+
+
+def health(on_unhealthy: OnUnhealthy = OnUnhealthy.RESTART, **more: Any) -> Health:
+    fields = {"interval_s": 10.0, "timeout_s": 2.0, "retries": 2, "start_period_s": 3.0, "start_interval_s": 1.0}
+    return Health(Tcp(80), on_unhealthy=on_unhealthy, **{**fields, **more})
+
+
+def checked(life: Life, *answers: Checked) -> Life:
+    for answer in answers:
+        assert life.when_due().did == [Check(Tcp(80), 2.0)]
+        life.on(answer)
+    return life
+
+
+def test_the_first_check_to_pass_makes_it_healthy_and_is_told_once() -> None:
+    life = checked(running(policy(health=health())), WELL, WELL)
+    assert (life.state.health, life.kinds[2:], life.now) == (HealthStatus.HEALTHY, ["healthy"], 11.0)
+
+
+def test_checks_are_frequent_until_the_first_passes() -> None:
+    life = checked(running(policy(health=health())), SICK, SICK)
+    assert (life.now, life.state.due_at) == (2.0, 3.0)
+    assert checked(life, WELL).state.due_at == 13.0
+
+
+def test_failures_in_the_start_period_do_not_count() -> None:
+    life = checked(running(policy(health=health())), SICK, SICK, SICK)
+    assert (life.now, life.state.failing, life.phase) == (3.0, 1, Phase.RUNNING)
+    assert checked(life, SICK).phase is Phase.STOPPING
+
+
+def test_the_start_period_is_over_with_the_first_success() -> None:
+    life = checked(running(policy(health=health(start_period_s=1000.0))), WELL, SICK, SICK)
+    assert life.phase is Phase.STOPPING
+
+
+def test_the_start_period_begins_when_it_is_ready() -> None:
+    life = running(policy(ready=SAYS, health=health())).after(3.5, Heard(Notice(ready=True)))
+    assert checked(life, SICK, SICK).state.failing == 0
+
+
+def test_only_failures_in_a_row_count() -> None:
+    life = checked(running(policy(health=health())), WELL, SICK, WELL, SICK, WELL, SICK)
+    assert (life.state.health, life.phase) == (HealthStatus.HEALTHY, Phase.RUNNING)
+
+
+@pytest.mark.parametrize("restart", list(RestartPolicy))
+def test_unhealthy_is_restarted_whatever_the_policy_with_its_backoff(restart: RestartPolicy) -> None:
+    life = checked(running(policy(restart, health=health(start_period_s=0))), SICK, SICK)
+    assert (life.phase, life.did) == (Phase.STOPPING, [Signal(SIGQUIT)])
+    assert life.fields("unhealthy") == [{"finding": "refused"}]
+    life.on(Ended(Exited(0)))
+    assert (life.phase, life.state.health, life.state.due_at) == (Phase.BACKOFF, None, life.now + 1.0)
+
+
+def test_unhealthy_may_be_final() -> None:
+    life = checked(running(policy(RestartPolicy.ALWAYS, health=health(OnUnhealthy.STOP))), WELL, SICK, SICK)
+    assert life.on(Ended(Exited(0))).phase is Phase.FAILED
+    assert life.state.failure == "unhealthy: refused"
+
+
+def test_unhealthy_may_be_ignored_and_pass() -> None:
+    life = checked(running(policy(health=health(OnUnhealthy.IGNORE))), WELL, SICK, SICK, SICK)
+    assert (life.phase, life.state.health) == (Phase.RUNNING, HealthStatus.UNHEALTHY)
+    checked(life, WELL)
+    assert life.kinds[2:] == ["healthy", "unhealthy", "healthy"]
+
+
+def test_a_stop_goes_before_what_was_to_follow_bad_health() -> None:
+    life = checked(running(policy(health=health())), WELL, SICK, SICK).on(Stop(), Ended(Exited(0)))
+    assert (life.phase, life.kinds[-1]) == (Phase.EXITED, "stopped")
+
+
+def test_an_answer_that_comes_too_late_is_ignored() -> None:
+    life = running(policy(health=health())).when_due().on(Stop(), SICK)
+    assert (life.phase, life.did) == (Phase.STOPPING, [])
+
+
+def watched(on_unhealthy: OnUnhealthy = OnUnhealthy.RESTART) -> Life:
+    return running(policy(health=Health(Notify(), on_unhealthy=on_unhealthy, watchdog_s=5.0)))
+
+
+ALIVE, TRIGGER = Heard(Notice(alive=True)), Heard(Notice(alive=False))
+
+
+def test_one_that_speaks_often_enough_is_healthy() -> None:
+    life = watched().after(4.0, ALIVE).after(4.0, ALIVE)
+    assert (life.state.health, life.state.due_at) == (HealthStatus.HEALTHY, 13.0)
+
+
+def test_one_that_is_silent_for_too_long_is_unhealthy() -> None:
+    life = watched().after(4.0, ALIVE).when_due()
+    assert (life.now, life.phase) == (9.0, Phase.STOPPING)
+    assert life.fields("unhealthy") == [{"finding": "silent for 5 s (no WATCHDOG=1)"}]
+
+
+def test_one_that_asks_for_it_is_unhealthy_at_once() -> None:
+    life = watched().on(ALIVE, TRIGGER)
+    assert life.phase is Phase.STOPPING
+    assert life.fields("unhealthy") == [{"finding": "it reported a failure (WATCHDOG=trigger)"}]
+
+
+def test_silence_that_is_ignored_is_told_once() -> None:
+    life = watched(OnUnhealthy.IGNORE).when_due().when_due()
+    assert (life.now, life.phase, life.kinds.count("unhealthy")) == (10.0, Phase.RUNNING, 1)
+
+
+@pytest.mark.parametrize("notice", [Notice(alive=True), Notice(alive=False), Notice(ready=True)])
+def test_a_watchdog_that_nobody_set_does_not_bark(notice: Notice) -> None:
+    life = running(policy()).on(Heard(notice))
+    assert (life.phase, life.state.health, life.did) == (Phase.RUNNING, None, [])
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ready", [None, Ready(Notify(), timeout_s=60.0)])
+def test_a_run_that_takes_too_long_has_failed(ready: Ready | None) -> None:
+    life = running(policy(timeout_s=7.0, ready=ready)).when_due()
+    assert (life.now, life.phase, life.fields("timed_out")) == (7.0, Phase.STOPPING, [{"timeout_s": 7.0}])
+    assert life.on(Ended(Exited(0))).state.failure == "not done within 7 s"
+
+
+def test_a_run_that_takes_too_long_is_tried_again_as_the_policy_says() -> None:
+    life = running(policy(RestartPolicy.ON_FAILURE, 1, timeout_s=7.0)).when_due().on(Ended(Exited(0)))
+    assert life.phase is Phase.BACKOFF
+    assert life.again().on(Started(43)).when_due().on(Ended(Exited(0))).phase is Phase.FAILED
+
+
+def test_the_time_limit_is_of_each_run() -> None:
+    life = running(policy(RestartPolicy.ALWAYS, timeout_s=7.0)).after(6.0, Ended(CRASH)).again().on(Started(43))
+    assert life.state.due_at == life.now + 7.0
+
+
+def test_restarts_within_the_window_are_limited_and_all_runs_count() -> None:
+    limited = policy(RestartPolicy.ALWAYS, max_restarts=2, window_s=60.0, backoff=AT_ONCE)
+    life = running(limited)
+    for _ in range(2):
+        life.after(20.0, Ended(Exited(0))).again().on(Started(43))
+    assert life.after(19.0, Ended(Exited(0))).phase is Phase.FAILED
+    assert life.state.failure == "exited with status 0; restarted 2 times within 60 s"
+
+
+def test_restarts_before_the_window_are_forgotten() -> None:
+    life = running(policy(RestartPolicy.ALWAYS, max_restarts=2, window_s=60.0, backoff=AT_ONCE))
+    for _ in range(9):
+        life.after(30.0, Ended(Exited(0))).again().on(Started(43))
+    assert life.phase is Phase.RUNNING
+
+
+def test_restarts_for_bad_health_are_limited_too() -> None:
+    life = running(policy(max_restarts=1, backoff=AT_ONCE, health=health(start_period_s=0, retries=1)))
+    checked(life, SICK).on(Ended(Exited(0))).again().on(Started(43))
+    assert checked(life, SICK).on(Ended(Exited(0))).phase is Phase.FAILED
+
+
+def test_a_restart_that_is_not_its_own_fault_counts_for_nothing() -> None:
+    life = running(policy(max_restarts=1))
+    for _ in range(5):
+        life.on(Restart("db was restarted"), Ended(Exited(0)), DependenciesMet(), Started(43))
+    assert (life.phase, life.state.restarts, life.state.retries, life.state.recent) == (Phase.RUNNING, 5, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (Ended(Exited(75)), Phase.BACKOFF),
+        (Ended(Exited(1)), Phase.FAILED),
+        (Ended(Signaled(9)), Phase.FAILED),
+        (Ended(Signaled(9), oom=True), Phase.BACKOFF),
+        (Ended(Signaled(11)), Phase.BACKOFF),
+        (Ended(Exited(0)), Phase.EXITED),
+    ],
+)
+def test_restart_on_names_the_ends_that_are_worth_it(event: Event, expected: Phase) -> None:
+    only = RestartOn(frozenset({75}), frozenset({11}), oom=True)
+    assert running(policy(RestartPolicy.ALWAYS, restart_on=only)).on(event).phase is expected
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, Phase.FAILED), (3, Phase.EXITED), (1, Phase.FAILED)])
+def test_success_is_what_the_policy_says(code: int, expected: Phase) -> None:
+    assert crashed(policy(success_codes=frozenset({3})), Exited(code)).phase is expected
+
+
+# --- restarts asked for -----------------------------------------------------------------------------------------------
+
+
+def test_a_restart_stops_it_and_starts_it_without_a_backoff() -> None:
+    life = running(policy(RestartPolicy.NO)).on(Restart("db was restarted"))
+    assert (life.phase, life.did) == (Phase.STOPPING, [Signal(SIGQUIT)])
+    life.on(Ended(CRASH))
+    assert (life.phase, life.fields("restarting")) == (Phase.WAITING, [{"reason": "db was restarted"}])
+
+
+def test_a_restart_while_starting_proceeds_when_the_command_runs() -> None:
+    life = starting(policy()).on(Restart("db was restarted"), Started(42))
+    assert (life.phase, life.did) == (Phase.STOPPING, [Signal(SIGQUIT)])
+    assert life.on(Ended(Exited(0))).phase is Phase.WAITING
+
+
+@pytest.mark.parametrize("word", [Stop(), Kill()])
+def test_a_stop_goes_before_a_restart_that_was_remembered(word: Event) -> None:
+    life = starting(policy()).on(Restart("db was restarted"), word, Started(42), Ended(Signaled(SIGKILL)))
+    assert (life.phase, life.state.wanted_up) == (Phase.EXITED, False)
+
+
+def test_a_restart_that_was_remembered_is_done_with_a_start_that_fails_or_is_deferred() -> None:
+    life = starting(policy()).on(Restart("db was restarted"), Deferred(), DependenciesMet(), Started(42))
+    assert life.phase is Phase.RUNNING
+    life = starting(policy(RestartPolicy.ALWAYS)).on(Restart("db was restarted"), StartFailed("no space"))
+    assert life.again().on(Started(42)).phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize("word", [Stop(), Kill()])
+def test_a_stop_goes_before_a_restart_under_way(word: Event) -> None:
+    life = running(policy()).on(Restart("db was restarted"), word, Ended(Exited(0)))
+    assert (life.phase, life.kinds[-1]) == (Phase.EXITED, "stopped")
+
+
+@pytest.mark.parametrize("asked", [Stop(), Kill()])
+def test_a_start_while_it_is_being_stopped_is_done_when_it_has_ended(asked: Event) -> None:
+    life = running(policy()).on(asked, Start()).after(1.0, Ended(CRASH))
+    assert (life.phase, life.state.wanted_up, life.state.failure) == (Phase.WAITING, True, None)
+    assert life.on(DependenciesMet(), Started(43), Stop()).phase is Phase.STOPPING
+
+
+def test_a_start_takes_a_stop_back_while_the_launch_is_under_way() -> None:
+    assert starting(policy()).on(Kill(), Start(), Started(42)).phase is Phase.RUNNING
+
+
+def test_a_start_while_it_waits_for_a_restart_is_at_once() -> None:
+    life = crashed(policy(RestartPolicy.ALWAYS)).on(Start())
+    assert (life.phase, life.state.retries) == (Phase.WAITING, 0)
+
+
+@pytest.mark.parametrize("event", [Stop(grace_s=1.0), Restart("asked for", grace_s=1.0)])
+def test_a_stop_may_bring_its_own_grace_period(event: Event) -> None:
+    life = running(policy()).on(event).when_due()
+    assert (life.now, life.phase, life.fields("killing")) == (1.0, Phase.KILLING, [{"grace_s": 1.0}])
+
+
+# --- the stop command, and the stuck ----------------------------------------------------------------------------------
+
+QUIT = ("app", "quit")
+
+
+@pytest.mark.parametrize(("error", "kinds"), [("", []), ("exit status 1", ["stop_command_failed"])])
+def test_the_stop_command_comes_before_the_stop_signal(error: str, kinds: list[str]) -> None:
+    life = running(policy(stop_cmd=QUIT)).on(Stop())
+    assert (life.phase, life.did) == (Phase.STOPPING, [Quiesce(QUIT, 3.0)])
+    life.after(1.0, Quiesced(error))
+    assert (life.did, life.state.due_at, life.kinds[3:]) == ([Signal(SIGQUIT)], 3.0, kinds)
+
+
+def test_the_grace_period_is_for_the_stop_command_too() -> None:
+    life = running(policy(stop_cmd=QUIT)).on(Stop()).when_due()
+    assert (life.now, life.phase, life.did) == (3.0, Phase.KILLING, [Signal(SIGKILL)])
+    assert life.on(Quiesced()).did == []
+
+
+def test_one_that_ends_by_its_stop_command_needs_no_signal() -> None:
+    life = running(policy(stop_cmd=QUIT)).on(Stop(), Ended(Exited(0)))
+    assert (life.phase, life.did) == (Phase.EXITED, [])
+
+
+def test_it_may_ask_for_more_time_to_stop() -> None:
+    life = running(policy()).on(Stop()).after(2.0, Heard(Notice(extend_s=9.0, status="flushing")))
+    assert (life.state.due_at, life.kinds[-1]) == (11.0, "status")
+
+
+def test_nobody_waits_for_a_run_that_the_kernel_does_not_let_go_of() -> None:
+    life = running(policy()).on(Kill()).when_due()
+    assert (life.now, life.phase, life.state.due_at) == (STUCK_S, Phase.STUCK, None)
+    assert (life.kinds[-1], life.state.failure) == ("stuck", "killed, but the kernel does not let go of it")
+
+
+def test_the_stuck_may_come_free_after_all() -> None:
+    life = running(policy()).on(Kill()).when_due().after(500.0, Ended(Signaled(SIGKILL)))
+    assert (life.phase, life.state.failure) == (Phase.EXITED, None)
+
+
+def test_one_that_comes_free_goes_on_as_was_decided() -> None:
+    life = running(policy()).on(Restart("db was restarted")).when_due().when_due()
+    assert life.phase is Phase.STUCK
+    assert life.on(Ended(Signaled(SIGKILL))).phase is Phase.WAITING
+
+
+def test_a_start_of_the_stuck_waits_until_it_comes_free() -> None:
+    life = running(policy()).on(Kill()).when_due().on(Start())
+    assert (life.phase, life.did) == (Phase.STUCK, [])
+    assert life.on(Ended(Signaled(SIGKILL))).phase is Phase.WAITING
 
 
 # --- what can't happen ------------------------------------------------------------------------------------------------

@@ -15,19 +15,26 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-from fake import CRASH, DONE, FOREVER, STUBBORN, FakeRunner, Script, broken
-from stage import COMPLETED, Cue, Play, entries, on_virtual_clock, play, virtual_clock
+import trio.testing
+from fake import CRASH, DONE, FOREVER, NEVER, STUBBORN, Call, FakeRunner, Script, broken
+from stage import COMPLETED, HEALTHY, READY, Cue, Play, entries, in_order, on_virtual_clock, play, virtual_clock
 
 from runtime.status import Exited, Signaled
+from supervisor.checks import Health, Log, Notify, Ready, Tcp, Verdict
 from supervisor.entry import Entry
-from supervisor.states import Phase
-from supervisor.tree import Stack
+from supervisor.machine import STUCK_S
+from supervisor.policy import Condition, Dependency
+from supervisor.service import Service
+from supervisor.states import Event, Phase
+from supervisor.tree import CHECKS_MAX, Stack
 
 pytestmark = pytest.mark.anyio
 
 REAL_UNIT_S = 0.02
+Scripts = Mapping[str, Script | Sequence[Script]]
 TIMES_OF_SCRIPT = ("start_s", "runs_s", "stops_s", "dies_s", "buried_s")
 SIGTERM, SIGKILL = 15, 9
+HANGS_S = 10_000.0  # in virtual time
 SECONDS_FOR_2000 = 20  # on a slow machine; a fraction of it on a quick one
 
 
@@ -48,6 +55,7 @@ class PlayIn(Protocol):
         cues: Sequence[Cue] = (),
         *,
         starts_max: int = 64,
+        abort_on_exit: bool = False,
     ) -> Play: ...
 
 
@@ -64,6 +72,7 @@ def play_in(unit_s: float) -> PlayIn:
         cues: Sequence[Cue] = (),
         *,
         starts_max: int = 64,
+        abort_on_exit: bool = False,
     ) -> Play:
         scaled = {name: _scaled(script, unit_s) for name, script in (scripts or {}).items()}
         with anyio.fail_after(60 * max(1, unit_s * 1000)):
@@ -72,6 +81,7 @@ def play_in(unit_s: float) -> PlayIn:
                 scaled,
                 [(at if isinstance(at, str) else at * unit_s, what) for at, what in cues],
                 starts_max=starts_max,
+                abort_on_exit=abort_on_exit,
             )
 
     return play_in
@@ -532,3 +542,432 @@ def test_an_idle_stack_sets_no_timer() -> None:
         return deadline
 
     assert on_virtual_clock(next_deadline) == math.inf
+
+
+def on_stage(
+    all_entries: Iterable[Entry],
+    scripts: Mapping[str, Script | Sequence[Script]] | None = None,
+    cues: Sequence[Cue] = (),
+    **manner: Any,
+) -> Play:
+    """Play it in virtual time."""
+    seen: Play = on_virtual_clock(partial(play, hangs_s=HANGS_S, **manner), all_entries, scripts, cues)
+    return seen
+
+
+# --- conditions -------------------------------------------------------------------------------------------------------
+
+PORT = Ready(Tcp(80), timeout_s=60.0)
+LOOKED_AT = Health(Tcp(80), interval_s=1.0, retries=1, start_period_s=0.0, start_interval_s=0.5)
+
+
+def test_a_container_waits_until_another_is_ready() -> None:
+    seen = on_stage(
+        [*entries("web", conditions={"db": READY}), *entries("db", ready=PORT)],
+        {"db": Script(start_s=1, serves_s=0.1)},
+        [(9, "stop")],
+    )
+    assert seen.times("web", "start") == [pytest.approx(1.16)]  # the fourth try
+
+
+@pytest.mark.parametrize("probe", [Log("ready"), Notify()])
+def test_one_that_says_so_is_ready_at_that_moment_and_is_not_looked_at(probe: Log | Notify) -> None:
+    db = entries("db", ready=Ready(probe, timeout_s=60.0))
+    seen = on_stage([*entries("web", conditions={"db": READY}), *db], {"db": Script(serves_s=3)}, [(9, "stop")])
+    assert seen.times("web", "start") == [3.0]
+    assert seen.containers("check") == []
+
+
+def test_all_replicas_must_be_ready() -> None:
+    db = entries("db", replicas=3, ready=Ready(Notify(), timeout_s=60.0))
+    seen = on_stage(
+        [*entries("web", conditions={"db": READY}), *db],
+        {"db.1": Script(serves_s=1), "db.2": Script(serves_s=7), "db.3": Script(serves_s=2)},
+        [(9, "stop")],
+    )
+    assert seen.times("web", "start") == [7.0]
+
+
+def test_a_container_waits_until_another_is_healthy() -> None:
+    db = entries("db", health=LOOKED_AT)
+    seen = on_stage([*entries("web", conditions={"db": HEALTHY}), *db], {}, [(9, "stop")])
+    assert seen.times("web", "start") == [0.5]
+    assert seen.events("db")[:3] == ["starting", "started", "healthy"]
+
+
+@pytest.mark.parametrize("condition", [READY, HEALTHY])
+def test_conditions_hold_at_every_start(condition: Dependency) -> None:
+    """Web crashes while db is away: it waits for it, as at the first start."""
+    db = entries("db", restart="always", initial_s=10, max_s=10, ready=PORT, health=LOOKED_AT)
+    web = entries("web", restart="always", initial_s=1, conditions={"db": condition})
+    crashes: Mapping[str, Sequence[Script]] = {
+        "db": [Script(runs_s=5), FOREVER],
+        "web": [Script(runs_s=6, status=Exited(1)), FOREVER],
+    }
+    seen = on_stage([*web, *db], crashes, [(30, "stop")])
+    again = seen.times("db", "start")[1]
+    assert again == 15.0
+    assert seen.times("web", "start")[1] > again
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_a_dependency_that_goes_while_a_container_queues_is_waited_for(order: int) -> None:
+    """There is one turn at a time. The first has it until 10; db is there from 1 to 6, and then from 11 on."""
+    stack = [*entries("db", restart="always", initial_s=5, max_s=5), *entries("web", "db", replicas=2)]
+    scripts: Scripts = {"db": [Script(runs_s=5, start_s=1), FOREVER], "web": Script(start_s=9)}
+    in_order(order)
+    seen = on_stage(stack, scripts, [(30, "stop")], starts_max=1)
+    assert sorted(seen.times(each, "start")[0] for each in ("web.1", "web.2")) == [1.0, 11.0]
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_a_failure_while_a_container_queues_fails_it(order: int) -> None:
+    stack = [*entries("db"), *entries("web", "db", replicas=2)]
+    in_order(order)
+    scripts: Scripts = {"db": Script(runs_s=2, status=Exited(1)), "web": Script(start_s=5)}
+    seen = on_stage(stack, scripts, [(20, "stop")], starts_max=1)
+    (second,) = {"web.1", "web.2"} - set(seen.containers("started"))
+    assert seen.failed == {"db": "exited with status 1", second: "not started: db failed"}
+
+
+def test_one_that_has_ended_will_not_be_ready_or_healthy() -> None:
+    seen = on_stage([*entries("web", conditions={"db": HEALTHY}), *entries("db", health=LOOKED_AT)], {"db": DONE})
+    assert seen.failed == {"web": "not started: db has ended, and so will not be ready or healthy"}
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_nothing_starts_by_what_is_being_stopped_at_that_moment(order: int) -> None:
+    """The turn of web.3 comes at 7, when db is ended for having run too long."""
+    db = entries("db", timeout_s=6, stop_cmd=("quit",), health=replace(LOOKED_AT, interval_s=2.0))
+    in_order(order)
+    scripts: Scripts = {"db": Script(start_s=1, stops_s=1), "web": Script(start_s=3)}
+    seen = on_stage([*db, *entries("web", "db", replicas=3)], scripts, [(20, "stop")], starts_max=1)
+    stopping_at = seen.history.index(
+        next(each for each in seen.told if (each.event, each.container) == ("stopping", "db"))
+    )
+    starts = [each for each in seen.history[stopping_at:] if isinstance(each, Call) and each.what == "start"]
+    assert starts == []
+
+
+# --- limits of a wait, and what is optional ---------------------------------------------------------------------------
+
+
+def test_a_wait_has_a_limit_and_the_chain_says_so() -> None:
+    chain = [
+        *entries("web", "api"),
+        *entries("api", conditions={"db": Dependency(Condition.READY, timeout_s=5.0)}),
+        *entries("db", ready=PORT),
+    ]
+    seen = on_stage(chain, {"db": Script(serves_s=20)}, [(9, "stop")])
+    assert seen.failed["api"] == "not started: db was not ready within 5 s"
+    assert seen.failed["web"] == "not started: api was not started, as db was not ready within 5 s"
+    assert {each.at_s for each in seen.told if each.event == "dependency_failed"} == {5.0}
+
+
+@pytest.mark.parametrize("wait_s", [0.1, 0.2, 0.3, 0.7, 1.1, 1.3])
+def test_a_wait_ends_whatever_the_clock_makes_of_its_fractions(wait_s: float) -> None:
+    optional = Dependency(Condition.READY, required=False, timeout_s=wait_s)
+    web = entries("web", conditions={"db": optional}, restart="always", initial_s=0.1, factor=1.0)
+    seen = on_stage([*web, *entries("db", ready=PORT)], {"db": Script(serves_s=NEVER), "web": CRASH}, [(30, "stop")])
+    assert len(seen.times("web", "start")) == pytest.approx(30 / (wait_s + 0.1), abs=2)
+
+
+def test_what_is_optional_is_done_without_when_it_has_failed_and_that_is_told() -> None:
+    web = entries("web", conditions={"cache": Dependency(required=False)})
+    seen = on_stage([*web, *entries("cache")], {"cache": broken(), "web": DONE})
+    assert seen.fields("web", "dependency_skipped") == {"reason": "cache failed"}
+    assert list(seen.failed) == ["cache"]
+
+
+def test_what_is_optional_is_done_without_when_it_takes_too_long() -> None:
+    optional = Dependency(Condition.READY, required=False, timeout_s=3.0)
+    seen = on_stage(
+        [*entries("web", conditions={"cache": optional}), *entries("cache", ready=PORT)],
+        {"cache": Script(serves_s=9), "web": DONE},
+        [(20, "stop")],
+    )
+    assert seen.times("web", "start") == [3.0]
+    assert seen.fields("web", "dependency_skipped") == {"reason": "cache was not ready within 3 s"}
+
+
+def test_what_is_optional_is_waited_for_otherwise() -> None:
+    optional = Dependency(Condition.READY, required=False)
+    stack = [*entries("web", conditions={"cache": optional}), *entries("cache", ready=Ready(Notify(), timeout_s=60.0))]
+    seen = on_stage(stack, {"cache": Script(serves_s=9), "web": DONE}, [(20, "stop")])
+    assert seen.times("web", "start") == [9.0]
+    assert "dependency_skipped" not in seen.events("web")
+
+
+def test_nothing_is_skipped_in_silence() -> None:
+    """Db fails while web, which can do without it, waits for its turn."""
+    stack = [*entries("db"), *entries("slow", "db", replicas=3), *entries("web", conditions={"db": SKIPPABLE})]
+    scripts = {"db": Script(runs_s=2, status=Exited(1)), "slow": Script(start_s=5)}
+    for order in range(8):
+        in_order(order)
+        seen = on_stage(stack, scripts, [(40, "stop")], starts_max=1)
+        (start_s,) = seen.times("web", "start")
+        assert (start_s > 2) == ("dependency_skipped" in seen.events("web"))
+
+
+SKIPPABLE = Dependency(required=False)
+
+
+# --- restarts that go on ----------------------------------------------------------------------------------------------
+
+FOLLOW = Dependency(Condition.READY, restart=True)
+
+
+def test_a_restart_goes_on_to_dependents_and_theirs_in_order() -> None:
+    ready = Ready(Notify(), timeout_s=60.0)
+    stack = [
+        *entries("web", conditions={"api": FOLLOW}),
+        *entries("api", conditions={"db": FOLLOW}, ready=ready),
+        *entries("db", restart="always", initial_s=1, ready=ready),
+        *entries("other", conditions={"db": READY}),
+    ]
+    serving = Script(serves_s=2)
+    seen = on_stage(stack, {"db": [replace(serving, runs_s=20), serving], "api": serving}, [(60, "stop")])
+    assert seen.times("db", "start") == [0.0, 21.0]
+    assert seen.times("api", "start") == [2.0, 23.0]
+    assert seen.times("web", "start") == [4.0, 25.0]
+    assert seen.times("other", "start") == [2.0]
+    assert seen.fields("web", "restarting") == {"reason": "api was restarted"}
+    assert seen.summary.failed == ()
+
+
+def test_a_restart_of_one_replica_goes_on_to_all_dependents() -> None:
+    stack = [*entries("web", conditions={"db": FOLLOW}, replicas=2), *entries("db", restart="always", replicas=2)]
+    seen = on_stage(stack, {"db.1": [Script(runs_s=5), FOREVER]}, [(20, "stop")])
+    assert [len(seen.times(each, "start")) for each in ("web.1", "web.2", "db.1", "db.2")] == [2, 2, 2, 1]
+
+
+def test_one_that_queues_when_its_dependency_restarts_is_not_started_twice() -> None:
+    """From 1 on, web does without db; its turn is at 20; db crashed at 6. What has not begun needs no restart."""
+    optional = Dependency(restart=True, required=False, timeout_s=1.0)
+    stack = [
+        *entries("db", restart="always", initial_s=100, max_s=100),
+        *entries("first"),
+        *entries("slow", "first", replicas=2),
+        *entries("web", conditions={"db": optional}),
+    ]
+    scripts = {"db": Script(start_s=5, runs_s=1), "first": Script(start_s=0.1), "slow": Script(start_s=19.9)}
+    seen = on_stage(stack, scripts, [(60, "stop")], starts_max=2)
+    assert seen.times("web", "start") == [20.0]
+
+
+def test_a_kill_while_a_restart_is_remembered_is_final() -> None:
+    stack = [*entries("db", restart="always", initial_s=0), *entries("web", conditions={"db": FOLLOW})]
+    scripts: Scripts = {"db": [Script(runs_s=1), FOREVER], "web": Script(start_s=5)}
+    seen = on_stage(stack, scripts, [(2, "kill")])
+    assert (len(seen.times("web", "start")), seen.ended_s) == (1, 5.0)
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unhealthy_container_is_restarted_and_so_are_its_dependents() -> None:
+    healthy = Dependency(Condition.HEALTHY, restart=True)
+    stack = [*entries("web", conditions={"db": healthy}), *entries("db", health=LOOKED_AT, initial_s=1)]
+    seen = on_stage(stack, {"db": [Script(sick_s=10), FOREVER]}, [(60, "stop")])
+    assert seen.events("db")[:6] == ["starting", "started", "healthy", "unhealthy", "stopping", "exited"]
+    unhealthy_s = next(each.at_s for each in seen.told if each.event == "unhealthy")
+    assert seen.times("db", "start") == [0.0, unhealthy_s + 1]
+    assert seen.times("web", "start") == [0.5, unhealthy_s + 1.5]
+    assert seen.summary.failed == ()
+
+
+def test_checks_of_one_container_never_overlap_however_slow_they_are() -> None:
+    health = replace(LOOKED_AT, interval_s=0.1, timeout_s=60.0)
+    seen = on_stage(entries("db", health=health), {"db": Script(check_s=5)}, [(60, "stop")])
+    assert seen.runner.checking_max == 1
+    assert len(seen.containers("check")) == 12
+
+
+def test_of_thousands_only_so_many_are_checked_at_once() -> None:
+    seen = on_stage(entries("db", replicas=500, health=LOOKED_AT), {"db": Script(check_s=0.1)}, [(3, "stop")])
+    assert seen.runner.checking_max == CHECKS_MAX
+    assert set(seen.containers("check")) == {f"db.{number}" for number in range(1, 501)}
+
+
+def test_a_check_ends_with_its_run() -> None:
+    seen = on_stage(entries("db", health=replace(LOOKED_AT, timeout_s=60.0)), {"db": Script(check_s=50, runs_s=3)})
+    assert seen.ended_s == 3.0
+
+
+# --- stop -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_stop_command_comes_first_and_the_stop_signal_when_it_is_done() -> None:
+    seen = on_stage(entries("db", stop_cmd=("quit",)), {"db": Script(command_s=3)}, [(1, "stop")])
+    assert (seen.times("db", "command"), seen.times("db", "signal", SIGTERM)) == ([1.0], [4.0])
+
+
+def test_a_stop_command_that_hangs_costs_no_more_than_the_grace_period() -> None:
+    seen = on_stage(entries("db", stop_cmd=("quit",), stop_grace_s=5), {"db": Script(command_s=NEVER)}, [(1, "stop")])
+    assert seen.signals("db")[-1] == SIGKILL
+    assert seen.ended_s == 6.0
+
+
+def test_a_stop_command_that_fails_is_told_and_the_signal_sent() -> None:
+    script = Script(command=Verdict(passed=False, detail="exit status 1"))
+    seen = on_stage(entries("db", stop_cmd=("quit",)), {"db": script}, [(1, "stop")])
+    assert seen.fields("db", "stop_command_failed") == {"error": "exit status 1"}
+    assert seen.signals("db") == [SIGTERM]
+
+
+def test_the_stuck_block_neither_those_they_need_nor_the_end() -> None:
+    stack = [*entries("web", "db"), *entries("db"), *entries("other")]
+    stuck = replace(STUBBORN, dies_s=NEVER)
+    seen = on_stage(stack, {"web": stuck}, [(1, "stop")])
+    assert seen.times("other", "buried") == [1.0]
+    assert seen.times("db", "signal", SIGTERM) == [1 + 10 + STUCK_S]
+    assert seen.failed == {"web": "killed, but the kernel does not let go of it"}
+    assert seen.fields("web", "stuck") == {"after_s": STUCK_S, "why": "state D"}
+
+
+def test_the_stuck_fail_those_who_wait_for_them() -> None:
+    db = entries("db", timeout_s=1, restart="always", stop_grace_s=1)
+    stack = [*db, *entries("web", conditions={"db": COMPLETED})]
+    seen = on_stage(stack, {"db": replace(STUBBORN, dies_s=NEVER)}, [(60, "stop")])
+    assert seen.failed["web"] == "not started: db does not end, though it was killed"
+    assert seen.ended_s == 1 + 1 + STUCK_S
+
+
+def test_the_burial_of_one_that_came_free_is_seen_through() -> None:
+    """Web is stuck from 11 on, ends at 12, and its last trace is gone at 15; all others are done at 13."""
+    stack = [*entries("web", stop_grace_s=0), *entries("other", stop_grace_s=60)]
+    stuck = replace(STUBBORN, dies_s=STUCK_S + 1, buried_s=3)
+    seen = on_stage(stack, {"web": stuck, "other": Script(stops_s=12)}, [(1, "stop")])
+    assert seen.times("web", "buried") == [15.0]
+
+
+def test_a_stack_may_end_with_the_first_that_does() -> None:
+    stack = [*entries("web", "db"), *entries("db"), *entries("job")]
+    seen = on_stage(stack, {"job": Script(runs_s=3, status=Exited(4))}, abort_on_exit=True)
+    assert (seen.ended_s, list(seen.failed)) == (3.0, ["job"])
+    assert seen.events("job")[-1] == "aborting"
+    assert seen.containers("buried") == ["job", "web", "db"]
+
+
+def test_a_restart_is_no_end_for_which_a_stack_ends() -> None:
+    seen = on_stage(entries("web", restart="always"), {"web": Script(runs_s=3)}, [(20, "stop")], abort_on_exit=True)
+    assert seen.ended_s == 20.0
+    assert "aborting" not in seen.events("web")
+
+
+# --- limits of runs and restarts --------------------------------------------------------------------------------------
+
+
+def test_a_one_shot_that_takes_too_long_is_ended_and_tried_again() -> None:
+    job = entries("job", restart="on-failure", max_retries=1, timeout_s=5, initial_s=1)
+    seen = on_stage(job, {"job": [FOREVER, DONE]})
+    assert (seen.times("job", "start"), seen.failed) == ([0.0, 6.0], {})
+    assert seen.fields("job", "timed_out") == {"timeout_s": 5}
+
+
+def test_too_many_restarts_in_a_while_are_a_failure_told_once_with_the_last_lines() -> None:
+    web = entries("web", restart="always", max_restarts=3, window_s=60, initial_s=0)
+    seen = on_stage(web, {"web": Script(runs_s=1, tail=("out of luck",))})
+    assert len(seen.times("web", "start")) == 4
+    assert seen.events("web").count("gave_up") == 1
+    assert seen.fields("web", "gave_up")["last_lines"] == ("out of luck",)
+
+
+def test_all_is_up_when_all_are_ready_and_healthy() -> None:
+    stack = [*entries("a", ready=Ready(Notify(), timeout_s=60.0)), *entries("b", health=LOOKED_AT), *entries("c")]
+    seen = on_stage(stack, {"a": Script(serves_s=7), "c": DONE}, [("stack_up", "stop")])
+    assert seen.ended_s == 7.0
+
+
+# --- when the supervisor was away -------------------------------------------------------------------------------------
+
+
+def away(all_entries: Iterable[Entry], scripts: Mapping[str, Script], *, at_s: float, for_s: float) -> Play:
+    """The clock jumps: the supervisor was stopped, or the machine suspended."""
+    played: list[Play] = []
+
+    async def play_and_jump() -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(jump, clock)
+            played.append(await play(all_entries, scripts, [(at_s + for_s + 100, "stop")]))
+
+    async def jump(clock: trio.testing.MockClock) -> None:
+        await anyio.sleep(at_s)
+        clock.jump(for_s)
+
+    on_virtual_clock(play_and_jump)
+    return played[0]
+
+
+def test_an_hour_away_is_followed_by_no_storm_of_checks() -> None:
+    health = replace(LOOKED_AT, interval_s=10.0)
+    seen = away(entries("db", replicas=100, health=health), {}, at_s=25, for_s=3600)
+    soon = [call for call in seen.calls if call.what == "check" and 3625 <= call.at_s < 3635]
+    assert len(soon) == 100
+    assert "unhealthy" not in seen.events("db.1")
+
+
+def test_a_check_that_was_under_way_is_tried_again_before_it_counts() -> None:
+    health = replace(LOOKED_AT, interval_s=10.0, timeout_s=2.0)
+    seen = away(entries("db", health=health), {"db": Script(check_s=1)}, at_s=11.8, for_s=3600)
+    assert "unhealthy" not in seen.events("db")
+
+
+def test_who_spoke_while_we_were_away_is_not_taken_for_silent() -> None:
+    watched = Health(Notify(), watchdog_s=5.0)
+    seen = away(entries("db", health=watched), {"db": Script(alive_s=1)}, at_s=25.5, for_s=3600)
+    assert "unhealthy" not in seen.events("db")
+
+
+def test_who_stopped_while_we_were_away_is_not_killed() -> None:
+    db = entries("db", timeout_s=20, stop_grace_s=10)
+    seen = away(db, {"db": Script(stops_s=8)}, at_s=25, for_s=3600)
+    assert seen.signals("db") == [SIGTERM]
+
+
+# --- thousands --------------------------------------------------------------------------------------------------------
+
+
+def looks(all_entries: list[Entry], scripts: Mapping[str, Script]) -> int:
+    """How many looks it takes to see who may start."""
+    count = 0
+
+    class Counting(Stack):
+        def _gate(self, service: Service) -> Event | None:
+            nonlocal count
+            count += 1
+            return super()._gate(service)
+
+    async def run() -> None:
+        async with FakeRunner(scripts) as runner:
+            await Counting(all_entries, runner, lambda *_: None, starts_max=64).run()
+
+    on_virtual_clock(run)
+    return count
+
+
+@pytest.mark.parametrize("limit", [Dependency(Condition.COMPLETED), Dependency(Condition.COMPLETED, timeout_s=1000.0)])
+def test_1000_that_wait_for_1000_look_at_them_a_few_times_each(limit: Dependency) -> None:
+    stack = [*entries("job", replicas=1000), *entries("web", conditions={"job": limit}, replicas=1000)]
+    assert looks(stack, {"job": Script(start_s=0.1, runs_s=1), "web": DONE}) <= 5 * 2000
+
+
+def test_1000_that_can_do_without_1000_look_at_them_a_few_times_each() -> None:
+    stack = [
+        *entries("job", replicas=1000),
+        *entries("slow"),
+        *entries("web", conditions={"job": replace(COMPLETED, required=False), "slow": COMPLETED}, replicas=1000),
+    ]
+    failing = Script(start_s=0.1, runs_s=1, status=Exited(1))
+    assert looks(stack, {"job": failing, "slow": Script(runs_s=99), "web": DONE}) <= 5 * 2001
+
+
+def test_entries_of_their_own_cost_no_more_than_replicas() -> None:
+    names = [f"job{number}" for number in range(100)]
+    stack = [entry for name in names for entry in entries(name)]
+    for number in range(100):
+        stack += entries(f"web{number}", conditions=dict.fromkeys(names, COMPLETED))
+    done = {f"web{number}": DONE for number in range(100)}
+    assert looks(stack, {**dict.fromkeys(names, Script(start_s=0.1, runs_s=1)), **done}) <= 5 * 200

@@ -19,6 +19,7 @@ from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
 from runtime.status import Exited, Signaled, Status
 from supervisor.checks import HEARD, Exec, Notice, Probe, Verdict
+from supervisor.machine import STUCK_S
 from supervisor.policy import Policy
 from supervisor.runner import Heard
 
@@ -62,7 +63,10 @@ def broken(why: str = "mount overlay: no such device") -> Script:
     return Script(error=LaunchError(why))
 
 
-What = Literal["start", "started", "refused", "signal", "check", "command", "ended", "buried"]
+What = Literal[
+    "start", "started", "refused", "signal", "check", "checked", "command", "commanded", "alive", "ended", "buried"
+]
+CALLS_MAX = 500_000  # then it goes round and round
 
 
 class Call(NamedTuple):
@@ -71,7 +75,7 @@ class Call(NamedTuple):
     at_s: float
     container: str
     what: What
-    number: int = 0  # of a signal
+    number: int = 0  # of a signal; 1 of a check that has passed, and of a container that says that it is well
 
 
 class FakeRunner:
@@ -84,6 +88,7 @@ class FakeRunner:
         self._tasks: anyio.abc.TaskGroup
         self._began_s = 0.0
         self.calls: list[Call] = []
+        self.history: list[object] = []  # these calls, and whatever else others put in between
         self.starting: set[str] = set()
         self.starting_max = 0
         self.live: dict[str, FakeRun] = {}
@@ -111,8 +116,15 @@ class FakeRunner:
         """Since the beginning."""
         return anyio.current_time() - self._began_s
 
+    def let_go(self) -> None:
+        """End all runs, even those that nothing ends: so that a stack that hangs can be torn down."""
+        for run in self.live.values():
+            run.end()
+
     def note(self, container: str, what: What, number: int = 0) -> None:
-        self.calls.append(Call(self.now_s, container, what, number))
+        self.calls.append(call := Call(self.now_s, container, what, number))
+        self.history.append(call)
+        assert len(self.calls) <= CALLS_MAX, "this never ends"
 
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> "FakeRun":
         """See `Runner.start`. Not to be cancelled, like the real one: a clone can't be called back."""
@@ -152,6 +164,7 @@ class FakeRun:
 
     def __init__(self, runner: FakeRunner, container: str, pid: int, script: Script, policy: Policy) -> None:
         self.pid = pid
+        self.oom = False
         self._runner = runner
         self._container = container
         self._script = script
@@ -165,8 +178,8 @@ class FakeRun:
 
     @property
     def is_stuck(self) -> bool:
-        """Does not even SIGKILL end it?"""
-        return self._script.dies_s == NEVER
+        """Does not even SIGKILL end it, as far as anyone waits?"""
+        return self._script.dies_s > STUCK_S
 
     async def live(self) -> None:
         with self._life:
@@ -175,6 +188,8 @@ class FakeRun:
             self.end()
 
     def end(self) -> None:
+        if self._reaped.is_set():
+            return
         self._runner.note(self._container, "ended")
         self._reaped.set()
         if self._callback is not None:
@@ -188,21 +203,26 @@ class FakeRun:
             says.append((script.serves_s, Notice(ready=True)))
         for at_s, notice in says:
             if at_s:
-                tasks.start_soon(self._say, at_s, heard, notice)
+                tasks.start_soon(self._say_later, at_s, heard, notice)
             else:
-                heard(notice)
+                self._say(heard, notice)
         if script.alive_s:
             tasks.start_soon(self._say_often, heard)
 
-    async def _say(self, at_s: float, heard: Heard, notice: Notice) -> None:
+    def _say(self, heard: Heard, notice: Notice) -> None:
+        if notice.alive is not None:
+            self._runner.note(self._container, "alive", int(notice.alive))
+        heard(notice)
+
+    async def _say_later(self, at_s: float, heard: Heard, notice: Notice) -> None:
         await anyio.sleep(at_s)
         if not self._reaped.is_set():
-            heard(notice)
+            self._say(heard, notice)
 
     async def _say_often(self, heard: Heard) -> None:
         while not self._reaped.is_set():
             if self._serves():
-                heard(Notice(alive=True))
+                self._say(heard, Notice(alive=True))
             await anyio.sleep(self._script.alive_s)
 
     def _serves(self) -> bool:
@@ -224,8 +244,11 @@ class FakeRun:
         finally:
             self._runner.checking.discard(name)
         if patience.cancelled_caught:
-            return Verdict(passed=False, detail=f"no answer within {timeout_s:g} s")
-        return self._script.command if stop_cmd else Verdict(self._serves())
+            verdict = Verdict(passed=False, detail=f"no answer within {timeout_s:g} s")
+        else:
+            verdict = self._script.command if stop_cmd else Verdict(self._serves())
+        self._runner.note(name, "commanded" if stop_cmd else "checked", int(verdict.passed))
+        return verdict
 
     def tail(self) -> tuple[str, ...]:
         """See `Run.tail`."""

@@ -1,11 +1,13 @@
 """A stack on a stage: entries made from a few words, a fake runner, cues at given times, and what was seen."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import anyio
+import trio._core._run as trio_run
 import trio.testing
 from fake import Call, FakeRunner, Script, What
 
@@ -52,6 +54,14 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a cue asked of the stack."""
+
+    at_s: float
+    what: str
+
+
+@dataclass(frozen=True)
 class Play:
     """What was seen of a stack, from its first start to its end."""
 
@@ -64,6 +74,11 @@ class Play:
     @property
     def calls(self) -> list[Call]:
         return self.runner.calls
+
+    @property
+    def history(self) -> list[object]:
+        """Calls of the runner, what was told and what was asked for, in the order in which it happened."""
+        return self.runner.history
 
     def containers(self, what: What) -> list[str]:
         """To whom this happened, in order."""
@@ -97,30 +112,40 @@ async def play(
     starts_max: int = 64,
     chance: Callable[[], float] = lambda: 0.5,
     abort_on_exit: bool = False,
+    hangs_s: float = math.inf,
 ) -> Play:
-    """Run a stack to its end."""
+    """Run a stack to its end; TimeoutError if that has not come after `hangs_s`."""
     told: list[Told] = []
     async with FakeRunner(scripts) as runner, anyio.create_task_group() as tasks:
 
         def emit(event: str, container: str | None, fields: Mapping[str, object]) -> None:
             told.append(Told(runner.now_s, event, container, fields))
+            runner.history.append(told[-1])
             for after, what in cues:
                 if after == event:
-                    tasks.start_soon(_perform, stack, 0, what)
+                    tasks.start_soon(perform, 0, what)
+
+        async def perform(at_s: float, what: str) -> None:
+            await anyio.sleep(at_s)
+            runner.history.append(Asked(runner.now_s, what))
+            getattr(stack, what)()
 
         stack = Stack(all_entries, runner, emit, starts_max=starts_max, chance=chance, abort_on_exit=abort_on_exit)
         for at_s, what in cues:
             if not isinstance(at_s, str):
-                tasks.start_soon(_perform, stack, at_s, what)
-        summary = await stack.run()
+                tasks.start_soon(perform, at_s, what)
+        if hangs_s < math.inf:
+            tasks.start_soon(_let_go, runner, hangs_s)
+        with anyio.fail_after(hangs_s):
+            summary = await stack.run()
         ended_s = runner.now_s
         tasks.cancel_scope.cancel()
     return Play(stack, runner, told, summary, ended_s)
 
 
-async def _perform(stack: Stack, at_s: float, what: str) -> None:
-    await anyio.sleep(at_s)
-    getattr(stack, what)()
+async def _let_go(runner: FakeRunner, after_s: float) -> None:
+    await anyio.sleep(after_s)
+    runner.let_go()
 
 
 def virtual_clock() -> trio.testing.MockClock:
@@ -132,3 +157,9 @@ def on_virtual_clock(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
     """Call an async function where an hour is nothing, and every time is exact."""
     call = partial(function, *args, **kwargs)
     return anyio.run(call, backend="trio", backend_options={"clock": virtual_clock()})
+
+
+def in_order(seed: int) -> None:
+    """Have trio choose among tasks as the seed says, and not at random: a run can be repeated then."""
+    vars(trio_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = True  # as Hypothesis has it; trio has no public name for it
+    trio_run._r.seed(seed)

@@ -1,0 +1,122 @@
+"""Containers in their cgroups: from before the first instruction to after the last trace."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+from cgroups import HOST
+from real import PATIENCE_S, Containers, containers, until
+
+from runtime.cgroup.limits import Limits
+from runtime.errors import LaunchError
+from runtime.status import Signaled
+from supervisor import cgroups
+from supervisor.checks import Exec, Verdict
+from supervisor.kernel import KernelRun
+from supervisor.runner import Run
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.kernel,
+    pytest.mark.skipif(HOST.processes is None, reason="no writable cgroups"),
+]
+MIB = 1 << 20
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    path = tmp_path / "state"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+async def made(state: Path, image: Path) -> AsyncIterator[Containers]:
+    """A runner; at its end neither the branch nor the note of it may be there."""
+    async with containers(state, image) as entered:
+        directories = (state / cgroups.NOTE).read_text().splitlines()
+        assert directories
+        yield entered
+    assert not any(os.path.exists(directory) for directory in directories)
+    assert not (state / cgroups.NOTE).exists()
+
+
+async def status_of(run: Run) -> object:
+    with anyio.fail_after(PATIENCE_S):
+        return await run.ended()
+
+
+def directory(run: KernelRun, index: int = 0) -> str:
+    assert run._cgroup is not None
+    return run._cgroup.directory(index)
+
+
+@pytest.mark.parametrize("init", [False, True])
+async def test_a_container_is_in_its_cgroup_and_sees_nothing_above(made: Containers, *, init: bool) -> None:
+    run = await made.start(
+        "sh", "-c", "while read line; do echo $line; done < /proc/self/cgroup; exec sleep 1000", init=init
+    )
+    await until(lambda: b"0::" in b"".join(made.written))
+    assert run._cgroup is not None
+    assert run.pid in run._cgroup.members()
+    assert len(run._cgroup.members()) == 1 + init
+    await made.end(run)
+    assert not any(os.path.exists(directory(run, index)) for index in run._cgroup.own)
+    written = b"".join(made.written)
+    assert b"0::/\n" in written
+    assert b"pysup" not in written
+
+
+@pytest.mark.skipif(HOST.of("memory") is None, reason="no memory controller")
+@pytest.mark.parametrize("init", [False, True])
+async def test_out_of_memory_is_told(made: Containers, *, init: bool) -> None:
+    hog = ("dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
+    run = await made.start(*hog, limits=Limits(memory_bytes=16 * MIB), init=init)
+    status = await status_of(run)
+    made._ended.append(run)
+    assert init or status == Signaled(9)
+    assert run.oom
+
+
+async def test_another_death_is_not_taken_for_it(made: Containers) -> None:
+    run = await made.start()
+    await made.end(run)
+    assert not run.oom
+
+
+async def test_a_frozen_container_dies_when_it_is_killed(made: Containers) -> None:
+    run = await made.start("sh", "-c", "sleep 1000 & echo up; wait")
+    assert run._cgroup is not None
+    run._cgroup.freeze()
+    await made.end(run)
+
+
+async def test_checks_are_in_a_cgroup_inside_and_are_killed_with_all_they_started(made: Containers) -> None:
+    run = await made.start(memory_bytes=4 * MIB)
+    assert await run.check(Exec(("true",)), PATIENCE_S) == Verdict(passed=True)
+    for script in (
+        "setsid sleep 1000 & setsid sleep 1001 & exec sleep 1000",
+        "setsid sh -c 'sleep 1000 & wait' & wait",
+    ):
+        verdict = await run.check(Exec(("sh", "-c", script)), 0.2)
+        assert verdict == Verdict(passed=False, detail="killed after 0.2 s")
+        assert run._cgroup is not None
+        assert run._cgroup.members() == [run.pid]
+    assert not [name for name in os.listdir(directory(run)) if name.startswith("exec.")]
+
+
+async def test_what_can_not_be_limited_does_not_start(made: Containers) -> None:
+    memory = HOST.of("memory")
+    if memory is None or memory.version == 2:
+        pytest.skip("it can be limited")
+    with pytest.raises(LaunchError, match=r"^c0: limits\.memory_high: this host has memory in cgroup v1, which has no"):
+        await made.start(limits=Limits(memory_high_bytes=MIB))
+
+
+async def test_a_value_that_the_kernel_refuses_is_named(made: Containers) -> None:
+    if HOST.of("cpuset") is None:
+        pytest.skip("no cpuset")
+    with pytest.raises(LaunchError, match=r"^c0: set limits\.cpuset: write 9999 to cpuset\.cpus: "):
+        await made.start(limits=Limits(cpuset="9999"))
