@@ -326,7 +326,8 @@ class Board:
 
     async def rename(self, id_: str, to: str) -> None:
         """See `Commands.rename`."""
-        raise ConflictError(f"{self.find(id_).id} can't be renamed: its name is that of its directories and its host")
+        name = self.find(id_).id
+        raise ConflictError(f"{name} can't become {to}: its name is that of its directories and of its host")
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -370,7 +371,16 @@ class Board:
 
     async def figures(self, id_: str) -> Figures:
         """See `Commands.figures`."""
-        return self._live_run(id_).figures()
+        found = self._live_run(id_).figures()
+        return Figures(
+            memory_bytes=found.memory_bytes,
+            memory_max_bytes=found.memory_max_bytes,
+            cpu_ns=found.cpu_ns,
+            pids=found.pids,
+            pids_max=found.pids_max,
+            read_bytes=found.io_read_bytes,
+            written_bytes=found.io_written_bytes,
+        )
 
     async def processes(self, id_: str) -> Sequence[tuple[int, Mapping[str, str]]]:
         """See `Commands.processes`."""

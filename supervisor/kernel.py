@@ -15,6 +15,7 @@ import anyio
 from runtime import spawn, streams
 from runtime.build import build_plan
 from runtime.cgroup.branch import Branch
+from runtime.cgroup.figures import Figures
 from runtime.cgroup.group import Cgroup
 from runtime.config import ContainerConfig
 from runtime.enter import Door, build_entry
@@ -34,7 +35,9 @@ from supervisor.output import Listener as Hearer
 from supervisor.policy import Policy
 from supervisor.reaper import Exit, Reaper
 from supervisor.runner import Heard
+from supervisor.uproot import below
 
+MEMBERS_MAX = 4096  # looked for, of one container
 TRIES_MAX = 3  # what a launcher died over is tried again by another
 ENDED = Verdict(passed=False, detail="the container has ended")
 
@@ -164,6 +167,28 @@ class KernelRun:
         """No more."""
         if self._capture is not None:
             self._capture.listeners = tuple(each for each in self._capture.listeners if each is not listener)
+
+    def freeze(self, *, frozen: bool) -> None:
+        """All of its processes stop where they are, or go on. CgroupError where it has no cgroup."""
+        if frozen:
+            self._controlled().freeze()
+        else:
+            self._controlled().thaw()
+
+    def figures(self) -> Figures:
+        """What it uses. CgroupError where it has no cgroup."""
+        return self._controlled().figures()
+
+    def members(self) -> list[int]:
+        """The pids of its processes, on the host; without a cgroup, of process 1 and what is below it."""
+        if self._cgroup is not None:
+            return self._cgroup.members()
+        return [self.pid, *below(self.pid, MEMBERS_MAX)]
+
+    def _controlled(self) -> Cgroup:
+        if self._cgroup is None:
+            raise CgroupError(f"{self._config.id} has no cgroup: this host offers none that pysup can use")
+        return self._cgroup
 
     def hold(self, *, back: bool) -> None:
         """Read nothing more of what it writes, so that it waits; or go on."""

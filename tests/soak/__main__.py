@@ -17,15 +17,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests/support"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT / "tests/support")]
 
-from faults import FAULTS, STALL, Fault  # noqa: E402
-from population import stack  # noqa: E402
 from rootfs import make_busybox  # noqa: E402
-from watch import BrokenPromiseError, Watch  # noqa: E402
+
+from tests.soak.faults import FAULTS, STALL, End, Fault  # noqa: E402
+from tests.soak.population import stack  # noqa: E402
+from tests.soak.watch import BrokenPromiseError, Watch  # noqa: E402
 
 PAUSE_S = 0.4  # between two faults, on average
 LOOK_S = 1.0
@@ -44,7 +46,7 @@ class Soak:
         self.dice = dice
         self.done: Counter[str] = Counter()
         self._rest = b""
-        self._ends: list[tuple[float, int, object]] = []
+        self._ends: list[tuple[float, int, End]] = []
         self._order = itertools.count()
         self._stalled_until = 0.0
 
@@ -87,7 +89,7 @@ class Soak:
 
     def _end_due(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
-            heapq.heappop(self._ends)[2]()  # type: ignore[operator]  # an End
+            heapq.heappop(self._ends)[2]()
         if self._stalled_until <= now:
             self._stalled_until = 0.0
 
@@ -105,9 +107,9 @@ class Soak:
             self.watch.take(line)
         return bool(chunk)
 
-    def _until(self, done: object, limit_s: float) -> None:
+    def _until(self, done: Callable[[], bool], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
-        while not done():  # type: ignore[operator]  # a predicate
+        while not done():
             if time.monotonic() > deadline or not self._read(0.1):
                 self.watch.broken(f"not all was up within {limit_s:.0f} s: {len(self.watch.lives)}")
 
@@ -124,7 +126,7 @@ class Soak:
         self.process.wait(10)
         if pids := self.watch.live_pids():
             self.watch.broken(f"runs whose end was not told: {pids[:5]}")
-        if left := [*self.watch._state.glob("stacks/*")]:
+        if left := [*self.watch.state.glob("stacks/*")]:
             self.watch.broken(f"left behind: {left}")
 
 
@@ -140,7 +142,7 @@ def main(seconds: float, containers: int, seed: int) -> int:
     make_busybox(place / "images/busybox")
     spec = stack(containers, dice)
     (place / "stack.yaml").write_text(json.dumps(spec))
-    count = len(spec["containers"])  # type: ignore[arg-type]  # a list
+    count = len(spec["containers"])
     argv = [sys.executable, "-m", "supervisor", "up", "--log-format", "json", "--state", str(place / "state")]
     with (
         open(place / "stderr", "wb") as errors,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from watch import Watch
+from tests.soak.watch import Watch
 
 End = Callable[[], None]
 

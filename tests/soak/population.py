@@ -2,14 +2,15 @@
 
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
-Container = dict[str, object]
+Container = dict[str, Any]
 
 COUNT = 'n=0; say() { echo "$n $*"; n=$((n+1)); }; '
 QUICK = {"initial_s": 0.1, "max_s": 2}
 
 
-def stack(count: int, dice: random.Random) -> dict[str, object]:
+def stack(count: int, dice: random.Random) -> dict[str, Any]:
     """A spec of about `count` containers."""
     return {
         "name": "soak",

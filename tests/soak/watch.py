@@ -40,7 +40,7 @@ class Watch:
         self.lives: dict[str, Life] = {}
         self.lines = 0
         self.counts: dict[str, int] = {}
-        self._state = state
+        self.state = state
         self._zombies: dict[int, float] = {}
         self._mounts = _mounts()
         self._base: tuple[int, int] | None = None
@@ -100,7 +100,7 @@ class Watch:
         if _mounts() != self._mounts:
             self.broken("the host's mounts have changed")
         self._look_for_zombies(now)
-        left = {path.name for path in (self._state / "stacks/soak/runs").glob("*")}
+        left = {path.name for path in (self.state / "stacks/soak/runs").glob("*")}
         if extra := left - set(self.lives):
             self.broken(f"directories of nobody: {sorted(extra)[:5]}")
         for name, life in self.lives.items():
