@@ -12,12 +12,28 @@ def main() -> None:
         sys.stdout.write(f"pysup {__version__}\n")
         return
     _open_standard_descriptors()
+    if sys.argv[1:2] == ["ps"] and _has_listed():
+        return
     try:
         from supervisor.cli.main import run  # noqa: PLC0415 (click takes longer to load than this answer may take)
     except KeyboardInterrupt:
         sys.exit(130)  # as ever after SIGINT; nothing has been begun
 
     run()
+
+
+def _has_listed() -> bool:
+    """`pysup ps`, in most of its forms: see listing.py."""
+    from supervisor.cli.listing import quickly  # noqa: PLC0415 (other commands don't need it)
+
+    if (text := quickly(sys.argv[2:])) is None:
+        return False
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `pysup ps | head -1`
+        os._exit(1)
+    return True
 
 
 def _open_standard_descriptors() -> None:

@@ -21,6 +21,7 @@ from supervisor.commands import Executed, Execution, Figures, Happening, LogLine
 from supervisor.entry import Entry
 from supervisor.errors import ConflictError, NoSuchContainerError
 from supervisor.kernel import KernelRun
+from supervisor.logs.policy import LogPolicy
 from supervisor.logs.writer import LogWriter
 from supervisor.machine import SIGKILL
 from supervisor.metrics import Metrics, Page
@@ -248,6 +249,7 @@ class Board:
             service.post(Kill())
         else:
             service.signal(number)
+            self._chronicle("signalled", service.entry.id, {"signal": number})
 
     async def wait(self, id_: str, condition: str = "not-running") -> int:
         """See `Commands.wait`."""
@@ -415,9 +417,15 @@ class Board:
     def _changed(self, service: Service | None) -> None:
         self._changes.set()
         self._changes = anyio.Event()
-        if service is None or service.current is not None:
+        if service is None:
             return
         name = service.entry.id
+        if service.is_final:
+            self._logs.end(name)
+        elif service.state.phase is Phase.STARTING:
+            self._logs.open(name, LogPolicy())
+        if service.current is not None:
+            return
         for attachment in self._attached.get(name, ()):
             attachment.end()
         record = self._chronicle.records.get(name)

@@ -1,9 +1,8 @@
 """What the supervisor says when something is wrong. See runtime.errors for the root of the family."""
 
-from typing import TYPE_CHECKING
-
 from runtime.errors import PysupError
 
+TYPE_CHECKING = False  # not typing's: whoever says little to a user has no time to load it
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

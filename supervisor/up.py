@@ -54,6 +54,7 @@ _LEVELS: Mapping[str, Level] = {
     "systemd_deaf": "warning",
     "internal_error": "error",
     "created": "debug",
+    "signalled": "debug",
     "removed": "debug",
     "left_behind": "warning",
     "output_lost": "warning",

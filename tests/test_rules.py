@@ -148,6 +148,8 @@ def test_the_wall_clock_which_may_be_set_is_for_times_that_people_see_or_name() 
     """What is decided by time goes by a clock that is never set: the loop's, or time.monotonic."""
     assert {place(path) for path in SOURCES if uses(path, WALL_TIMES)} <= {
         "supervisor/api/call.py",  # how long ago; what was before a time that the user gives
+        "supervisor/desk.py",  # of each line in a log
+        "supervisor/processes.py",  # when a process began
         "supervisor/board.py",  # when containers were made, started and ended
         "supervisor/events.py",  # timestamps of events and lines
         "supervisor/logs/reader.py",  # until a time that the user gives

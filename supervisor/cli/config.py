@@ -11,7 +11,9 @@ from supervisor.cli import options
 @click.option("--origins", is_flag=True, help="Tell of each line where its value came from.")
 @click.option("--no-deps", is_flag=True, help="Of the containers named, show no dependencies.")
 def config(source: options.Source, ids: tuple[str, ...], *, origins: bool, no_deps: bool) -> None:
-    """Check a spec and print it with its defaults: all of it, or the containers with these IDs.
+    """Check a spec and print it with its defaults.
+
+    All of it, or the containers with these IDs.
 
     It comes out complete: every key of every container, with the value that it has, whichever file or variable it is
     from. A container with replicas is one entry. Images are not looked for.

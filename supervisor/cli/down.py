@@ -1,4 +1,8 @@
-"""`pysup down`: stop a stack that runs in the background."""
+"""`pysup down`: stop a stack, or all of them.
+
+It is asked at its control socket. One that does not answer there is sent a signal, if the lock of its state directory
+tells who it is. Either way this returns when its supervisor's process has ended, and so nothing of it is left.
+"""
 
 import os
 import select
@@ -8,54 +12,78 @@ from pathlib import Path
 
 import click
 
-from supervisor.cli import options
-from supervisor.errors import StackError
+from supervisor.cli import options, stacks
+from supervisor.cli.together import check, side_by_side
+from supervisor.errors import CommandError, StackError
 from supervisor.state import running
 
 
 @click.command()
+@options.named("-s", "--stack")
 @options.state
-@click.option("-s", "--stack", metavar="NAME", help="Which stack; default: the only one that runs.")
+@options.run_dir
 @click.option("-t", "--timeout", "timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="Kill it after this.")
-def down(stack: str | None, *, state: Path, timeout_s: float | None) -> int:
+@click.option("--all", "every", is_flag=True, help="All stacks that run.")
+def down(name: str | None, *, state: Path, run_dir: Path | None, timeout_s: float | None, every: bool) -> None:
     """Stop a stack, wherever it was started.
 
     Its containers get their stop signals and grace periods, dependents before what they depend on, as after a Ctrl-C.
     Returns when nothing of it is left.
     """
-    options.need_root()
-    name, pid = chosen(running(state), stack)
+    run = str(options.run_of(state, run_dir))
+    there = _supervisors(run, state)
+    chosen = list(there) if every else [_chosen(there, name)]
+    _, errors = side_by_side(lambda each: _end(each, there[each], stacks.Stack(run, each), timeout_s), chosen)
+    check(errors)
+
+
+def _supervisors(run: str, state: Path) -> dict[str, int]:
+    """The stacks that run, and the pids of their supervisors."""
+    found = running(state) if os.geteuid() == 0 else {}
+    for stack in stacks.running(run):
+        with suppress(StackError):
+            found[stack.name] = stack.client.server_pid()
+    return found
+
+
+def _chosen(there: dict[str, int], name: str | None) -> str:
+    if name is None and len(there) == 1:
+        return next(iter(there))
+    if name is not None and name in there:
+        return name
+    listed = f"running: {', '.join(there)}" if there else "no stack runs"
+    if name is not None:
+        raise StackError(f"stack {name} does not run; {listed}")
+    raise StackError(f"which stack? {listed}" + ("; name one with --stack" if there else ""))
+
+
+def _end(name: str, pid: int, stack: stacks.Stack, timeout_s: float | None) -> None:
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
-        return 0
+        return
     try:
-        if running(state).get(name) != pid:  # it ended, and its pid may be another's
-            return 0
-        _send(descriptor, signal.SIGTERM)
+        try:
+            if stack.client.server_pid() == pid:
+                stack.client.post("/pysup/down")
+        except (CommandError, StackError):
+            _send(name, descriptor, signal.SIGTERM)
         if not _ended(descriptor, timeout_s):
-            _send(descriptor, signal.SIGTERM)  # the second kills: see up
+            # The first may count as the request that it is, the second kills: see up. Two of a kind could become one.
+            _send(name, descriptor, signal.SIGTERM)
+            _send(name, descriptor, signal.SIGINT)
             _ended(descriptor, None)
     finally:
         os.close(descriptor)
-    return 0
 
 
-def chosen(stacks: dict[str, int], name: str | None) -> tuple[str, int]:
-    """The stack that is meant, and its supervisor's pid. StackError that lists those there are."""
-    if name is None and len(stacks) == 1:
-        return next(iter(stacks.items()))
-    if name is not None and name in stacks:
-        return name, stacks[name]
-    there = f"running: {', '.join(stacks)}" if stacks else "no stack runs"
-    if name is not None:
-        raise StackError(f"stack {name} does not run; {there}")
-    raise StackError(f"which stack? {there}" + ("; name one with --stack" if stacks else ""))
-
-
-def _send(descriptor: int, number: int) -> None:
-    with suppress(ProcessLookupError):
+def _send(name: str, descriptor: int, number: int) -> None:
+    try:
         signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError as error:
+        raise StackError(f"stack {name}: only its owner may kill it: run it with sudo") from error
 
 
 def _ended(descriptor: int, limit_s: float | None) -> bool:

@@ -40,10 +40,10 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, of what has left something.")
 @click.pass_context
 def gc(context: click.Context, *, state: Path, dry: bool, as_json: bool) -> None:
-    """Remove what killed supervisors left: processes, and the directories of runs.
+    """Remove what killed supervisors left.
 
-    What runs is left alone, and so is what was written with keep: true. The exit status is 1 if something could not be
-    removed.
+    That is processes, and the directories of runs. What runs is left alone, and so is what was written with keep: true.
+    The exit status is 1 if something could not be removed.
     """
     options.need_root()
     findings = [found for home in homes(state) if (found := _dealt_with(home, dry=dry)) is not None]

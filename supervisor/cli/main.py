@@ -18,15 +18,35 @@ from supervisor.cli.explain import FAILURE, explain
 INTERRUPTED = 130
 
 _FAMILIES = {  # command: (module, attribute)
+    "attach": ("supervisor.cli.exec_", "attach"),
+    "completion": ("supervisor.cli.complete", "completion"),
     "config": ("supervisor.cli.config", "config"),
+    "cp": ("supervisor.cli.copy", "cp"),
+    "diff": ("supervisor.cli.look", "diff"),
     "down": ("supervisor.cli.down", "down"),
+    "events": ("supervisor.cli.events", "events"),
+    "exec": ("supervisor.cli.exec_", "exec_"),
     "gc": ("supervisor.cli.gc", "gc"),
     "image": ("supervisor.cli.image", "image"),
     "import": ("supervisor.cli.importing", "importing"),
+    "inspect": ("supervisor.cli.look", "inspect"),
+    "kill": ("supervisor.cli.life", "kill"),
+    "logs": ("supervisor.cli.logs", "logs"),
+    "pause": ("supervisor.cli.life", "pause"),
+    "ps": ("supervisor.cli.ps", "ps"),
+    "reload": ("supervisor.cli.change", "reload"),
+    "restart": ("supervisor.cli.life", "restart"),
     "run": ("supervisor.cli.run", "run"),
+    "scale": ("supervisor.cli.change", "scale"),
     "schema": ("supervisor.cli.config", "schema"),
+    "start": ("supervisor.cli.life", "start"),
+    "stats": ("supervisor.cli.stats", "stats"),
+    "stop": ("supervisor.cli.life", "stop"),
     "systemd": ("supervisor.cli.systemd", "systemd"),
+    "top": ("supervisor.cli.look", "top"),
+    "unpause": ("supervisor.cli.life", "unpause"),
     "up": ("supervisor.cli.up", "up"),
+    "wait": ("supervisor.cli.life", "wait"),
 }
 
 
@@ -75,6 +95,8 @@ def run() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except SystemExit as error:  # click's: nobody reads what we write; or a word was completed
+        code = int(error.code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = FAILURE

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.errors import PysupError
 from runtime.spawn import raise_descriptor_limit
+from supervisor.cli import stacks
 from supervisor.errors import StackError
 from supervisor.state import DEFAULT_RUN, DEFAULT_STATE
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 PROFILES = "PYSUP_PROFILES"  # the environment's, separated by commas: those of the options come on top
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 PATH = click.Path(readable=False, path_type=Path)  # whoever opens it says what is wrong with it
 
 images = click.option(
@@ -36,6 +39,73 @@ state = click.option(
     show_default=True,
     help="Where upper layers and locks are.",
 )
+
+
+def named(*names: str) -> Decorator:
+    """Give a command `name`: of the stack that is meant, if one is; by itself, or by its file."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        short = [name for name in ("-f",) if "-s" in names]  # where one is something else, both are long
+
+        @click.option(*names, "name", metavar="NAME", help="Which stack; default: the only one that runs.")
+        @click.option(*short, "--file", "file", type=PATH, metavar="FILE", help="Which stack: that of this spec.")
+        @wraps(command)
+        def with_name(*arguments: Any, name: str | None, file: Path | None, **options: Any) -> Any:
+            meant = Source((file,)).load().name if name is None and file is not None else name
+            return command(*arguments, name=meant, **options)
+
+        return with_name
+
+    return decorate
+
+
+_sockets = click.option(
+    "--run",
+    "run",
+    metavar="DIR",
+    envvar=stacks.RUN_VARIABLE,
+    default=stacks.RUN,
+    show_default=True,
+    help="Where the control sockets of stacks are.",
+)
+
+
+def _on_stack(*names: str) -> Decorator:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @_sockets
+        @named(*names)
+        @wraps(command)
+        def with_stack(*arguments: Any, run: str, name: str | None, **options: Any) -> Any:
+            return command(*arguments, stack=stacks.chosen(run, name), **options)
+
+        return with_stack
+
+    return decorate
+
+
+on_stack = _on_stack("-s", "--stack")  # give a command `stack`: the one that is named, or else the only one that runs
+on_stack_by_long_name = _on_stack("--stack")  # where -s or -f is something else
+
+
+def on_stacks(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `run` and `name`: what is asked for may be of one stack, or of all."""
+    with_both: Callable[..., Any] = _sockets(named("-s", "--stack")(command))
+    return with_both
+
+
+def complete_id(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """The ids that a shell may offer; none, rather than an error."""
+    try:
+        stack = stacks.chosen(context.params.get("run") or stacks.RUN, context.params.get("name"))
+        found = stack.containers()
+    except PysupError:
+        return []
+    names = {str(each[key]): None for each in found for key in ("group", "id")}
+    return [name for name in names if name.startswith(begun)]
+
+
+ids = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_id)
+one_id = click.argument("id_", metavar="ID", shell_complete=complete_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +169,7 @@ def spec_source(command: Callable[..., Any]) -> Callable[..., Any]:
 def _profiles(chosen: tuple[str, ...]) -> tuple[str, ...]:
     inherited = os.environ.get(PROFILES, "").split(",")
     return (*chosen, *(name for word in inherited if (name := word.strip())))
+
 
 run_dir = click.option(
     "--run",

@@ -101,7 +101,9 @@ def systemd(
     output: Path | None,
     force: bool,
 ) -> None:
-    """Print a systemd unit that runs a stack, or the containers with these IDs and what they depend on.
+    """Print a systemd unit that runs a stack.
+
+    All of it, or the containers with these IDs and what they depend on.
 
     The spec is checked first: a unit of one that can't be run would fail at the next boot.
     """

@@ -31,11 +31,11 @@ class Wish:
     source: options.Source
     images: Path | None
     state: Path
-    run: Path
     scales: dict[str, int]
     ids: tuple[str, ...]
     no_deps: bool
     timeout_s: float | None
+    run: Path | None = None  # where the control socket is to be
 
     @property
     def image_path(self) -> tuple[Path, ...]:
@@ -131,21 +131,13 @@ def up(
 ) -> int:
     """Run a stack, or some containers of it.
 
-    With IDs, only these and what they depend on. Starts the containers of FILE in the order of their dependencies, keeps them as their restart policies say, and
-    ends when all are done. The first Ctrl-C (or SIGTERM) stops them in reverse order, the second kills.
+    With IDs, only these and what they depend on. Starts the containers of FILE in the order of their dependencies,
+    keeps them as their restart policies say, and ends when all are done. The first Ctrl-C (or SIGTERM) stops them in reverse order, the second kills.
 
     The exit status is 0; 1 if a container failed or had to be killed; 125 if the stack could not be run.
     """
-    wish = Wish(
-        source,
-        images,
-        state,
-        options.run_of(state, run_dir),
-        dict(_scale(item) for item in scale),
-        ids,
-        no_deps,
-        timeout_s,
-    )
+    scales = dict(_scale(item) for item in scale)
+    wish = Wish(source, images, state, scales, ids, no_deps, timeout_s, options.run_of(state, run_dir))
     if dry:
         click.echo(apart(partial(_dry_run, wish))(), nl=False)
         return 0

@@ -62,7 +62,7 @@ def forking(name: str, _dice: random.Random) -> list[Container]:
 
 def flapping(name: str, dice: random.Random) -> list[Container]:
     """Is healthy for some seconds, then not; looked at by a file or by a command."""
-    probe = dice.choice([{"file": "/tmp/ok"}, {"exec": ["test", "-e", "/tmp/ok"]}])
+    probe: Container = dice.choice([{"file": "/tmp/ok"}, {"exec": ["test", "-e", "/tmp/ok"]}])
     well_s = dice.uniform(2, 15)
     health = {**probe, "interval_s": 0.5, "start_interval_s": 0.2, "retries": 2, "timeout_s": 2, "start_period_s": 5}
     work = f"touch /tmp/ok; say well; sleep {well_s:.1f}; rm /tmp/ok; say sick; while :; do sleep 1; done"
