@@ -1,0 +1,120 @@
+"""Which stacks run, which one is meant, and which of its containers.
+
+A stack that runs has a control socket, RUN/STACK/pysup.sock: that is all these commands know of it, and all they need.
+One that nobody answers at was left by a killed supervisor, and counts for nothing. `pysup ps` goes through here with
+nothing else loaded, so this keeps to what loads in no time.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from supervisor.client import Client
+from supervisor.errors import NoSuchContainerError, StackError
+
+RUN = "/run/pysup"
+RUN_VARIABLE = "PYSUP_RUN"
+SOCKET = "pysup.sock"
+NAMES_MAX = 5  # in a message
+
+Listed = dict[str, object]  # a container: see /pysup/ps
+
+
+class NotThereError(NoSuchContainerError):
+    """The user has named something that the stack does not have."""
+
+    exit_status = 1
+
+
+class Stack:
+    """One that may run."""
+
+    def __init__(self, run: str, name: str) -> None:
+        self.name = name
+        self.client = Client(socket_of(run, name))
+
+    def containers(self) -> list[Listed]:
+        """All of them, in the spec's order. StackError if it does not run."""
+        found: list[Listed] = self.client.get("/pysup/ps")
+        return found
+
+
+def socket_of(run: str, name: str) -> str:
+    """Where a stack is asked."""
+    return f"{run}/{name}/{SOCKET}"
+
+
+def known(run: str) -> list[Stack]:
+    """All that have a socket, by name. StackError if one may not look."""
+    try:
+        names = sorted(os.listdir(run))  # noqa: PTH208 (pathlib takes longer to load than all else here)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StackError(f"{run}: {error.strerror}; give another with --run DIR") from error
+    return [Stack(run, name) for name in names if os.path.exists(socket_of(run, name))]  # noqa: PTH110 (see above)
+
+
+def running(run: str) -> list[Stack]:
+    """Those of them where somebody listens."""
+    return [stack for stack in known(run) if stack.client.answers()]
+
+
+def chosen(run: str, name: str | None) -> Stack:
+    """The one of this name, or else the only one. StackError that lists those there are."""
+    there = running(run)
+    if name is None and len(there) == 1:
+        return there[0]
+    for stack in there:
+        if stack.name == name:
+            return stack
+    listed = f"running: {', '.join(stack.name for stack in there)}" if there else "no stack runs"
+    if name is not None:
+        raise StackError(f"stack {name} does not run; {listed}")
+    raise StackError(f"which stack? {listed}" + ("; name one with --stack" if there else ""))
+
+
+# --- its containers --------------------------------------------------------------------------------------------------
+
+
+def selected(containers: Sequence[Listed], words: Iterable[str]) -> list[Listed]:
+    """Those that are named, each once; all, if no word is given. NotThereError that tells of every word."""
+    wanted = tuple(words)
+    if not wanted:
+        return list(containers)
+    found: dict[object, Listed] = {}
+    faults = []
+    for word in wanted:
+        try:
+            found |= {each["id"]: each for each in _named(containers, word)}
+        except NotThereError as error:
+            faults.append(str(error))
+    if faults:
+        raise NotThereError("\n".join(faults))
+    return list(found.values())
+
+
+def single(stack: Stack, word: str) -> Listed:
+    """The one container that a word names. NotThereError."""
+    found = _named(stack.containers(), word)
+    if len(found) > 1:
+        raise NotThereError(f"{word}: which of them? {_shortened(each['id'] for each in found)}")
+    return found[0]
+
+
+def _named(containers: Sequence[Listed], word: str) -> list[Listed]:
+    """By its id; by the id in the spec, which is all its replicas; or by a beginning of either, or of its key."""
+    for name in ("id", "group"):
+        if exact := [each for each in containers if each[name] == word]:
+            return exact
+    near = [each for each in containers if word and any(str(each[name]).startswith(word) for name in ("id", "key"))]
+    if not near:
+        raise NotThereError(f"{word}: no such container; there are {_shortened(each['id'] for each in containers)}")
+    if len({each["group"] for each in near}) == 1 and (len(near) == 1 or str(near[0]["group"]).startswith(word)):
+        return near
+    raise NotThereError(f"{word} is ambiguous: {_shortened(each['id'] for each in near)}")
+
+
+def _shortened(names: Iterable[object]) -> str:
+    listed = list(map(str, names))
+    more = f" and {len(listed) - NAMES_MAX} more" if len(listed) > NAMES_MAX else ""
+    return (", ".join(listed[:NAMES_MAX]) or "none") + more

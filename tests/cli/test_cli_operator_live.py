@@ -1,0 +1,156 @@
+"""The commands of an operator against stacks that run: `pysup up`, its control socket, and real containers."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from command import ENVIRONMENT, PATIENCE_S, Ended, Live, Pysup, script
+from screen import at_terminal
+
+pytestmark = pytest.mark.kernel
+
+WAITING = "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody with a stack."""
+
+    pysup: Pysup
+    run: Path
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> Ended:
+        done = subprocess.run(
+            self.argv(*words),
+            cwd=self.pysup.directory,
+            env={**ENVIRONMENT, "PYSUP_RUN": str(self.run)},
+            input=stdin,
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "supervisor", *words]
+
+    @contextmanager
+    def up(self, name: str = "stack", cmd: str = WAITING) -> Iterator[Live]:
+        """A stack of db, and two of web; in the foreground, so that it ends with the test."""
+        entry = {"image": "busybox", "cmd": script(cmd), "stop_grace_s": 5}
+        containers = [{"id": "db", **entry}, {"id": "web", "replicas": 2, "depends_on": ["db"], **entry}]
+        path = self.pysup.directory / f"{name}.json"
+        path.write_text(json.dumps({"name": name, "containers": containers}))
+        with self.pysup.live("up", "--run", str(self.run), str(path)) as live:
+            live.sees("all 3 containers are up")
+            yield live
+
+    def statuses(self) -> dict[str, str]:
+        return {each["id"]: each["state"] for each in json.loads(self("ps", "-a", "--json").out)}
+
+
+@pytest.fixture
+def operator(pysup: Pysup) -> Iterator[Operator]:
+    """His sockets are in a place with a short name."""
+    run = Path(tempfile.mkdtemp(prefix="pysup-", dir="/tmp"))
+    yield Operator(pysup, run)
+    shutil.rmtree(run, ignore_errors=True)  # the last supervisor has removed it
+
+
+def test_what_is_stopped_stays_stopped_and_starts_again(operator: Operator) -> None:
+    with operator.up():
+        assert operator("stop", "web.1").out == "web.1\n"
+        assert operator.statuses() == {"db": "running", "web.1": "exited", "web.2": "running"}
+        assert operator("start", "web.1").out == "web.1\n"
+        assert operator("restart", "db").out == "db\n"
+        assert set(operator.statuses().values()) == {"running"}
+        assert operator("kill", "web.2").out == "web.2\n"
+        assert operator("wait", "web.2") == Ended(137, "137\n")
+
+
+def test_commands_run_inside(operator: Operator) -> None:
+    with operator.up():
+        assert operator("exec", "web.2", "sh", "-c", "hostname; cat; exit 3", stdin=b"x\n") == Ended(3, "web.2\nx\n")
+        ended = operator("exec", "-e", "A=1", "-w", "/tmp", "-u", "12:34", "web.1", "sh", "-c", "echo $A; pwd; id -u")
+        assert ended.out.split() == ["1", "/tmp", "12"]
+        assert operator("exec", "web.1", "nonesuch").status == 127
+        (operator.pysup.directory / "file").write_text("data")
+        assert operator("cp", "file", "web.1:/tmp/copied") == Ended(0, "")
+        assert operator("exec", "web.1", "cat", "/tmp/copied").out == "data"
+        assert operator("cp", "web.1:/tmp/copied", "back") == Ended(0, "")
+        assert (operator.pysup.directory / "back").read_text() == "data"
+
+
+def test_a_shell_inside(operator: Operator) -> None:
+    with (
+        operator.up(),
+        at_terminal(
+            operator.argv("exec", "web.1", "sh"), operator.pysup.directory, PYSUP_RUN=str(operator.run)
+        ) as screen,
+    ):
+        screen.sees("# ")
+        screen.resize(30, 100)
+        screen.type('sh -c \'trap "echo cau""ght; exit" INT; echo star""ted; while :; do sleep 0.05; done\'\n')
+        screen.sees("started")
+        screen.type("\x03")
+        screen.sees("caught")
+        screen.sees("# ")
+        screen.type("stty size; exit 4\n")
+        screen.sees("30 100")
+        assert screen.ends() == 4
+        assert screen.settings() == screen.settings_before
+
+
+def test_logs_and_processes(operator: Operator) -> None:
+    with operator.up():
+        assert sorted(operator("logs").out.splitlines()) == ["db    | up", "web.1 | up", "web.2 | up"]
+        found = json.loads(operator("top", "--json", "db").out)
+        assert any("echo up" in each["CMD"] for each in found["db"])
+        assert "all 3 containers are up" in operator("events", "--no-follow").out
+
+
+def test_down_ends_a_stack(operator: Operator) -> None:
+    with operator.up() as stack:
+        assert operator("down") == Ended(0, "")
+        assert stack.process.wait(PATIENCE_S) == 0
+        assert operator("down").complaint == "which stack? no stack runs"
+        assert operator.pysup.left() == []
+
+
+def test_down_kills_what_does_not_stop(operator: Operator) -> None:
+    with operator.up(cmd="trap '' TERM; echo up; while :; do sleep 1; done") as stack:
+        assert operator("down", "-t", "0.1") == Ended(0, "")
+        assert stack.ends() == 1
+        assert operator.pysup.left() == []
+
+
+def test_down_ends_all_stacks(operator: Operator) -> None:
+    with ExitStack() as stacks:
+        both = [stacks.enter_context(operator.up(name)) for name in ("one", "two")]
+        assert operator("down").complaint == "which stack? running: one, two; name one with --stack"
+        assert operator("down", "--all") == Ended(0, "")
+        assert [stack.process.wait(PATIENCE_S) for stack in both] == [0, 0]
+
+
+def test_down_ends_a_stack_without_its_socket(operator: Operator) -> None:
+    with operator.up() as stack:
+        os.unlink(operator.run / "stack/pysup.sock")
+        assert operator("down", "--state", str(operator.pysup.state)) == Ended(0, "")
+        assert stack.process.wait(PATIENCE_S) == 0
+
+
+def test_a_killed_supervisor_leaves_no_stack_to_ask(operator: Operator) -> None:
+    with operator.up() as stack:
+        stack.signal(signal.SIGKILL)
+        stack.process.wait(PATIENCE_S)
+        assert operator("ps", "-q") == Ended(0, "")
+        assert operator("logs").complaint == "which stack? no stack runs"
