@@ -98,6 +98,7 @@ class Manner:
     tell: Callable[[bool], None] | None = None
     wait: bool = False
     shows_lines: bool = True  # else events only
+    console: int = 1  # the descriptor that all is written to
     stays: bool = False  # also when all containers are done, until it is stopped
     run_directory: Path | None = None  # where the control socket is; None: there is none
     images: tuple[Path, ...] = ()  # where the API looks for images
@@ -106,7 +107,7 @@ class Manner:
 async def up(stack: Compiled, home: Home, look: Look, manner: Manner) -> Outcome:
     """Run the stack until it is over. StackError if it runs already."""
     with locked(home) as swept:
-        async with Console(1) as console:
+        async with Console(manner.console) as console:
             return await _supervise(stack, home, swept, console, look, manner)
 
 

@@ -6,12 +6,14 @@ parts. `in_background`: the child goes on as the supervisor, in a session of its
 it says so. The supervisor itself never forks.
 """
 
+import fcntl
 import os
 import pickle
 import select
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from runtime.errors import PysupError
@@ -74,9 +76,17 @@ def _serve(work: Callable[[], object], writing: int) -> None:
 UP, NOT_UP = b"+", b"-"
 
 
-def in_background(work: Callable[[Callable[[bool], None]], int], limit_s: float | None = None) -> int:
-    """Have `work` done in a session of its own. Returns its exit status if it ends; 0 or 1 once it has called the
-    function that it is given, with whether all went well: then it goes on, and none of our standard streams is its any
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The command line that waits for its child in the background: how to `tell` it, and where its user reads."""
+
+    tell: Callable[[bool], None]
+    output: int
+
+
+def in_background(work: Callable[[Parent], int], limit_s: float | None = None) -> int:
+    """Have `work` done in a session of its own. Returns its exit status if it ends; 0 or 1 once it has told
+    us whether all went well: then it goes on, and none of our standard streams is its any
     more. Ctrl-C before that stops it. StackError if it has not said anything after `limit_s`; it goes on all the same.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -102,19 +112,24 @@ def _await(reading: int, pid: int, limit_s: float | None) -> bytes:
             os.kill(pid, signal.SIGTERM)  # our own child, not reaped yet; the second Ctrl-C kills, as in the foreground
 
 
-def _serve_in_background(work: Callable[[Callable[[bool], None]], int], writing: int) -> None:
+def _serve_in_background(work: Callable[[Parent], int], writing: int) -> None:
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
+    # Under numbers that nobody inherits: else launchers and containers would keep the user's pipes open.
+    shown, complaints = (fcntl.fcntl(stream, fcntl.F_DUPFD_CLOEXEC, 3) for stream in (1, 2))
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
 
     def tell(up: bool) -> None:
-        for stream in (1, 2):
-            os.dup2(null, stream)
+        for stream in (shown, complaints):
+            os.dup2(null, stream, inheritable=False)
         os.write(writing, UP if up else NOT_UP)
         os.close(writing)
 
     try:
-        status = work(tell)
+        status = work(Parent(tell, shown))
     except BaseException as error:  # noqa: BLE001 (said here, as it can't be in the parent)
+        os.dup2(complaints, 2)
         status = explain(error)
+        sys.stderr.flush()
     os._exit(status)

@@ -12,13 +12,11 @@ import click
 from runtime.errors import PysupError
 from runtime.images.lookup import search_path
 from supervisor.cli import options
-from supervisor.cli.apart import apart, in_background
+from supervisor.cli.apart import Parent, apart, in_background
 from supervisor.errors import StackError
 from supervisor.lines import Ansi, layout_for, wants_colour
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from supervisor.entry import Compiled
 
 STARTS_MAX = 64  # runs between clone and execve at the same time, unless the user says otherwise
@@ -132,7 +130,8 @@ def up(
     """Run a stack, or some containers of it.
 
     With IDs, only these and what they depend on. Starts the containers of FILE in the order of their dependencies,
-    keeps them as their restart policies say, and ends when all are done. The first Ctrl-C (or SIGTERM) stops them in reverse order, the second kills.
+    keeps them as their restart policies say, and ends when all are done. The first Ctrl-C (or SIGTERM) stops them in
+    reverse order, the second kills.
 
     The exit status is 0; 1 if a container failed or had to be killed; 125 if the stack could not be run.
     """
@@ -161,8 +160,8 @@ class Conduct:
     exit_code_from: str | None
     wait: bool
 
-    def run(self, tell: "Callable[[bool], None] | None") -> int:
-        """The supervisor's whole life: the exit status. `tell`: whom to tell how the beginning went."""
+    def run(self, parent: "Parent | None") -> int:
+        """The supervisor's whole life: the exit status. `parent`: whom to tell how the beginning went."""
         wish, show = self.wish, self.show
         compiled = apart(wish.compile)
         # Loaded while the child compiles, and only here: none is needed to refuse a faulty spec or to show a plan.
@@ -192,10 +191,11 @@ class Conduct:
             self.parallel,
             self.abort_on_exit,
             self.exit_code_from,
-            tell,
+            None if parent is None else parent.tell,
             wait=self.wait,
             shows_lines=not show.quiet,
-            stays=tell is not None,
+            stays=parent is not None,
+            console=1 if parent is None else parent.output,
             run_directory=wish.run,
             images=wish.image_path,
         )
