@@ -275,6 +275,13 @@ def prctl(option: int, value: int = 0) -> int:
     return _call("prctl", None, option, value)
 
 
+def install_filter(code: bytes, flags: int = 0) -> None:
+    """seccomp(2): this process's system calls go through the filter `code`, struct sock_filter[], from here on."""
+    instructions = bytearray(code)
+    program = bytearray(SOCK_FPROG.pack(len(code) // 8, address_of(instructions)))
+    _call("seccomp", None, SECCOMP_SET_MODE_FILTER, flags, address_of(program))
+
+
 def signalfd(number: int) -> int:
     """signalfd(2): a descriptor, non-blocking, readable while the blocked signal `number` is pending."""
     mask = bytearray((1 << number - 1).to_bytes(8, "little"))

@@ -44,7 +44,7 @@ def apart(work: Callable[[], Result]) -> Callable[[], Result]:
             answer = pipe.read()
         os.waitpid(pid, 0)
         if not answer:
-            raise PysupError("the process that reads the spec died: see its messages above")
+            raise PysupError("a child of this command died: see its messages above")
         result, error = pickle.loads(answer)  # noqa: S301 (our own child's)
         if error is not None:
             raise ReportedError(*error)

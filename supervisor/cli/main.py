@@ -23,6 +23,7 @@ _FAMILIES = {  # command: (module, attribute)
     "config": ("supervisor.cli.config", "config"),
     "cp": ("supervisor.cli.copy", "cp"),
     "diff": ("supervisor.cli.look", "diff"),
+    "doctor": ("supervisor.cli.doctor", "doctor"),
     "down": ("supervisor.cli.down", "down"),
     "events": ("supervisor.cli.events", "events"),
     "exec": ("supervisor.cli.exec_", "exec_"),
