@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from supervisor.errors import SpecError
 from supervisor.spec import defaults, limits
-from supervisor.spec.envfile import read_env_file
+from supervisor.spec.envfile import EXPECTED, read_env_file
 from supervisor.spec.explain import NOT_SHARED, keys, parsed, unknown_key
 from supervisor.spec.faults import Place, Report, Wrong, quoted, unexpected
 from supervisor.spec.interpolate import Variable, Variables, fill
@@ -220,6 +220,9 @@ class Sources:
         if not os.path.exists(file):  # noqa: PTH110 (a path may hold a NUL)
             if required:
                 self.report.add(place, Wrong(f"{file} is not there", "a file, or {path: …, required: false}"))
+            return {}
+        if os.path.isdir(file):  # noqa: PTH112 (the same)
+            self.report.add(place, Wrong(f"{file} is a directory", EXPECTED))
             return {}
         if len(self._env_files) >= limits.ENV_FILES_MAX:
             self.report.stop(place, Wrong("is one file too many", f"at most {limits.ENV_FILES_MAX}"))

@@ -288,6 +288,7 @@ def test_a_containers_files_lie_under_its_env_the_later_over_the_earlier(tmp_pat
             "containers[0].env_file: {}/none.env is not there, expected a file, or {{path: …, required: false}}",
         ),
         ("[none.env]", "containers[0].env_file[0]: {}/none.env is not there"),
+        ("[.]", "containers[0].env_file[0]: {}/. is a directory, expected a file of NAME=value lines"),
         ("{required: false}", "containers[0].env_file: is without a path"),
         ("[1, {}]", "containers[0].env_file[1]: is without a path"),
         ("[{path: a, x: 1}]", "containers[0].env_file[0].x: unknown key"),
