@@ -21,7 +21,6 @@ from supervisor.commands import Executed, Execution, Figures, Happening, LogLine
 from supervisor.entry import Entry
 from supervisor.errors import ConflictError, NoSuchContainerError
 from supervisor.kernel import KernelRun
-from supervisor.logs.policy import LogPolicy
 from supervisor.logs.writer import LogWriter
 from supervisor.machine import SIGKILL
 from supervisor.metrics import Metrics, Page
@@ -423,7 +422,7 @@ class Board:
         if service.is_final:
             self._logs.end(name)
         elif service.state.phase is Phase.STARTING:
-            self._logs.open(name, LogPolicy())
+            self._logs.open(name, service.entry.logs)
         if service.current is not None:
             return
         for attachment in self._attached.get(name, ()):

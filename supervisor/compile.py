@@ -67,10 +67,11 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
             depends_on=each.container.depends_on,
             output=_prefixed(each.container.output, each.id, each.replica),
             image=each.container.image,
+            logs=each.container.logs,
         )
         for each in spec.instances()
     )
-    return Compiled(spec.name, tuple(entries))
+    return Compiled(spec.name, tuple(entries), spec.logs)
 
 
 def compile_one(container: Container, found: Images, home: Home) -> Entry:
@@ -82,6 +83,7 @@ def compile_one(container: Container, found: Images, home: Home) -> Entry:
         policy=policy(container),
         depends_on={},
         image=container.image,
+        logs=container.logs,
     )
 
 

@@ -6,7 +6,7 @@ matters to it, the chronicle notes the times and serves listeners, and at the en
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,9 @@ import anyio.abc
 
 from supervisor import systemd
 from supervisor.board import Board, Chronicle
-from supervisor.entry import Entry
+from supervisor.entry import Compiled, Entry
 from supervisor.events import Events
 from supervisor.lines import Piece, Stream
-from supervisor.logs.policy import LogPolicy
 from supervisor.logs.writer import LogWriter
 from supervisor.metrics import Metrics, Sources
 from supervisor.states import State
@@ -86,11 +85,11 @@ class Keeping:
 
 
 @asynccontextmanager
-async def keeping(directory: Path, events: Events, entries: Sequence[Entry]) -> AsyncIterator[LogWriter]:
+async def keeping(directory: Path, events: Events, stack: Compiled) -> AsyncIterator[LogWriter]:
     """The logs of a stack."""
-    async with LogWriter(directory, events.emit) as logs:
-        for entry in entries:
-            logs.open(entry.id, LogPolicy())
+    async with LogWriter(directory, events.emit, max_total_bytes=stack.logs.max_total_bytes) as logs:
+        for entry in stack.entries:
+            logs.open(entry.id, entry.logs)
         yield logs
 
 

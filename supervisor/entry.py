@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtime.config import ContainerConfig
+from supervisor.logs.policy import AS_USUAL, UNLIMITED, LogLimit, LogPolicy
 from supervisor.policy import Dependency, Policy
 
 
@@ -26,6 +27,7 @@ class Entry:
     depends_on: Mapping[str, Dependency]
     output: OutputForm = OutputForm()
     image: str = ""  # its name
+    logs: LogPolicy = AS_USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +36,4 @@ class Compiled:
 
     name: str
     entries: tuple[Entry, ...]
+    logs: LogLimit = UNLIMITED

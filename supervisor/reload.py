@@ -43,7 +43,7 @@ NAMES_MAX = 3  # of containers that have the same said of them
 
 # --- what has changed -------------------------------------------------------------------------------------------------
 
-_LIVE = ("policy", "depends_on", "output")  # parts of an entry that a run does not hold
+_LIVE = ("policy", "depends_on", "output", "logs")  # parts of an entry that a run does not hold
 # Not said: what follows from something else that is, and what the host has put into a configuration.
 _UNSAID = frozenset(
     {"id", "group", "config.id", "config.directory", "config.notify", "config.resolv_conf", "policy.waits_s"}

@@ -124,7 +124,7 @@ async def _supervise(
         emit("swept", None, {"what": f"{swept.containers} containers, {swept.directories} directories"})
     control = Control(emit)
     lowers = {lower for entry in stack.entries for lower in entry.config.lowers}
-    async with keeping(home.logs, events, stack.entries) as logs:
+    async with keeping(home.logs, events, stack) as logs:
         told.logs = logs
         with (
             closing(told),

@@ -1,4 +1,4 @@
-"""How a container's output is kept. Pure."""
+"""How a container's output is kept, and the limit that all of a stack share. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +9,11 @@ class Driver(StrEnum):
     RAW = "raw"  # the bytes as they are, a file per stream
     NONE = "none"
     STDOUT_JSON = "stdout-json"  # objects on standard output, and nothing here
+
+    @property
+    def is_readable(self) -> bool:
+        """Can it be read again?"""
+        return self in {Driver.FILE, Driver.RAW}
 
 
 class Overflow(StrEnum):
@@ -27,3 +32,14 @@ class LogPolicy:
     max_files: int = 5
     compress: bool = False
     overflow: Overflow = Overflow.BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimit:
+    """Of all logs of a stack together; None: there is none."""
+
+    max_total_bytes: int | None = None
+
+
+AS_USUAL = LogPolicy()
+UNLIMITED = LogLimit()

@@ -26,6 +26,7 @@ def schema() -> str:
     container["properties"] |= _shared(Sharing)
     document["$defs"]["Defaults"] = _defaults(container)
     container["required"] = [key for key in container["required"] if key not in _FROM_DEFAULTS]
+    document["properties"]["logs"]["default"] = {"max_total": None}
     document["properties"] |= {"defaults": {"$ref": "#/$defs/Defaults"}, **_shared(Joining)}
     del document["required"]  # a file may do no more than include others, or add to one
     for part in (document, *document["$defs"].values()):

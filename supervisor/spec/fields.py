@@ -17,6 +17,7 @@ from supervisor.checks import Health as _Health
 from supervisor.checks import OnUnhealthy
 from supervisor.checks import Ready as _Ready
 from supervisor.entry import OutputForm
+from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Condition, Dependency, RestartPolicy
 from supervisor.policy import RestartOn as _RestartOn
 from supervisor.spec import limits, probes, restarts, sharing, values
@@ -198,6 +199,28 @@ Output = Annotated[
     PlainValidator(values.output),
     WithJsonSchema(_some_of(prefix=TEXT, timestamps=_TRUTH)),
 ]
+_SIZE: Schema = _either(
+    {"type": "integer", "minimum": limits.STORAGE_MIN_BYTES, "maximum": limits.STORAGE_MAX_BYTES},
+    {"type": "string", "pattern": f"^{values.SIZE_PATTERN}$"},
+)
+Logs = Annotated[
+    LogPolicy,
+    PlainValidator(values.logs),
+    WithJsonSchema(
+        _some_of(
+            driver=_words(Driver),
+            max_size=_SIZE,
+            max_files=_whole(1, limits.LOG_FILES_MAX),
+            compress=_TRUTH,
+            overflow=_words(Overflow),
+        )
+    ),
+]
+StackLogs = Annotated[
+    LogLimit,
+    PlainValidator(values.logs_of_stack),
+    WithJsonSchema(_some_of(max_total=_either(*_SIZE["anyOf"], _NULL))),
+]
 Profiles = Annotated[
     tuple[str, ...], PlainValidator(sharing.profiles), WithJsonSchema(_list_of(_text(values.ID_PATTERN)))
 ]
@@ -245,13 +268,7 @@ Storage = Annotated[_Storage, PlainValidator(partial(values.choice, kinds=_Stora
 Size = Annotated[
     int | None,
     PlainValidator(values.storage_size),
-    WithJsonSchema(
-        _either(
-            {"type": "integer", "minimum": limits.STORAGE_MIN_BYTES, "maximum": limits.STORAGE_MAX_BYTES},
-            {"type": "string", "pattern": f"^{values.SIZE_PATTERN}$"},
-            {"type": "null"},
-        )
-    ),
+    WithJsonSchema(_either(*_SIZE["anyOf"], _NULL)),
 ]
 Truth = Annotated[bool, PlainValidator(values.boolean), WithJsonSchema(_TRUTH)]
 Network = Annotated[_Network, PlainValidator(partial(values.choice, kinds=_Network)), WithJsonSchema(_words(_Network))]

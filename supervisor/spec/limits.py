@@ -19,6 +19,7 @@ PATH_MAX_BYTES = 4095  # less its NUL: PATH_MAX, path_resolution(7)
 PREFIX_MAX_CHARS = 63  # of lines of output: as long as an id
 HOSTNAME_MAX_CHARS = 64  # __NEW_UTS_LEN, sethostname(2)
 REPLICAS_MAX = 10_000
+LOG_FILES_MAX = 1_000  # of a container: each is looked at by whoever reads it
 INSTANCES_MAX = 100_000  # over all containers
 RETRIES_MAX_DIGITS = 6
 GRACE_MAX_S = 86_400.0  # a day

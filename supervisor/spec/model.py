@@ -21,7 +21,9 @@ from pydantic import (
 )
 
 from runtime.config import Network
+from supervisor.checks import Log
 from supervisor.entry import OutputForm
+from supervisor.logs.policy import Driver, LogLimit, LogPolicy
 from supervisor.policy import RestartOn, RestartPolicy
 from supervisor.spec import fields, graph, values
 from supervisor.spec.faults import Fault, Report, Wrong, loc_of, path_of, quoted
@@ -152,6 +154,11 @@ class Container(BaseModel):
         default=OutputForm(),
         description="How its lines look as text: {prefix: true (its name), false (none) or a text, timestamps: true}.",
     )
+    logs: fields.Logs = Field(
+        default=LogPolicy(),
+        description="How its output is kept: {driver: file, raw (bytes without times), none, or stdout-json; max_size "
+        "of a file; max_files; compress: those that are full; overflow: block, or drop lines where the disk is slow}.",
+    )
 
     @field_validator("retries")
     @classmethod
@@ -170,6 +177,15 @@ class Container(BaseModel):
         if restart_on and restart and restart.policy is RestartPolicy.NO and info.data.get("retries") is None:
             raise Wrong("has no meaning with restart: no", "another policy, or retries")
         return restart_on
+
+    @field_validator("logs")
+    @classmethod
+    def _seen_where_looked_for(cls, logs: LogPolicy, info: ValidationInfo) -> LogPolicy:
+        for check in ("ready", "health"):
+            value = info.data.get(check)  # absent if it is at fault itself
+            if logs.driver is Driver.RAW and value is not None and isinstance(value.probe, Log):
+                raise Wrong(f"has driver: raw, with which no line is looked at, beside {check}.log", "driver: file")
+        return logs
 
     @field_validator("storage_size")
     @classmethod
@@ -256,6 +272,10 @@ class Spec(BaseModel):
     containers: Annotated[tuple[Container, ...], BeforeValidator(values.some_list)] = Field(
         json_schema_extra={"minItems": 1}, description="What is to run."
     )
+    logs: fields.StackLogs = Field(
+        default=LogLimit(),
+        description="The limit of all its logs on disk together, beyond which the oldest go: {max_total: 1g}.",
+    )
     _source: Source = PrivateAttr(default_factory=_code)
 
     @field_validator("containers")
@@ -294,7 +314,11 @@ class Spec(BaseModel):
         return self._source.tree
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spec) and (self.name, self.containers) == (other.name, other.containers)
+        return isinstance(other, Spec) and (self.name, self.containers, self.logs) == (
+            other.name,
+            other.containers,
+            other.logs,
+        )
 
     def __hash__(self) -> int:
         return hash((self.name, tuple(container.id for container in self.containers)))

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, Probe, Ready, Tcp
+from supervisor.logs.policy import LogPolicy
 from supervisor.policy import RestartOn
 from supervisor.spec import later
 from supervisor.spec.model import Container, Spec
@@ -22,7 +23,11 @@ _NO_FOLDING = 1 << 30  # columns: a long line stays one
 
 def resolved(spec: Spec) -> str:
     """What `pysup config FILE` prints."""
-    document = {"name": spec.name, "containers": [_escaped(plain(container)) for container in spec.containers]}
+    document = {
+        "name": spec.name,
+        "containers": [_escaped(plain(container)) for container in spec.containers],
+        "logs": {"max_total": spec.logs.max_total_bytes},
+    }
     as_is = DUMPER is not yaml.SafeDumper  # which writes U+0085 so that it is read back as a space
     text: str = yaml.dump(document, Dumper=DUMPER, sort_keys=False, allow_unicode=as_is, width=_NO_FOLDING)
     return text
@@ -62,6 +67,7 @@ def plain(container: Container) -> dict[str, object]:
         "umask": f"{container.umask:04o}",
         "rlimits": _rlimits(container.rlimits),
         "output": {**_plain_fields(container.output), "prefix": _prefix(container.output.prefix)},
+        "logs": _logs(container.logs),
     }
 
 
@@ -108,6 +114,10 @@ def _probe(probe: Probe) -> dict[str, object]:
 
 def _span(low: int, high: int) -> int | str:
     return low if low == high else f"{low}-{high}"
+
+
+def _logs(policy: LogPolicy) -> dict[str, object]:
+    return {name.removesuffix("_bytes"): entry for name, entry in _plain_fields(policy).items()}
 
 
 def _prefix(prefix: str | None) -> object:

@@ -25,7 +25,7 @@ from supervisor.spec.explain import NOT_SHARED, keys, parsed, unknown_key
 from supervisor.spec.faults import Place, Report, Wrong, quoted, unexpected
 from supervisor.spec.interpolate import Variable, Variables, fill
 from supervisor.spec.merge import CONTAINERS, documents, home_of, laid, settle, with_variables
-from supervisor.spec.model import Joining, Sharing
+from supervisor.spec.model import Joining, Sharing, Spec
 from supervisor.spec.reader import read
 from supervisor.spec.sharing import Base, env_files, is_active
 from supervisor.spec.tree import DEFAULTS, Map, Position, Seq, Spot, locate
@@ -69,7 +69,7 @@ class Sources:
         self._documents[os.path.realpath(files[0])] = first
         gathered = Gathered(Seq(first.tree.position))
         self._gather(first, gathered, [os.path.realpath(files[0])], set())
-        tree = first.tree.without(*(key for key in first.tree if key not in ("name", CONTAINERS)))
+        tree = first.tree.without(*(key for key in first.tree if key not in Spec.model_fields))
         if gathered.containers:
             spot = tree.spots.get(CONTAINERS, Spot(tree.position, tree.position))
             tree.put(CONTAINERS, gathered.containers, spot)

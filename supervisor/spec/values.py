@@ -10,6 +10,7 @@ import shlex
 import signal
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.users import ID_MAX
 from supervisor.entry import OutputForm
+from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Condition, Dependency
 from supervisor.spec import later, limits
 from supervisor.spec.faults import Wrong, apart, quoted, shown, together, unexpected, unknown
@@ -517,3 +519,38 @@ def _prefix(value: object) -> str | None:
     if not some.isprintable() or len(some) > limits.PREFIX_MAX_CHARS:
         raise Wrong(f"is {shown(found)}", expected)
     return found
+
+
+_LOGS_EXPECTED = "{driver: …, max_size: …, max_files: …, compress: …, overflow: …}"
+
+
+def logs(value: object) -> LogPolicy:
+    """How a container's output is kept."""
+    if isinstance(value, LogPolicy):
+        return value
+    given = keyed(
+        mapped(value, _LOGS_EXPECTED),
+        {
+            "driver": partial(choice, kinds=Driver),
+            "max_size": size,
+            "max_files": partial(whole, low=1, high=limits.LOG_FILES_MAX),
+            "compress": boolean,
+            "overflow": partial(choice, kinds=Overflow),
+        },
+    )
+    policy = LogPolicy(**{_LOGS_FIELDS.get(name, name): each for name, each in given.items()})
+    if policy.driver is Driver.RAW and policy.overflow is Overflow.DROP:
+        wrong = Wrong("is drop beside driver: raw, whose lines nobody counts", "block, or driver: file")
+        raise together([wrong.within("overflow")])
+    return policy
+
+
+_LOGS_FIELDS = {"max_size": "max_size_bytes"}
+
+
+def logs_of_stack(value: object) -> LogLimit:
+    """The limit that all logs share."""
+    if isinstance(value, LogLimit):
+        return value
+    given = keyed(mapped(value, "{max_total: …}"), {"max_total": storage_size})
+    return LogLimit(given.get("max_total"))

@@ -12,7 +12,7 @@ SIGNALS = "a signal such as SIGTERM, USR1 or SIGRTMIN+3, or a number from 1 to 6
 ENTRY_KEYS = (
     "id, image, cmd, env, workdir, user, hostname, restart, retries, restart_on, success_codes, backoff, timeout_s, "
     "stop_cmd, stop_signal, stop_grace_s, depends_on, ready, health, replicas, storage, storage_size, keep, network, "
-    "init, cap_add, cap_drop, privileged, umask, rlimits, output, extends, env_file, profiles"
+    "init, cap_add, cap_drop, privileged, umask, rlimits, output, logs, extends, env_file, profiles"
 )
 RLIMITS = "a whole number from 0 to 9223372036854775807, or unlimited"
 NEEDS = "{condition: …, restart: …, required: …, timeout_s: …}"
@@ -277,6 +277,24 @@ FAULTS = [
         '6:22: output.prefix: is "a\\nb", expected true, false, or a text of at most 63 characters on one line',
     ),
     ("output: {colour: true}", "6:14: output.colour: unknown key, expected one of prefix, timestamps"),
+    ("logs: {driver: syslog}", '6:20: logs.driver: is "syslog", expected file, raw, none or stdout-json'),
+    (
+        "logs: {max_size: 1k}",
+        '6:22: logs.max_size: is "1k", expected a size from 64k to 1024t, such as 512k, 256MiB or 1g',
+    ),
+    ("logs: {max_files: 0}", '6:23: logs.max_files: is "0", expected a whole number from 1 to 1000'),
+    (
+        "logs: {size: 1m}",
+        '6:12: logs.size: unknown key; did you mean "max_size"?',
+    ),
+    (
+        "logs: {driver: raw, overflow: drop}",
+        "6:35: logs.overflow: is drop beside driver: raw, whose lines nobody counts, expected block, or driver: file",
+    ),
+    (
+        "logs: {driver: raw}\n    ready: {log: up}",
+        "6:11: logs: has driver: raw, with which no line is looked at, beside ready.log, expected driver: file",
+    ),
     ("output: true", '6:13: output: is "true", expected {prefix: …, timestamps: …}'),
     (
         "rlimits: {nofile: 0}",
@@ -367,7 +385,7 @@ def test_containers_are_a_list_of_mappings(faults_of: FaultsOf, text: str, fault
         ("name: Demo", 'name: is "Demo", expected up to 63 of a-z 0-9 _ . -, the first one a letter or digit'),
         ("services: []", 'services: unknown key; did you mean "containers"?'),
         ("default: {}", 'default: unknown key; did you mean "defaults"?'),
-        ("source: x", "source: unknown key, expected one of name, containers, defaults, include"),
+        ("source: x", "source: unknown key, expected one of name, containers, logs, defaults, include"),
     ],
 )
 def test_few_keys_are_known_at_the_top(faults_of: FaultsOf, key: str, fault: str) -> None:

@@ -12,6 +12,7 @@ from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
 from supervisor.entry import OutputForm
+from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Dependency, RestartOn
 from supervisor.spec import (
     Backoff,
@@ -81,6 +82,16 @@ LIMITED = st.builds(
 )
 PREFIXES = st.none() | st.text(st.characters(exclude_categories=["C", "Z"], codec="utf-8"), max_size=9)
 
+SIZES = st.integers(64 << 10, 1 << 50)
+LOGS = st.builds(
+    LogPolicy,
+    st.sampled_from([Driver.FILE, Driver.NONE, Driver.STDOUT_JSON]),
+    SIZES,
+    st.integers(1, 1000),
+    st.booleans(),
+    st.sampled_from(Overflow),
+)
+
 
 @st.composite
 def rlimits(draw: st.DrawFn) -> tuple[int, int]:
@@ -104,6 +115,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "ready": st.none() | st.builds(Ready, PROBES | st.just(Notify()), WAIT),
     "health": st.none() | HEALTHS,
     "output": st.builds(OutputForm, PREFIXES, st.booleans()),
+    "logs": LOGS,
     "replicas": st.integers(0, 10_000),
     "storage": st.sampled_from(Storage),
     "keep": st.booleans(),
@@ -137,7 +149,8 @@ def specs(draw: st.DrawFn) -> Spec:
             fields["restart_on"] = draw(st.none() | st.builds(RestartOn, ENDS, ENDS.filter(bool).map(_signals)))
         needs = draw(st.dictionaries(st.sampled_from(ids[:index]), DEPENDENCIES)) if index else {}
         containers.append(Container(id=id_, depends_on=needs, **fields))
-    return Spec(name=draw(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,9}", fullmatch=True)), containers=tuple(containers))
+    name = draw(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,9}", fullmatch=True))
+    return Spec(name=name, containers=tuple(containers), logs=LogLimit(draw(st.none() | SIZES)))
 
 
 @PATIENT
@@ -251,4 +264,10 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "  output:\n"
         "    prefix: true\n"
         "    timestamps: false\n"
+        "  logs:\n"
+        "    driver: file\n"
+        "    max_size: 10485760\n"
+        "    max_files: 5\n"
+        "    compress: false\n"
+        "    overflow: block\n"
     )

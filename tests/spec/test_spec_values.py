@@ -7,6 +7,7 @@ import pytest
 
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
 from supervisor.entry import OutputForm
+from supervisor.logs.policy import Driver, LogPolicy, Overflow
 from supervisor.policy import Dependency, RestartOn
 from supervisor.spec import (
     Backoff,
@@ -60,6 +61,7 @@ def test_what_is_not_said_has_its_default(load_text: LoadText) -> None:
         ready=None,
         health=None,
         output=OutputForm(prefix=None, timestamps=False),
+        logs=LogPolicy(Driver.FILE, 10 << 20, 5, compress=False, overflow=Overflow.BLOCK),
     )
 
 
@@ -175,6 +177,8 @@ CASES: list[tuple[str, str, object]] = [
     ("stop_cmd: drain --now", "stop_cmd", ("drain", "--now")),
     ("stop_cmd: []", "stop_cmd", ()),
     ("output: {prefix: true}", "output", OutputForm()),
+    ("logs: {driver: raw, max_size: 1m}", "logs", LogPolicy(Driver.RAW, 1 << 20)),
+    ("logs: {max_files: 1, overflow: drop}", "logs", LogPolicy(max_files=1, overflow=Overflow.DROP)),
     ("output: {prefix: false, timestamps: true}", "output", OutputForm("", timestamps=True)),
     ("output: {prefix: 'true'}", "output", OutputForm("true")),
     ("output: {prefix: the web}", "output", OutputForm("the web")),
