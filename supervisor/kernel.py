@@ -247,13 +247,13 @@ class KernelRun:
         try:
             return await probes.command(begin, entry.owner, self.pid, timeout_s, care, cgroup)
         finally:
-            await self._leave(cgroup)
+            self._leave(cgroup)
 
-    async def _leave(self, cgroup: Cgroup | None) -> None:
+    def _leave(self, cgroup: Cgroup | None) -> None:
         """Remove a command's cgroup. If the kernel holds somebody in it, it goes with the container's."""
-        with anyio.CancelScope(shield=True), suppress(OSError, LaunchError):
+        with suppress(OSError):
             if cgroup is not None and not cgroup.members():
-                await self._means.pool.remove(None, cgroup)
+                self._means.pool.discard(cgroup)
 
     async def _enter(self, entry: Plan, pidfd: int, streams: tuple[int, ...]) -> tuple[int, Exit]:
         image = lower_plan(entry).image

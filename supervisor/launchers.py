@@ -212,6 +212,14 @@ class LauncherPool:
         if pending.reply.error:
             raise OSError(pending.reply.error, os.strerror(pending.reply.error), what)
 
+    def discard(self, cgroup: Cgroup) -> None:
+        """Remove a cgroup when there is time for it: who asks waits for no launcher, which may hang."""
+        self._tasks.start_soon(self._discard, cgroup)
+
+    async def _discard(self, cgroup: Cgroup) -> None:
+        with suppress(OSError, LaunchError):
+            await self.remove(None, cgroup)
+
     async def _request(self, send: Callable[[Seat, int], None], *, start: bool = False) -> Pending:
         async with self._room:
             pending = Pending(is_start=start)

@@ -36,11 +36,15 @@ Child = tuple[int, int]  # (pid, its parent's)
 
 
 async def end_command(pid: int, ended: Exit, init: int, cgroup: Cgroup | None, *, kept: bool = False) -> None:
-    """Kill a command, our child `pid`, and all of its own, by its cgroup if it has one; reap it."""
+    """Kill a command, our child `pid`, and all of its own, by its cgroup if it has one; reap it. An init beside it that
+    is `kept` outlives the others, so that it reaps them: a cgroup kills in no order.
+    """
     if cgroup is None:
         await uproot(pid, ended, init, kept=kept)
         return
     with anyio.move_on_after(END_S, shield=True):
+        if kept and ended.status is None:
+            await _uproot_kept(pid, ended)
         cgroup.kill()
         await ended.wait()
         while cgroup.members():

@@ -11,6 +11,7 @@ are laid over one another. Variables are put into each value as it is read, if t
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NoReturn
 
 import yaml
@@ -36,6 +37,7 @@ _TAGS = {
 }
 # YAML 1.2.2, 5.1: all else must be escaped. A byte order mark may only be first, where decoding takes it away.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_LIBYAML_DEPTH = "exceeded maximum nesting depth"  # newer ones of libyaml take 1,000 levels
 _MERGE = object()  # the key `<<`
 _DROPPED = object()  # a key at fault: its value is read, and forgotten; or a value that is to be none (!reset)
 
@@ -106,14 +108,32 @@ def _end_of(text: str) -> Position:
 
 
 def _events(source: Source, text: str) -> Iterator[Any]:
-    parser = PARSER(text)
     try:
-        while (event := parser.get_event()) is not None:
-            yield event
+        yield from _parsed(text)
     except yaml.MarkedYAMLError as error:
         source.stop(*_explained(error, text))
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own parser, of numbers out of all bounds
         source.stop(Position(1, 1), Wrong(f"is not YAML: {error}"))
+
+
+def _parsed(text: str) -> Iterator[Any]:
+    seen = 0
+    try:
+        for event in _parse(PARSER, text):
+            yield event
+            seen += 1
+    except yaml.MarkedYAMLError as error:
+        if error.problem != _LIBYAML_DEPTH:
+            raise
+        # It looks ahead, and has met its own limit before it told of what passes ours: PyYAML's parser has none.
+        yield from islice(_parse(yaml.SafeLoader, text), seen, None)
+
+
+def _parse(parser_type: Any, text: str) -> Iterator[Any]:
+    parser = parser_type(text)
+    try:
+        while (event := parser.get_event()) is not None:
+            yield event
     finally:
         parser.dispose()
 

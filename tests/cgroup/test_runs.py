@@ -104,7 +104,7 @@ async def test_checks_are_in_a_cgroup_inside_and_are_killed_with_all_they_starte
         assert verdict == Verdict(passed=False, detail="killed after 0.2 s")
         assert run._cgroup is not None
         assert run._cgroup.members() == [run.pid]
-    assert not [name for name in os.listdir(directory(run)) if name.startswith("exec.")]
+    await until(lambda: not [name for name in os.listdir(directory(run)) if name.startswith("exec.")])
 
 
 async def test_what_can_not_be_limited_does_not_start(made: Containers) -> None:
