@@ -14,13 +14,16 @@ from typing import Any, TypeVar
 from runtime import security, users
 from runtime.build import RLIMITS
 from runtime.config import DEFAULT_PATH, ContainerConfig, Network
-from runtime.errors import PysupError, UserError
+from runtime.errors import PysupError, SeccompError, UserError
 from runtime.images.lookup import Image, find
 from runtime.plan import NOTIFY_PATH
+from runtime.seccomp.filter import Filter
+from runtime.seccomp.load import load_profile, parse_profile
 from supervisor.checks import Exec, File, Health, Notify, Probe, Ready
 from supervisor.entry import Compiled, Entry, OutputForm
 from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
 from supervisor.spec import Container, Fault, Spec, SpecError, instances, later
+from supervisor.spec.terms import SECCOMP_DEFAULT
 from supervisor.state import Home
 
 HOSTNAME_MAX = 64
@@ -30,18 +33,25 @@ CheckT = TypeVar("CheckT", Ready | None, Health | None)
 
 
 class Images:
-    """The images of a stack: each name is looked up once."""
+    """The images of a stack, and its seccomp profiles: each name is looked up once."""
 
     def __init__(self, path: tuple[Path, ...]) -> None:
         self._path = path
         self.find = cache(self._find)
         self.lookup = cache(self._lookup)
+        self.filter = cache(self._filter)
 
     def _find(self, name: str) -> Image:
         return find(name, self._path)
 
     def _lookup(self, name: str, user: str | None) -> users.User:
         return users.lookup(self.find(name).path, user)
+
+    def _filter(self, profile: str, capabilities: int) -> Filter | None:
+        """One object for all containers that have the same: in memory, and on the way from who compiles them."""
+        if profile.lstrip().startswith("{"):
+            return parse_profile(profile, "seccomp", capabilities)
+        return load_profile(profile, capabilities)
 
     def check(self, name: str) -> str | None:
         """What is wrong with an image's name, or None."""
@@ -54,7 +64,10 @@ class Images:
 
 def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
     """The stack, in the spec's order. SpecError with all that can't be."""
-    if faults := [*_unknown_users(spec, found), *_endless_waits(spec), *_nothing_to_keep(spec), *_long_names(spec)]:
+    looks = (_endless_waits, _nothing_to_keep, _long_names)
+    faults = [*_unknown_users(spec, found), *_faulty_profiles(spec, found)]
+    faults += [each for look in looks for each in look(spec)]
+    if faults:
         raise SpecError(faults)
     home, resolv_conf = Home.of_stack(state, spec.name), _resolv_conf()
     shared = {each.id: policy(each) for each in spec.containers}  # one object for all replicas
@@ -93,6 +106,25 @@ def _unknown_users(spec: Spec, found: Images) -> Iterator[Fault]:
             found.lookup(container.image, container.user)
         except UserError as error:
             yield spec.fault(f"containers[{index}].user", str(error))
+
+
+def _faulty_profiles(spec: Spec, found: Images) -> Iterator[Fault]:
+    for index, container in enumerate(spec.containers):
+        try:
+            _filter(container, _capabilities(container), found)
+        except SeccompError as error:
+            yield spec.fault(f"containers[{index}].seccomp", str(error))
+
+
+def _capabilities(container: Container) -> int:
+    return security.capability_mask(container.cap_add, container.cap_drop, privileged=container.privileged)
+
+
+def _filter(container: Container, capabilities: int, found: Images) -> Filter | None:
+    """A privileged container has one only if it is asked for."""
+    if container.privileged and container.seccomp == SECCOMP_DEFAULT:
+        return None
+    return found.filter(container.seccomp, capabilities)
 
 
 def _endless_waits(spec: Spec) -> Iterator[Fault]:
@@ -137,6 +169,7 @@ def compile_container(
 ) -> ContainerConfig:
     """The configuration of one container (OCI words) from its entry in a spec (Compose words)."""
     user = found.lookup(container.image, container.user)
+    capabilities = _capabilities(container)
     hostname = later.filled(container.hostname or identity[:HOSTNAME_MAX], identity, replica)
     return ContainerConfig(
         id=identity,
@@ -152,8 +185,9 @@ def compile_container(
         network=Network(container.network),
         init=container.init,
         notify=_may_notify(container),
-        capabilities=security.capability_mask(container.cap_add, container.cap_drop, privileged=container.privileged),
+        capabilities=capabilities,
         privileged=container.privileged,
+        seccomp=_filter(container, capabilities, found),
         umask=container.umask,
         rlimits=_rlimits(container.rlimits),
         resolv_conf=resolv_conf if container.network == Network.HOST else None,

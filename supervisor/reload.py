@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum, StrEnum
 from graphlib import TopologicalSorter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
@@ -37,6 +37,9 @@ from supervisor.checks import Log
 from supervisor.entry import Compiled, Entry
 from supervisor.errors import StackError
 from supervisor.events import printable
+
+if TYPE_CHECKING:
+    from runtime.seccomp.filter import Filter
 
 SHOWN_MAX_CHARS = 60  # of a value
 NAMES_MAX = 3  # of containers that have the same said of them
@@ -163,6 +166,8 @@ def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
         yield from ((f"{path}.{RLIMITS[kind]}", f"{soft}:{hard}") for kind, soft, hard in limits)
     elif path == "config.capabilities":
         yield path, _capabilities(cast("int", value))
+    elif path == "config.seccomp":
+        yield path, cast("Filter", value).name
     elif is_dataclass(value):
         for each in fields(value):
             yield from _facts(f"{path}.{_step(each.name, value)}".lstrip("."), getattr(value, each.name))

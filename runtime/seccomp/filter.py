@@ -11,6 +11,7 @@ class Filter:
 
     code: bytes
     flags: int = 0
+    name: str = ""  # of its profile, for people
 
     @property
     def instructions(self) -> int:

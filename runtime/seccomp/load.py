@@ -3,6 +3,7 @@
 import os
 from functools import lru_cache
 from pathlib import Path
+from zlib import crc32
 
 from runtime import linux
 from runtime.errors import SeccompError
@@ -36,7 +37,7 @@ def load_profile(
 @lru_cache(_KEPT)
 def default_filter(capabilities: int, arch: str = linux.MACHINE) -> Filter:
     """The filter of our own profile."""
-    return _filter(default_profile(capabilities, arch))
+    return _filter(default_profile(capabilities, arch), DEFAULT)
 
 
 @lru_cache(_KEPT)
@@ -46,13 +47,13 @@ def parse_profile(
     """The filter of a profile's text, in the OCI's or Docker's form; `place` is what errors name."""
     host = Host(arch, kernel_version(kernel or os.uname().release), capabilities)
     try:
-        return _filter(read_profile(text, place, host))
+        return _filter(read_profile(text, place, host), f"{place} ({crc32(text.encode()):08x})")
     except ValueError as error:
         raise SeccompError(f"{place}: too big a profile: {error}") from error
 
 
-def _filter(profile: Profile) -> Filter:
-    return Filter(assemble(profile), profile.flags)
+def _filter(profile: Profile, name: str) -> Filter:
+    return Filter(assemble(profile), profile.flags, name)
 
 
 def _read(path: str | Path) -> str:

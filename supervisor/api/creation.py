@@ -24,7 +24,7 @@ _KNOWN = frozenset(
     "Labels StopSignal StopTimeout NetworkDisabled HostConfig".split()
 )
 _KNOWN_OF_HOST = frozenset(
-    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop Ulimits "
+    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt Ulimits "
     "ConsoleSize ContainerIDFile".split()  # a client's own business
 )
 _MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False, "ReadonlyRootfs": False}
@@ -119,6 +119,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         init=host.truth("Init"),
         cap_add=list(host.texts("CapAdd")),
         cap_drop=list(host.texts("CapDrop")),
+        seccomp=_seccomp(host.texts("SecurityOpt")),
         rlimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
     )
     if fields.values.get("StopTimeout") is not None:
@@ -156,6 +157,25 @@ def _network(mode: str) -> str:
     if mode not in {"host", "none"}:
         raise not_offered(f"the network mode {mode[:100]!r}", "there is host and none")
     return mode
+
+
+# What holds here anyway, or means nothing here.
+_MEANT_ANYWAY = {"no-new-privileges", "no-new-privileges=true", "apparmor=unconfined", "label=disable"}
+
+
+def _seccomp(options: Iterable[str]) -> str:
+    """Of all options for security, the one that there is: a word, or a profile itself, as Docker's clients send it."""
+    wanted = ""
+    for option in options:
+        name, _, value = option.partition("=") if "=" in option else option.partition(":")
+        if name != "seccomp":
+            if f"{name}={value}".rstrip("=") not in _MEANT_ANYWAY:
+                raise not_offered(f"the security option {option[:100]!r}", "there is seccomp")
+        elif value in {"unconfined", "builtin"} or value.lstrip().startswith("{"):
+            wanted = "default" if value == "builtin" else value
+        else:
+            raise bad(f"seccomp={value[:100]}: unconfined, builtin, or the text of a profile is expected")
+    return wanted
 
 
 def _limits(limit: Fields) -> Mapping[str, int]:

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from runtime.errors import ImageError, PysupError
+from runtime.errors import ImageError, PysupError, SeccompError
 from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
 
 
@@ -43,7 +43,7 @@ def refusal(error: PysupError) -> RefusedError:
             return missing(_capital(str(error)))
         case ConflictError():
             return conflict(str(error))
-        case CommandError() | ImageError():
+        case CommandError() | ImageError() | SeccompError():
             return bad(str(error))
     return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 

@@ -215,6 +215,7 @@ def _host_config(view: View) -> Shape:
             "MaximumRetryCount": (policy.max_retries or 0) if on_failure else 0,
         },
         "Privileged": config.privileged,
+        "SecurityOpt": _security(config),
         "Init": config.init,
         "Ulimits": [{"Name": _rlimit(number), "Soft": soft, "Hard": hard} for number, soft, hard in config.rlimits],
         "Binds": None,
@@ -230,6 +231,13 @@ def _host_config(view: View) -> Shape:
         "PidsLimit": None,
         "Runtime": "pysup",
     }
+
+
+def _security(config: ContainerConfig) -> list[str] | None:
+    """What is not as usual."""
+    name = "unconfined" if config.seccomp is None else config.seccomp.name
+    usual = "unconfined" if config.privileged else "default"
+    return None if name == usual else [f"seccomp={name}"]
 
 
 def _rlimit(number: int) -> str:

@@ -82,7 +82,7 @@ async def info(call: Call) -> Answering:
             "ContainerdCommit": nothing,
             "RuncCommit": nothing,
             "InitCommit": nothing,
-            "SecurityOptions": [],
+            "SecurityOptions": ["name=seccomp,profile=builtin"],
             "Warnings": None,
         }
     )

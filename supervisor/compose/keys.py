@@ -254,6 +254,28 @@ def _ulimits(_service: Service, value: object) -> Keys:
     return {"rlimits": dict(_mapping(value))} if value else {}
 
 
+_MEANT_ANYWAY = {"no-new-privileges", "no-new-privileges:true", "apparmor:unconfined", "label:disable"}
+
+
+def _security_opt(service: Service, value: object) -> Keys:
+    """Which system calls it may make; nothing else of it is a choice."""
+    result: Keys = {}
+    for index, entry in enumerate(_texts(value) if value else ()):
+        name, _, rest = str(entry).replace("=", ":", 1).partition(":")
+        if name == "seccomp":
+            result = {"seccomp": _profile(service, rest)}
+        elif f"{name}:{rest}".rstrip(":") not in _MEANT_ANYWAY:
+            why = "there is seccomp only: a container gains no privileges in any case, see cap_drop for those it has"
+            service.notes.dropped(service.loc("security_opt", index), why, key=False)
+    return result
+
+
+def _profile(service: Service, text: str) -> str:
+    if text in ("unconfined", "default", "builtin") or dollar.has(text):
+        return "default" if text == "builtin" else text
+    return service.file.path(text)
+
+
 def _restart(_service: Service, value: object) -> Keys:
     if not isinstance(value, str):
         raise unexpected(value, "a restart policy")
@@ -396,7 +418,7 @@ SERVICE: dict[str, Rule] = {
     "runtime": "pysup is its own runtime",
     "scale": _same("replicas"),
     "secrets": _NO_FILES,
-    "security_opt": "there is no key for it: a container can gain no privileges, see cap_drop for those it has",
+    "security_opt": _security_opt,
     "shm_size": "there is no key for the size of /dev/shm",
     "stdin_open": _NO_TERMINAL,
     "stop_grace_period": _time("stop_grace_s"),

@@ -284,6 +284,7 @@ Capabilities = Annotated[
         )
     ),
 ]
+Seccomp = Annotated[str, PlainValidator(values.seccomp), WithJsonSchema(SOME_TEXT)]
 Umask = Annotated[
     int,
     PlainValidator(values.umask),

@@ -27,7 +27,7 @@ from supervisor.logs.policy import Driver, LogLimit, LogPolicy
 from supervisor.policy import RestartOn, RestartPolicy
 from supervisor.spec import fields, graph, values
 from supervisor.spec.faults import Fault, Report, Wrong, loc_of, path_of, quoted
-from supervisor.spec.terms import Restart, Storage
+from supervisor.spec.terms import SECCOMP_DEFAULT, Restart, Storage
 from supervisor.spec.tree import Map, Position, Seq, locate
 
 STORAGE_DEFAULT_BYTES = 64 << 20
@@ -144,6 +144,11 @@ class Container(BaseModel):
     cap_add: fields.Capabilities = Field(default=(), description="Capabilities it has beyond the default ones, or ALL.")
     cap_drop: fields.Capabilities = Field(default=(), description="Capabilities it does without, or ALL.")
     privileged: fields.Truth = Field(default=False, description="Whether it has all capabilities.")
+    seccomp: fields.Seccomp = Field(
+        default=SECCOMP_DEFAULT,
+        description="Which system calls it may make: default (as Docker's), unconfined (all of them), or the path of a "
+        "profile in the OCI's or Docker's form. A privileged one has no default.",
+    )
     umask: fields.Umask = Field(
         default=0o022, description="Octal digits, whatever they look like: 22, 022, 0022, 0o22."
     )

@@ -26,6 +26,7 @@ from supervisor.spec.faults import Place, Report, Wrong, quoted, unexpected
 from supervisor.spec.interpolate import Variable, Variables, fill
 from supervisor.spec.merge import CONTAINERS, documents, home_of, laid, settle, with_variables
 from supervisor.spec.model import Joining, Sharing, Spec
+from supervisor.spec.paths import anchor
 from supervisor.spec.reader import read
 from supervisor.spec.sharing import Base, env_files, is_active
 from supervisor.spec.tree import DEFAULTS, Map, Position, Seq, Spot, locate
@@ -91,9 +92,10 @@ class Sources:
     def _document(self, files: Sequence[str], home: str | None = None) -> Document:
         """`home` is the name of the first file as its report has it: empty for the report's own."""
         file = files[0]
-        tree = self._read(file if home is None else home)
+        folder = os.path.dirname(file)  # noqa: PTH120 (a path may hold a NUL)
+        tree = self._read(file if home is None else home, folder)
         for other in files[1:]:
-            tree = documents(self._read(other), tree)
+            tree = documents(self._read(other, folder), tree)
         self._check_keys(tree)
         under = tree.get(DEFAULTS, Map(tree.position))
         if isinstance(under, Map):
@@ -104,12 +106,13 @@ class Sources:
                 document.containers.setdefault(str(id_), container)
         return document
 
-    def _read(self, file: str) -> Map:
+    def _read(self, file: str, folder: str) -> Map:
         self._files += 1
         if self._files > limits.FILES_MAX:
             self.report.stop(Place(0, 0, (), file), Wrong("is one file too many", f"at most {limits.FILES_MAX}"))
         tree = read(self.report, lambda text: fill(text, self.variables), file=file)
         settle(tree)
+        anchor(tree, folder)
         return tree
 
     def _check_keys(self, tree: Map) -> None:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from supervisor.policy import Policy, RestartPolicy
 
 WINDOW_S = Policy().window_s
+SECCOMP_DEFAULT, SECCOMP_UNCONFINED = SECCOMP_WORDS = ("default", "unconfined")
 
 
 @dataclass(frozen=True, slots=True)

@@ -440,6 +440,14 @@ def _capability(value: object) -> str:
     return CAPABILITY_PREFIX + word
 
 
+SECCOMP_EXPECTED = "default, unconfined, or the path of a profile"
+
+
+def seccomp(value: object) -> str:
+    """A word, a path, or (from Docker's clients) a profile itself. What is in it is looked at when it is compiled."""
+    return some_text(value, SECCOMP_EXPECTED)
+
+
 def umask(value: object) -> int:
     """Always octal digits, as the shell has them: `22`, `022`, `0022` and `0o22` are one and the same."""
     if isinstance(value, int) and not isinstance(value, bool):

@@ -326,6 +326,7 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         privileged=True,
         cap_add=["NET_ADMIN"],
         cap_drop=["KILL"],
+        security_opt=["no-new-privileges", "seccomp=unconfined"],
         ulimits=[docker.types.Ulimit(name="nofile", soft=10, hard=20)],
         stop_signal="SIGINT",
         auto_remove=True,
@@ -346,6 +347,7 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         "init": True,
         "cap_add": ["NET_ADMIN"],
         "cap_drop": ["KILL"],
+        "seccomp": "unconfined",
         "rlimits": {"nofile": {"soft": 10, "hard": 20}},
     }
     assert actions(stage)[-1] == ("create", "mine", "base", config, {"l": "v"}, True, True, True)
@@ -369,6 +371,12 @@ def test_create_asks_for_nothing_else(engine: docker.DockerClient, stage: Stage)
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"NetworkMode": "x"}}, 501, "the network mode 'x' is not"),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"RestartPolicy": {"Name": "x"}}}, 400, "unknown policy 'x'"),
         ({"Image": "base", "Cmd": ["a"], "ExposedPorts": {"80/tcp": {"a": 1}}}, 501, "ExposedPorts is not offered"),
+        (
+            {"Image": "base", "Cmd": ["a"], "HostConfig": {"SecurityOpt": ["apparmor=x"]}},
+            501,
+            "security option 'apparmor=x'",
+        ),
+        ({"Image": "base", "Cmd": ["a"], "HostConfig": {"SecurityOpt": ["seccomp=/p"]}}, 400, "seccomp=/p: unconfined"),
         ({"Image": "base", "Cmd": [1]}, 400, "Cmd: a list of strings is expected"),
         ({"Image": "base", "Cmd": ["a\0b"]}, 400, "Cmd: a list of strings is expected"),
         ({"Image": 1, "Cmd": ["a"]}, 400, "Image: a string is expected"),

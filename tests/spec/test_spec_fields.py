@@ -12,7 +12,7 @@ SIGNALS = "a signal such as SIGTERM, USR1 or SIGRTMIN+3, or a number from 1 to 6
 ENTRY_KEYS = (
     "id, image, cmd, env, workdir, user, hostname, restart, retries, restart_on, success_codes, backoff, timeout_s, "
     "stop_cmd, stop_signal, stop_grace_s, depends_on, ready, health, replicas, storage, storage_size, keep, network, "
-    "init, cap_add, cap_drop, privileged, umask, rlimits, output, logs, extends, env_file, profiles"
+    "init, cap_add, cap_drop, privileged, seccomp, umask, rlimits, output, logs, extends, env_file, profiles"
 )
 RLIMITS = "a whole number from 0 to 9223372036854775807, or unlimited"
 NEEDS = "{condition: …, restart: …, required: …, timeout_s: …}"

@@ -1,14 +1,20 @@
 """What only shows when a spec meets images and its containers meet each other."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 
+from runtime.seccomp.filter import Filter
+from runtime.seccomp.load import default_filter
+from runtime.security import capability_mask
 from supervisor.checks import Exec, File, Health, Ready, Tcp
 from supervisor.compile import Images, compile_stack
 from supervisor.entry import Compiled, OutputForm
 from supervisor.policy import Dependency, Policy, RestartOn, RestartPolicy
 from supervisor.spec import SpecError, load
+
+USUAL = capability_mask((), (), privileged=False)
 
 
 def compiled(tmp_path: Path, image: Path, containers: str) -> Compiled:
@@ -144,3 +150,57 @@ def test_who_may_speak_by_sd_notify_is_told_where(
     told = {name: value for name, value in entry.config.env if name in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
     assert told == variables
     assert entry.config.notify is bool(variables)
+
+
+# --- seccomp ----------------------------------------------------------------------------------------------------------
+
+PROFILE = '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["%s"], "action": "SCMP_ACT_ERRNO"}]}'
+
+
+def filters(stack: Compiled) -> list[Filter | None]:
+    return [entry.config.seccomp for entry in stack.entries]
+
+
+def test_a_container_has_the_default_filter_unless_it_is_privileged(tmp_path: Path, image: Path) -> None:
+    containers = "  - {id: a}\n  - {id: b, privileged: true}\n  - {id: c, seccomp: unconfined}\n"
+    assert filters(compiled(tmp_path, image, containers)) == [default_filter(USUAL), None, None]
+
+
+def test_a_filter_is_one_object_whatever_it_goes_through(tmp_path: Path, image: Path) -> None:
+    """Compiled apart and pickled: thousands of containers must not have a copy each."""
+    (tmp_path / "p.json").write_text(PROFILE % "mount")
+    containers = (
+        "  - {id: a, replicas: 20}\n  - {id: b, seccomp: p.json, replicas: 2}\n  - {id: c, seccomp: ./p.json}\n"
+    )
+    stack = pickle.loads(pickle.dumps(compiled(tmp_path, image, containers)))
+    assert len({id(each) for each in filters(stack)}) == 2
+
+
+def test_a_profile_is_beside_the_file_that_names_it(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "below").mkdir()
+    for folder, call in ((tmp_path, "mount"), (tmp_path / "below", "umount2")):
+        (folder / "p.json").write_text(PROFILE % call)
+    (tmp_path / "below/more.yaml").write_text(
+        f"defaults: {{image: {image.name}, cmd: 'true', seccomp: p.json}}\ncontainers: [{{id: c}}]"
+    )
+    stack = compiled(tmp_path, image, "  - {id: a, seccomp: p.json}\ninclude: [below/more.yaml]\n")
+    names = [each.name.partition(" (")[0] for each in filters(stack) if each]
+    assert names == [str(tmp_path / "p.json"), str(tmp_path / "below/p.json")]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (None, "p.json: no such file or directory"),
+        ("{", "p.json:1: not JSON"),
+        (PROFILE % "monut", "p.json:1: syscalls[0].names: no system call is named monut"),
+    ],
+)
+def test_a_faulty_profile_is_told_with_both_places(tmp_path: Path, image: Path, text: str | None, what: str) -> None:
+    if text is not None:
+        (tmp_path / "p.json").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        compiled(tmp_path, image, "  - {id: a, seccomp: p.json}\n  - {id: b, user: nosuch}\n")
+    assert len(str(caught.value).splitlines()) == 2
+    assert "stack.yaml:4:22: containers[0].seccomp: " in str(caught.value)
+    assert what in str(caught.value).replace("syscalls[0]: ", "syscalls[0].names: ")
