@@ -62,6 +62,30 @@ _STEPS: dict[tuple[type, int], str] = {
     (plan.JoinProcesses, errno.ESRCH): "it has ended",
     (plan.EnterNamespaces, errno.ESRCH): "it has ended",
     (plan.DieWithSupervisor, errno.ESRCH): "the supervisor is gone",
+    **{
+        (step, code): what
+        for step in (plan.ShowBind, plan.MountTmpfs, plan.ShowMemory)
+        for code, what in {
+            errno.ENOENT: "a symbolic link of the image or of a volume leads nowhere there",
+            errno.ELOOP: "too many symbolic links on the way, or a magic one of /proc",
+            errno.ENOTDIR: "a part of the path is no directory, or one is a file and the other a directory",
+            errno.EISDIR: "it is a directory, and what is to be there a file",
+            errno.EROFS: "what it is in is read-only, and it is not there: make it there, or mount it elsewhere",
+            errno.ENOSPC: "what it is in is full",
+        }.items()
+    },
+    (plan.ShowBind, errno.EINVAL): "the kernel does not take it there: one is a file and the other a directory",
+    (plan.MakeDevice, errno.EEXIST): "it is there already",
+    (plan.SetSysctl, errno.ENOENT): "this kernel has none of this name in a container's own namespaces",
+    (plan.SetSysctl, errno.EINVAL): "the kernel does not take this value",
+    (plan.SetSysctl, errno.EACCES): "a container may not set it",
+    (plan.SetSysctl, errno.EPERM): "a container may not set it",
+}
+_OF_SOURCES = {
+    errno.ENOENT: "not there",
+    errno.ELOOP: "a symbolic link is on the way that was not there when the spec was read: reload it if that is meant",
+    errno.ENODEV: "it is no device",
+    errno.EXDEV: "it leads out of the volume",
 }
 
 
@@ -69,3 +93,9 @@ def advise(step: plan.Step | None, code: int) -> str:
     """What error `code` of `step` means; None stands for clone itself."""
     specific = _CLONE.get(code) if step is None else _STEPS.get((type(step), code))
     return specific or _ANYWHERE.get(code) or os.strerror(code).lower()
+
+
+def of_source(error: OSError) -> str:
+    """What is wrong with a file of the host that a container is to see."""
+    code = error.errno or errno.EIO
+    return _OF_SOURCES.get(code) or os.strerror(code).lower()

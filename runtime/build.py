@@ -8,7 +8,7 @@ or a fork.
 
 import os
 
-from runtime import network, plan, rootfs, security
+from runtime import network, plan, rootfs, security, volumes
 from runtime.cgroup.group import Cgroup
 from runtime.config import DEFAULT_PATH, ContainerConfig
 from runtime.errors import ImageError
@@ -18,20 +18,24 @@ from runtime.lower import FD_MORE
 RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime").split()
 
 
-def build_plan(config: ContainerConfig, cgroup: Cgroup | None = None) -> plan.Plan:
-    """The plan of a run, in its cgroup. ImageError if the image's root directory can't be read."""
+def build_plan(config: ContainerConfig, cgroup: Cgroup | None = None, found: volumes.Found | None = None) -> plan.Plan:
+    """The plan of a run, in its cgroup. `found` is what its volumes are; None: it is looked up. ImageError if the
+    image's root directory can't be read.
+    """
     root = _root_of(config.lowers[0])
-    first = FD_MORE + config.terminal + config.notify
+    mounts = FD_MORE + config.terminal + config.notify
+    first = mounts + (volumes.count(config) if config.mounts else 0)
     prologue = [*rootfs.prologue(config, root), *make_cgroup(cgroup, first)]
     steps: list[plan.Step] = [
         *prologue,
         *join_cgroup(cgroup, first, namespace=True),
         plan.TakeStdio(),
         plan.NewSession(terminal=config.terminal and not config.init),
-        *rootfs.steps(config, root),
+        *rootfs.steps(config, root, volumes.look(config) if found is None else found, mounts),
         plan.SetHostname(config.hostname),
         *network.steps(config),
         *_workdir(config.workdir),
+        *([plan.ReadOnlyRoot()] if config.read_only else []),
         *security.bounding(config),
         *_init(config),
         *limits(config),

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from runtime.cgroup.limits import NO_LIMITS, Limits
+from runtime.mounts import NO_DNS, Device, Dns, Mount
 from runtime.seccomp.filter import Filter
 from runtime.users import User
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+SHM_BYTES = 64 << 20
 
 
 class Network(StrEnum):
@@ -44,3 +47,10 @@ class ContainerConfig:
     limits: Limits = NO_LIMITS
     rlimits: tuple[tuple[int, int, int], ...] = ()  # (resource, soft, hard); -1 is unlimited
     resolv_conf: bytes | None = None  # contents of /etc/resolv.conf; None leaves the image's
+    dns: Dns = NO_DNS  # what of that was asked for
+    hosts: tuple[tuple[str, str], ...] = ()  # (name, address) beside its own in /etc/hosts
+    mounts: tuple[Mount, ...] = ()  # in their order: what is mounted on another comes after it
+    devices: tuple[Device, ...] = ()
+    read_only: bool = False  # its root, once all is mounted and the working directory made
+    shm_bytes: int = SHM_BYTES  # the size of /dev/shm
+    sysctls: tuple[tuple[str, str], ...] = ()  # of its own namespaces

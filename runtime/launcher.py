@@ -39,7 +39,7 @@ IN_MEMFD, IN_PYTHON = 1, 2
 REQUEST = struct.Struct("=BBHIQ")
 REPLY = struct.Struct("=Iiii")
 INLINE_MAX = 64 << 10
-DESCRIPTORS_MAX = 16
+DESCRIPTORS_MAX = 200  # of one request; SCM_RIGHTS takes 253
 CONTROL = 10  # the descriptor it is started with: its socket
 HOME = 11  # its own pid namespace, opened while it has a /proc
 INTERPRETER = 9  # the mount that it is executed from, to begin with

@@ -55,6 +55,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "rt_sigprocmask": (14, 135),
     "rt_sigtimedwait": (128, 137),
     "seccomp": (317, 277),
+    "sendfile": (40, 71),
     "setgroups": (116, 159),
     "sethostname": (170, 161),
     "fstatfs": (138, 44),
@@ -100,10 +101,12 @@ MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x4_0000
+MS_SLAVE = 0x8_0000
 MNT_DETACH = 2
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
 FSOPEN_CLOEXEC = 1
 FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
@@ -116,13 +119,16 @@ MOUNT_ATTR_NOEXEC = 0x8
 # --- files -----------------------------------------------------------------------------------------------
 
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 S_IFREG = 0o100000
 S_IFCHR = 0o020000
 DEVPTS_SUPER_MAGIC = 0x1CD1
+RESOLVE_NO_XDEV = 0x1
 RESOLVE_NO_MAGICLINKS = 0x2
 RESOLVE_NO_SYMLINKS = 0x4
+RESOLVE_BENEATH = 0x8
 RESOLVE_IN_ROOT = 0x10
 CLOSE_RANGE_CLOEXEC = 4
 POLLIN = 1
@@ -326,9 +332,15 @@ def move_mount(from_fd: int, path: str) -> None:
 
 def make_private(tree: int, attributes: int) -> None:
     """mount_setattr(2) on the mount `tree`: MOUNT_ATTR_* to set; what is mounted on it is seen nowhere else."""
-    wanted = bytearray(MOUNT_ATTR.pack(attributes, 0, MS_PRIVATE, 0))
+    mount_setattr(tree, attributes, MS_PRIVATE)
+
+
+def mount_setattr(tree: int, attributes: int, propagation: int, *, recursive: bool = False) -> None:
+    """mount_setattr(2) on the mount `tree`, and on those below it: MOUNT_ATTR_* to set, MS_PRIVATE or MS_SLAVE."""
+    wanted = bytearray(MOUNT_ATTR.pack(attributes, 0, propagation, 0))
     empty, _owner = _pointer("")
-    _call("mount_setattr", None, tree, empty, AT_EMPTY_PATH, address_of(wanted), len(wanted))
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _call("mount_setattr", None, tree, empty, flags, address_of(wanted), len(wanted))
 
 
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:

@@ -16,6 +16,7 @@ from itertools import groupby
 from runtime import linux, plan
 from runtime.assemble import Assembler, Descriptor, Program, Result, Strings, Struct
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
+from runtime.mounts import NO_PROGRAMS, READ_ONLY
 from runtime.program import REPORT
 
 # The descriptors of a request, by position; the launcher adds the first itself.
@@ -134,7 +135,7 @@ def _(step: plan.MountOverlay, asm: Assembler) -> None:
         asm.call("chdir", step.directory)
     layers = ":".join(_option(lower) for lower in step.lowers)
     options = f"lowerdir={layers},upperdir=upper,workdir=work" + (",volatile" if step.volatile else "")
-    asm.call("mount", step.directory, "merged", "overlay", 0, options)
+    asm.call("mount", step.directory, "merged", "overlay", MS_NODEV, options)
     asm.call("chdir", "merged")
 
 
@@ -208,6 +209,100 @@ def _(step: plan.ShowNotify, asm: Assembler) -> None:
     asm.call("mknodat", AT_FDCWD, plan.NOTIFY_PATH, linux.S_IFREG | 0o666, 0)
     mount = Descriptor(FD_MORE + step.terminal)
     asm.call("move_mount", mount, "", AT_FDCWD, plan.NOTIFY_PATH, linux.MOVE_MOUNT_F_EMPTY_PATH)
+
+
+@lower.register
+def _(step: plan.MakeDevice, asm: Assembler) -> None:
+    _make_parents(asm, step.path)
+    asm.call("mknodat", AT_FDCWD, step.path, step.mode, step.number)
+    if (step.uid, step.gid) != (0, 0):
+        asm.call("fchownat", AT_FDCWD, step.path, step.uid, step.gid, linux.AT_SYMLINK_NOFOLLOW)
+
+
+@lower.register
+def _(step: plan.CloseDev, asm: Assembler) -> None:
+    for node in (*(f"/dev/{name}" for name in _NODES), *step.nodes):
+        asm.call("mount", node, node, None, MS_BIND)
+    asm.call("mount", None, "/dev", None, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV)
+
+
+# What is mounted at a target that the user names is attached to a descriptor of it, never to a path: others who share a
+# volume with the container may swap directories in it for symbolic links at any time (CVE-2021-30465). There is no
+# /proc yet whose magic links could lead anywhere, and what is mounted on /proc or /sys by way of a symbolic link is
+# covered by the kernel's own afterwards (CVE-2025-31133, CVE-2025-52565).
+
+
+@lower.register
+def _(step: plan.ShowBind, asm: Assembler) -> None:
+    _attach(asm, Descriptor(step.position), _make_target(asm, step.target, directory=step.directory))
+
+
+@lower.register
+def _(step: plan.MountTmpfs, asm: Assembler) -> None:
+    asm.call("fchdir", _make_target(asm, step.target, directory=True))
+    asm.call("mount", "tmpfs", ".", "tmpfs", step.flags, step.options)
+    asm.call("chdir", "/")
+
+
+@lower.register
+def _(step: plan.ShowMemory, asm: Assembler) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    file = asm.call("openat", AT_FDCWD, _MEMORY, flags, step.mode)
+    asm.call("sendfile", file, Descriptor(step.position), None, step.size)
+    if (step.uid, step.gid) != (0, 0):
+        asm.call("fchownat", AT_FDCWD, _MEMORY, step.uid, step.gid, 0)
+    tree = asm.call("open_tree", AT_FDCWD, _MEMORY, linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
+    attributes = Struct(linux.MOUNT_ATTR.pack(READ_ONLY | NO_PROGRAMS, 0, 0, 0))
+    asm.call("mount_setattr", tree, "", linux.AT_EMPTY_PATH, attributes, linux.MOUNT_ATTR.size)
+    _attach(asm, tree, _make_target(asm, step.target, directory=False))
+    asm.call("unlinkat", AT_FDCWD, _MEMORY, 0)  # not before: what has no name can't be mounted
+
+
+_MEMORY = "/dev/.memory"
+
+
+def _attach(asm: Assembler, tree: Descriptor | Result, target: Result) -> None:
+    flags = linux.MOVE_MOUNT_F_EMPTY_PATH | linux.MOVE_MOUNT_T_EMPTY_PATH
+    asm.call("move_mount", tree, "", target, "", flags)
+
+
+def _make_target(asm: Assembler, path: str, *, directory: bool) -> Result:
+    """Make what is not there of it, and open it, once and for all."""
+    _make_parents(asm, path)
+    if directory:
+        _make_directory(asm, path)
+    else:
+        asm.call("mknodat", AT_FDCWD, path, linux.S_IFREG | 0o644, 0, forgive=MISSING_ONLY)
+    flags = os.O_PATH | os.O_CLOEXEC | (os.O_DIRECTORY if directory else 0)
+    how = linux.OPEN_HOW.pack(flags, 0, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS)
+    return asm.call("openat2", AT_FDCWD, path, Struct(how), linux.OPEN_HOW.size)
+
+
+def _make_parents(asm: Assembler, path: str) -> None:
+    parts = path.split("/")[1:-1]
+    for depth in range(len(parts)):
+        _make_directory(asm, "/" + "/".join(parts[: depth + 1]))
+
+
+@lower.register
+def _(step: plan.ReadOnlyRoot, asm: Assembler) -> None:
+    del step
+    attributes = Struct(linux.MOUNT_ATTR.pack(READ_ONLY, 0, 0, 0))
+    asm.call("mount_setattr", AT_FDCWD, "/", 0, attributes, linux.MOUNT_ATTR.size)
+
+
+@lower.register
+def _(step: plan.SetSysctl, asm: Assembler) -> None:
+    # Through a procfs mounted for this and attached nowhere: nothing that an image or a volume has made of /proc can
+    # lead the write elsewhere (CVE-2025-52881), and what is masked there is no obstacle.
+    context = asm.call("fsopen", "proc", linux.FSOPEN_CLOEXEC)
+    asm.call("fsconfig", context, linux.FSCONFIG_CMD_CREATE, None, None, 0)
+    proc = asm.call("fsmount", context, linux.FSMOUNT_CLOEXEC, 0)
+    resolve = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
+    how = linux.OPEN_HOW.pack(os.O_WRONLY | os.O_CLOEXEC, 0, resolve)
+    path, value = f"sys/{step.name.replace('.', '/')}", os.fsencode(step.value)
+    file = asm.call("openat2", proc, path, Struct(how), linux.OPEN_HOW.size)
+    asm.call("write", file, Struct(value), len(value))
 
 
 def _make_directory(asm: Assembler, path: str) -> None:

@@ -183,6 +183,89 @@ class ShowNotify:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeDevice:
+    """A node of the container's own for a device of the host: what becomes of the node concerns nobody else's."""
+
+    path: str
+    mode: int  # with its kind
+    number: int
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"make the device {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDev:
+    """What is made in /dev from here on is no device, whoever may make nodes. Those that are there are mounted on
+    themselves, and stay.
+    """
+
+    nodes: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "close /dev to other devices"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowBind:
+    """Mount what came with the request: a detached copy of a mount of the host's."""
+
+    source: str  # for the user
+    target: str
+    directory: bool
+    position: int
+
+    def describe(self) -> str:
+        return f"mount {self.source} at {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class MountTmpfs:
+    target: str
+    flags: int
+    options: str
+
+    def describe(self) -> str:
+        return f"mount a tmpfs at {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowMemory:
+    """A file that the next `size` bytes of a descriptor that came with the request are copied to, within the kernel: a
+    secret is never in the launcher's memory.
+    """
+
+    target: str
+    position: int
+    size: int
+    mode: int
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"show {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetSysctl:
+    name: str
+    value: str
+
+    def describe(self) -> str:
+        return f"set the sysctl {self.name} to {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnlyRoot:
+    """The overlay; what is mounted on it stays as it is."""
+
+    def describe(self) -> str:
+        return "make the root read-only"
+
+
+@dataclass(frozen=True, slots=True)
 class MountSys:
     read_only: bool
 

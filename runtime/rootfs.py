@@ -9,10 +9,9 @@ import os
 import stat
 from functools import cache
 
-from runtime import plan
+from runtime import plan, volumes
+from runtime.capabilities import CAPABILITIES
 from runtime.config import ContainerConfig
-
-SHM_BYTES = 64 << 20
 
 MASKED = (
     "/proc/acpi",
@@ -28,6 +27,7 @@ MASKED = (
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )
+_MKNOD = CAPABILITIES.index("CAP_MKNOD")
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
@@ -39,9 +39,11 @@ def prologue(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
     return [plan.MakeDirectories(config.directory, *owner, exist_ok=config.keep)]
 
 
-def steps(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
+def steps(config: ContainerConfig, root: os.stat_result, found: volumes.Found, first: int) -> list[plan.Step]:
     """From the launcher's root to the container's; `root` is the image's root directory, whose mode and owner are
-    kept.
+    kept, and `first` the position of the descriptors of mounts.
+
+    What the user mounts comes after /dev, which it may be in, and before /proc: see lower.py.
     """
     made: list[plan.Step] = []
     if config.memory_bytes is not None:
@@ -52,13 +54,24 @@ def steps(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
             config.lowers, config.directory, in_memory=config.memory_bytes is not None, volatile=not config.keep
         ),
         plan.PivotRoot(),
-        plan.MountDev(config.terminal, SHM_BYTES),
+        plan.MountDev(config.terminal, config.shm_bytes),
+        *found.devices,
+        *_closing(config, found),
         plan.ShowFiles(_files(config)),
         *([plan.ShowNotify(config.terminal)] if config.notify else []),
+        *volumes.steps(config, found, first),
         plan.MountSys(read_only=not config.privileged),
         plan.MountProc(),
+        *(plan.SetSysctl(name, value) for name, value in config.sysctls),
     ]
     return made if config.privileged else [*made, *_protection()]
+
+
+def _closing(config: ContainerConfig, found: volumes.Found) -> list[plan.Step]:
+    """Whoever is without CAP_MKNOD needs none of it."""
+    if config.privileged or not config.capabilities >> _MKNOD & 1:
+        return []
+    return [plan.CloseDev(tuple(each.path for each in found.devices))]
 
 
 @cache
@@ -74,6 +87,7 @@ def _present(paths: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
 
 def _files(config: ContainerConfig) -> tuple[plan.EtcFile, ...]:
     hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{config.hostname}\n"
+    hosts += "".join(f"{address}\t{name}\n" for name, address in config.hosts)
     files = [
         plan.EtcFile("/etc/hosts", os.fsencode(hosts)),
         plan.EtcFile("/etc/hostname", os.fsencode(config.hostname + "\n")),

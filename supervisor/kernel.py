@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+from anyio import to_thread
 
 from runtime import spawn, streams
 from runtime.build import build_plan
@@ -24,6 +25,7 @@ from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
 from runtime.streams import Streams
+from runtime.volumes import Pinned, needs_pinning
 from supervisor import cgroups, probes
 from supervisor.checks import Exec, File, Log, Notice, Notify, Probe, Tcp, Verdict
 from supervisor.commands import Execution
@@ -360,18 +362,29 @@ class KernelRunner:
 
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
+        pinned = await _pinned(config)
         try:
-            plan = build_plan(config, self._means.branch.cgroup(config.id, config.limits))
+            plan = build_plan(
+                config, self._means.branch.cgroup(config.id, config.limits), None if pinned is None else pinned.found
+            )
+            return await _insist(partial(self._try, config, plan, pinned, policy, heard))
         except CgroupError as error:
             raise LaunchError(str(error), container=config.id) from error
-        return await _insist(partial(self._try, config, plan, policy, heard))
+        finally:
+            if pinned is not None:
+                pinned.close()
 
-    async def _try(self, config: ContainerConfig, plan: Plan, policy: Policy, heard: Heard) -> KernelRun:
+    async def _try(
+        self, config: ContainerConfig, plan: Plan, pinned: Pinned | None, policy: Policy, heard: Heard
+    ) -> KernelRun:
         made, senses = None, Senses()
+        mounts: list[int] = []
         try:
+            if pinned is not None:
+                mounts = pinned.copies()
             made = self._streams(plan)
             places = () if plan.cgroup is None else plan.cgroup.descriptors
-            descriptors = (*self._listen(senses, config, made, policy, heard), *places)
+            descriptors = (*self._listen(senses, config, made, policy, heard), *mounts, *places)
             process = await Process.of(*await self._means.pool.start(plan, lower_plan(plan).image, descriptors))
         except BaseException as error:
             senses.close()
@@ -382,8 +395,12 @@ class KernelRunner:
             if isinstance(error, ReplyError):
                 raise spawn.launch_error(plan, error.reply.call, error.reply.error) from error
             if isinstance(error, OSError):
-                raise LaunchError(f"make its pipes: {spawn.advise(error)}", container=plan.id) from error
+                what = "make its pipes" if made is not None or not mounts else "copy its mounts"
+                raise LaunchError(f"{what}: {spawn.advise(error)}", container=plan.id) from error
             raise
+        finally:
+            for each in mounts:
+                os.close(each)
         made.close_theirs()
         # The run does not hold the plan: for thousands of idle containers that would be most of their memory.
         remove = partial(self._remove, plan.id, _temporary(plan), plan.cgroup)
@@ -426,6 +443,13 @@ class KernelRunner:
             await _insist(partial(self._means.pool.remove, directory, cgroup))
         except (OSError, LaunchError) as error:
             self._complain(container, f"left behind: {error}")
+
+
+async def _pinned(config: ContainerConfig) -> Pinned | None:
+    """Its sources, opened in a thread: a disk or a server that is slow holds up nobody else. None: it has none."""
+    if not needs_pinning(config):
+        return None
+    return await to_thread.run_sync(Pinned, config)
 
 
 async def _insist(attempt: Callable[[], Awaitable[Result]]) -> Result:

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from runtime import rootfs, security
+from runtime.config import SHM_BYTES
 from tests.bench.subject import HOSTNAME, PATH, TRUE
 
 NOTES = (
@@ -70,7 +71,7 @@ def _mounts() -> list[dict[str, object]]:
         ("/proc", "proc", nothing),
         ("/dev", "tmpfs", ["nosuid", "mode=755", "size=65536k"]),
         ("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-        ("/dev/shm", "tmpfs", [*nothing, "mode=1777", f"size={rootfs.SHM_BYTES}"]),
+        ("/dev/shm", "tmpfs", [*nothing, "mode=1777", f"size={SHM_BYTES}"]),
         ("/dev/mqueue", "mqueue", nothing),
         ("/sys", "sysfs", [*nothing, "ro"]),
     ]

@@ -16,6 +16,7 @@ from runtime.build import build_plan
 from runtime.config import ContainerConfig, Network
 from runtime.errors import ImageError
 from runtime.lower import lower_plan
+from runtime.mounts import Bind, Device, MemoryFile, Tmpfs
 from runtime.status import Exited
 from runtime.users import User
 
@@ -33,6 +34,15 @@ def full(driver: Driver, **changes: object) -> ContainerConfig:
         "rlimits": ((1, -1, -1),),
         "resolv_conf": b"nameserver 127.0.0.1\n",
         "user": APP,
+        "mounts": (
+            Bind(source="/tmp", target="/srv/deep/bind"),
+            Tmpfs(target="/srv/tmpfs"),
+            MemoryFile(target="/run/secrets/s", contents=b"s", uid=1, gid=1),
+        ),
+        "devices": (Device("/dev/tty", "/dev/deep/terminal"),),
+        "capabilities": 1 << 27,  # CAP_MKNOD
+        "read_only": True,
+        "sysctls": (("kernel.msgmax", "65000"),),
         **changes,
     }
     return driver.config("sh", "-c", "echo executed", **changes)

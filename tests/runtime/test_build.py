@@ -11,12 +11,24 @@ from runtime import plan
 from runtime.build import RLIMITS, build_plan, candidates
 from runtime.config import DEFAULT_PATH, ContainerConfig, Network
 from runtime.errors import ImageError
+from runtime.mounts import Bind, Device, MemoryFile, Tmpfs
 from runtime.users import User
 
 MakeConfig = Callable[..., ContainerConfig]
 
 APP = User(1000, 100, (100, 44), "app", "/home/app")
-EVERY = {"network": Network.NONE, "workdir": "/srv", "init": True, "rlimits": ((7, 10, 20),), "user": APP}
+EVERY = {
+    "network": Network.NONE,
+    "workdir": "/srv",
+    "init": True,
+    "rlimits": ((7, 10, 20),),
+    "user": APP,
+    "mounts": (Bind(source="/tmp", target="/a"), Tmpfs(target="/b"), MemoryFile(target="/c", contents=b"c")),
+    "devices": (Device("/dev/null", "/dev/nothing"),),
+    "capabilities": 1 << 27,  # CAP_MKNOD
+    "read_only": True,
+    "sysctls": (("kernel.msgmax", "65000"),),
+}
 
 # What comes later needs what came before, or must not have it any more.
 ORDER = [
@@ -25,6 +37,14 @@ ORDER = [
     (plan.PivotRoot, plan.MountDev),  # from here on no link of the image leads out
     (plan.MountDev, plan.ShowFiles),  # whose files live in its tmpfs
     (plan.ShowFiles, plan.MountProc),  # until then there are no magic links
+    (plan.MountDev, plan.MakeDevice),
+    (plan.MakeDevice, plan.CloseDev),
+    (plan.ShowFiles, plan.ShowBind),  # nobody else can swap anything in the container's own root before
+    (plan.ShowBind, plan.MountProc),  # what was mounted there by way of a link is covered
+    (plan.MountTmpfs, plan.MountProc),
+    (plan.ShowMemory, plan.MountProc),
+    (plan.MakeWorkdir, plan.ReadOnlyRoot),
+    (plan.SetSysctl, plan.ReadOnlyPath),
     (plan.MountProc, plan.MaskPath),
     (plan.MountProc, plan.ReadOnlyPath),
     (plan.MountProc, plan.MakeWorkdir),

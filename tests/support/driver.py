@@ -20,6 +20,7 @@ from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Exited, Status, from_waitid
 from runtime.users import User
+from runtime.volumes import Pinned
 
 ROOT = User(0, 0, (0,), "root", "/root")
 PATIENCE_S = 30
@@ -109,8 +110,12 @@ class Driver:
     @contextmanager
     def started(self, config: ContainerConfig, spoil: Spoil = bytes) -> Iterator[tuple[int, streams.Streams]]:
         """A container that reached execve; the block must wait for its end. Its directory is removed afterwards."""
-        plan = build_plan(config)
-        with self.requested(plan, spoil) as made:
+        with Pinned(config) as pinned:
+            plan = build_plan(config, found=pinned.found)
+            mounts = pinned.copies()
+        with self.requested(plan, spoil, more=mounts) as made:
+            for mount in mounts:
+                os.close(mount)
             pid = self.executed(plan, made)
             try:
                 yield pid, made
