@@ -61,7 +61,8 @@ class Launchers:
 
     def start(self, number: int, made: Lowered, launcher: spawn.Launcher) -> None:
         """Ask for one run; the reply comes when it has executed its command."""
-        launcher.start(number, made.plan, made.image, (self._null, self._null, 2))
+        places = () if made.plan.cgroup is None else made.plan.cgroup.descriptors
+        launcher.start(number, made.plan, made.image, (self._null, self._null, 2, *places))
 
     def one(self, made: Lowered) -> tuple[float, float]:
         """Run one container alone; returns the seconds to execve and to its reap."""
@@ -82,8 +83,8 @@ class Launchers:
 
     def remove(self, made: Lowered, launcher: spawn.Launcher) -> None:
         """Remove its directory, and wait for that."""
-        if made.plan.directory is not None:
-            launcher.remove(0, made.plan.directory)
+        if made.leaves_something:
+            launcher.remove(0, made.plan.directory, made.plan.cgroup)
             removed(self.only_reply(launcher))
 
     # --- many -------------------------------------------------------------------------------------------------------
@@ -166,11 +167,11 @@ class _Flights:
         self.took[number] += time.perf_counter()
         made = self._made.pop(number)
         reaped(pid, status)
-        if made.plan.directory is None:
+        if not made.leaves_something:
             self._done()
             return
         descriptor = self._idlest()
-        self._by_descriptor[descriptor].remove(number, made.plan.directory)
+        self._by_descriptor[descriptor].remove(number, made.plan.directory, made.plan.cgroup)
         self._removing.add(number)
         self._pending[descriptor] += 1
 

@@ -7,10 +7,15 @@ learnt it with 0.11), so peers.c does that for all of them, in C. What remains u
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from runtime import rootfs, security
+from runtime.capabilities import CAPABILITIES
 from runtime.config import SHM_BYTES
+from runtime.linux import MACHINE
+from runtime.seccomp.default import default_profile
+from runtime.seccomp.profile import ALLOW, DATA, ERRNO, EVERY_BIT, Rule, kind
 from tests.bench.subject import HOSTNAME, PATH, TRUE
 
 NOTES = (
@@ -23,11 +28,7 @@ PACKAGES = {"crun": "crun", "runc": "runc", "bwrap": "bubblewrap"}
 
 def commands(work: Path, merged: Path) -> dict[str, list[str]]:
     """The command of each peer that is installed; `@` stands for the container's id."""
-    bundle = work / "bundle"
-    bundle.mkdir()
-    for name, text in (("hosts", "127.0.0.1\tlocalhost\n"), ("hostname", HOSTNAME + "\n")):
-        (bundle / name).write_text(text)
-    (bundle / "config.json").write_text(json.dumps(oci_configuration(bundle, merged)))
+    bundle = make_bundle(work / "bundle", merged, oci_configuration)
     run = ["--root", str(work / "run"), "--log", "/dev/null"]
     bundled = ["run", "--bundle", str(bundle), "@"]
     every = {
@@ -36,6 +37,15 @@ def commands(work: Path, merged: Path) -> dict[str, list[str]]:
         "bwrap": _bubblewrap(bundle, merged),
     }
     return {name: [path, *rest] for name, rest in every.items() if (path := shutil.which(name))}
+
+
+def make_bundle(bundle: Path, merged: Path, configure: Callable[[Path, Path], dict[str, object]]) -> Path:
+    """A directory that an OCI runtime can run."""
+    bundle.mkdir()
+    for name, text in (("hosts", "127.0.0.1\tlocalhost\n"), ("hostname", HOSTNAME + "\n")):
+        (bundle / name).write_text(text)
+    (bundle / "config.json").write_text(json.dumps(configure(bundle, merged)))
+    return bundle
 
 
 def oci_configuration(bundle: Path, merged: Path) -> dict[str, object]:
@@ -63,6 +73,57 @@ def oci_configuration(bundle: Path, merged: Path) -> dict[str, object]:
             "readonlyPaths": list(rootfs.READ_ONLY),
         },
     }
+
+
+def guarded(bundle: Path, merged: Path) -> dict[str, object]:
+    """The same with our seccomp profile, for a runtime that makes a cgroup."""
+    made = oci_configuration(bundle, merged)
+    return {**made, "linux": {**_part(made, "linux"), "seccomp": _oci_profile()}}
+
+
+def unguarded(bundle: Path, merged: Path) -> dict[str, object]:
+    """The same with nothing masked, and with every capability."""
+    made = oci_configuration(bundle, merged)
+    every = [name for bit, name in enumerate(CAPABILITIES) if security.available() >> bit & 1]
+    capabilities = dict.fromkeys(("bounding", "effective", "permitted"), every)
+    process = {**_part(made, "process"), "noNewPrivileges": False, "capabilities": capabilities}
+    return {**made, "process": process, "linux": {**_part(made, "linux"), "maskedPaths": [], "readonlyPaths": []}}
+
+
+def _part(made: dict[str, object], key: str) -> dict[str, object]:
+    part = made[key]
+    assert isinstance(part, dict)
+    return part
+
+
+def _oci_profile() -> dict[str, object]:
+    """Our default profile in the OCI's words."""
+    capabilities = security.capability_mask((), (), privileged=False)
+    profile = default_profile(capabilities, MACHINE)
+    architectures = {"x86_64": "SCMP_ARCH_X86_64", "x86": "SCMP_ARCH_X86", "aarch64": "SCMP_ARCH_AARCH64"}
+    return {
+        **_action("defaultAction", "defaultErrnoRet", profile.default),
+        "architectures": [architectures[name] for name in profile.architectures],
+        "syscalls": [_oci_rule(rule) for rule in profile.rules],
+    }
+
+
+def _oci_rule(rule: Rule) -> dict[str, object]:
+    operators = {"==": "EQ", "!=": "NE", "<": "LT", "<=": "LE", ">": "GT", ">=": "GE"}
+    arguments = [
+        {"index": one.argument, "op": f"SCMP_CMP_{operators[one.compare]}", "value": one.value}
+        if one.mask == EVERY_BIT
+        else {"index": one.argument, "op": "SCMP_CMP_MASKED_EQ", "value": one.mask, "valueTwo": one.value}
+        for one in rule.conditions
+    ]
+    return {"names": list(rule.names), **_action("action", "errnoRet", rule.action), "args": arguments}
+
+
+def _action(name: str, errno_name: str, action: int) -> dict[str, object]:
+    if action == ALLOW:
+        return {name: "SCMP_ACT_ALLOW"}
+    assert kind(action) == ERRNO
+    return {name: "SCMP_ACT_ERRNO", errno_name: action & DATA}
 
 
 def _mounts() -> list[dict[str, object]]:

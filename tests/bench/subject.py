@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import build, config, lower, plan, security
+from runtime.cgroup.branch import Branch
+from runtime.cgroup.limits import NO_LIMITS
+from runtime.seccomp.load import default_filter
 from runtime.users import User
 
 HOSTNAME = "bench"
@@ -29,6 +32,18 @@ class Place:
     storage: str
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Which protections are on. Without `masks` there are all capabilities, nothing masked, and no no_new_privs."""
+
+    masks: bool = True
+    seccomp: bool = False
+    branch: Branch | None = None  # where each container has a cgroup
+
+
+USUAL = Guard()  # what is compared with peers, none of which has a filter or a cgroup by itself
+
+
 def make_image(where: Path, busybox: Path) -> Path:
     """A root file system with a static busybox and nothing else to run."""
     for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
@@ -41,8 +56,9 @@ def make_image(where: Path, busybox: Path) -> Path:
     return where
 
 
-def container(place: Place, number: int, argv: tuple[str, ...] = TRUE) -> config.ContainerConfig:
+def container(place: Place, number: int, argv: tuple[str, ...] = TRUE, guard: Guard = USUAL) -> config.ContainerConfig:
     """The container with this number, as the supervisor would have it."""
+    capabilities = security.capability_mask((), (), privileged=not guard.masks)
     return config.ContainerConfig(
         id=f"c{number}",
         lowers=(str(place.image),),
@@ -52,7 +68,9 @@ def container(place: Place, number: int, argv: tuple[str, ...] = TRUE) -> config
         user=User(0, 0, (), "root", "/"),
         hostname=HOSTNAME,
         memory_bytes=TMPFS_BYTES if place.storage == "memory" else None,
-        capabilities=security.capability_mask((), (), privileged=False),
+        capabilities=capabilities,
+        privileged=not guard.masks,
+        seccomp=default_filter(capabilities) if guard.seccomp else None,
     )
 
 
@@ -63,10 +81,16 @@ class Lowered:
     plan: plan.Plan
     image: bytes
 
+    @property
+    def leaves_something(self) -> bool:
+        """To be removed after the run."""
+        return self.plan.directory is not None or self.plan.cgroup is not None
 
-def lowered(place: Place, number: int, argv: tuple[str, ...] = TRUE) -> Lowered:
+
+def lowered(place: Place, number: int, argv: tuple[str, ...] = TRUE, guard: Guard = USUAL) -> Lowered:
     """Plan and lower the container with this number."""
-    wanted = build.build_plan(container(place, number, argv))
+    cgroup = None if guard.branch is None else guard.branch.cgroup(f"c{number}", NO_LIMITS)
+    wanted = build.build_plan(container(place, number, argv, guard), cgroup)
     return Lowered(wanted, lower.lower_plan(wanted).image)
 
 
