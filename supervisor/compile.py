@@ -189,7 +189,7 @@ def compile_container(
         privileged=container.privileged,
         seccomp=_filter(container, capabilities, found),
         umask=container.umask,
-        rlimits=_rlimits(container.rlimits),
+        rlimits=_rlimits(container.ulimits),
         resolv_conf=resolv_conf if container.network == Network.HOST else None,
     )
 

@@ -55,6 +55,7 @@ _WORDS = {
     "argv": "cmd",
     "lowers": "image",
     "memory_bytes": "storage_size",
+    "rlimits": "ulimits",
     "max_retries": "restart.max_retries",
 }
 

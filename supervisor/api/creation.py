@@ -120,7 +120,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         cap_add=list(host.texts("CapAdd")),
         cap_drop=list(host.texts("CapDrop")),
         seccomp=_seccomp(host.texts("SecurityOpt")),
-        rlimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
+        ulimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
     )
     if fields.values.get("StopTimeout") is not None:
         yield "stop_grace_s", fields.number("StopTimeout")

@@ -15,13 +15,13 @@ from supervisor.errors import StackError
 from supervisor.state import Home, locked
 from supervisor.terminal import is_terminal
 
-# A fault names a key of the spec, as `rlimits.nofile: …`; whoever called `pysup run` wrote an option.
+# A fault names a key of the spec, as `ulimits.nofile: …`; whoever called `pysup run` wrote an option.
 _FAULT = re.compile(r'(\w+)(?:\[\d+\]|\["(?:[^"\\]|\\.)*"\]|\.([\w.-]+))?(.*)', re.DOTALL)
 _WRITTEN = {
     "id": "ID",
     "image": "IMAGE",
     "cmd": "CMD",
-    "rlimits": "--rlimit",
+    "ulimits": "--ulimit",
     "stop_grace_s": "--stop-grace",
 }
 
@@ -44,7 +44,7 @@ _WRITTEN = {
 @click.option("--privileged", is_flag=True, help="All capabilities, nothing masked. No sandbox.")
 @click.option("--seccomp", metavar="PROFILE", help="Its system calls: default, unconfined, or a profile's path.")
 @click.option("--umask", metavar="OCTAL", help="Its file mode creation mask; default 022.")
-@click.option("--rlimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Set a resource limit.")
+@click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Set a resource limit.")
 @click.option("--stop-grace", metavar="DURATION", help="How long it may take to end on SIGTERM; default 10s.")
 @click.argument("id")
 @click.argument("image")
@@ -58,7 +58,7 @@ def run(
     state: Path,
     tty: bool | None,
     env: tuple[str, ...],
-    rlimit: tuple[str, ...],
+    ulimit: tuple[str, ...],
     stop_grace: str | None,
     **given: object,
 ) -> int:
@@ -76,7 +76,7 @@ def run(
         "image": image,
         "cmd": list(cmd),
         "env": _variables(env),
-        "rlimits": dict(map(_limit, rlimit)),
+        "ulimits": dict(map(_limit, ulimit)),
         "stop_grace_s": stop_grace,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in given.items()},
     }
@@ -92,7 +92,7 @@ def _container(entry: Mapping[str, object]) -> spec.Container:
 
 
 def _as_written(fault: str) -> str:
-    """`--rlimit nofile: …` for `rlimits.nofile: …`."""
+    """`--ulimit nofile: …` for `ulimits.nofile: …`."""
     found = _FAULT.fullmatch(fault)
     assert found is not None
     key, part, rest = found.groups()
@@ -120,7 +120,7 @@ def _variables(items: tuple[str, ...]) -> dict[str, str]:
 def _limit(item: str) -> tuple[str, object]:
     name, equals, value = item.partition("=")
     if not equals:
-        raise StackError(f"--rlimit {item}: expected NAME=SOFT[:HARD], such as nofile=1024:4096")
+        raise StackError(f"--ulimit {item}: expected NAME=SOFT[:HARD], such as nofile=1024:4096")
     soft, colon, hard = value.partition(":")
     return name, {"soft": _number(soft), "hard": _number(hard)} if colon else _number(soft)
 

@@ -15,7 +15,7 @@ from supervisor.spec.tree import Map, Plain, Seq
 
 Rule = Callable[[Service, object], Keys] | str  # or why it is dropped
 
-_MEMBERS = ("env", "rlimits", "cap_add", "cap_drop")  # of these, one bad member leaves the others
+_MEMBERS = ("env", "ulimits", "cap_add", "cap_drop")  # of these, one bad member leaves the others
 
 
 def carry(service: Service) -> Keys:
@@ -251,7 +251,7 @@ def _hook(service: Service, entry: object, index: int) -> list[object]:
 
 
 def _ulimits(_service: Service, value: object) -> Keys:
-    return {"rlimits": dict(_mapping(value))} if value else {}
+    return {"ulimits": dict(_mapping(value))} if value else {}
 
 
 _MEANT_ANYWAY = {"no-new-privileges", "no-new-privileges:true", "apparmor:unconfined", "label:disable"}
@@ -328,7 +328,7 @@ def _limited(service: Service, condition: str, attempts: object, window: object)
 
 _IMAGE_IS_LOCAL = "images are never pulled: what is in images/ is used as it is"
 _NO_DEVICES = "a container has the harmless devices only (null, zero, random, tty…), and there is no key for others"
-_NO_LIMITS = "there are no resource limits yet but rlimits: limit pysup as a whole, as with systemd-run -p MemoryMax=…"
+_NO_LIMITS = "there are no resource limits yet but ulimits: limit pysup as a whole, as with systemd-run -p MemoryMax=…"
 _NO_METADATA = "nothing reads metadata here: a comment or an x- key can hold it"
 _NO_NAMESPACES = "which namespaces a container has of its own is no choice"
 _NO_NAMES = "names are looked up as on the host: write what is needed to its /etc/hosts or resolv.conf"

@@ -30,9 +30,9 @@ _COMPOSE = {
     "scale": "replicas",
     "container_name": "id",
     "network_mode": "network",
-    "ulimits": "rlimits",
     "services": "containers",
     "healthcheck": "health",
+    "rlimits": "ulimits",
     "pre_stop": "stop_cmd",
     "max_attempts": "retries",
 }

@@ -295,13 +295,17 @@ Umask = Annotated[
         )
     ),
 ]
-Rlimits = Annotated[
+Ulimits = Annotated[
     dict[str, tuple[int, int]],
-    PlainValidator(values.rlimits),
+    PlainValidator(values.ulimits),
     WithJsonSchema(
         _mapping(
             _either(_words(RLIMIT_NAMES), {"pattern": "^[a-zA-Z_]+$"}),
-            _either(_RLIMIT, _exactly(soft=_RLIMIT, hard=_RLIMIT)),
+            _either(
+                _RLIMIT,
+                {"type": "string", "pattern": "^[a-zA-Z0-9-]+:[a-zA-Z0-9-]+$"},
+                _exactly(soft=_RLIMIT, hard=_RLIMIT),
+            ),
         )
     ),
 ]

@@ -152,7 +152,7 @@ class Container(BaseModel):
     umask: fields.Umask = Field(
         default=0o022, description="Octal digits, whatever they look like: 22, 022, 0022, 0o22."
     )
-    rlimits: fields.Rlimits = Field(
+    ulimits: fields.Ulimits = Field(
         default_factory=dict, description="Limits by name: a number or unlimited, or {soft: …, hard: …}."
     )
     output: fields.Output = Field(

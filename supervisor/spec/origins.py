@@ -81,7 +81,7 @@ def _origin(tree: Map, loc: Loc, file: str) -> str:
     position = Position(0, 0)
     for depth, step in enumerate(loc):
         if isinstance(node, Map):
-            key = _key(node, str(step), in_limits=depth > _FIRST_OF_KEYS and loc[_FIRST_OF_KEYS] == "rlimits")
+            key = _key(node, str(step), in_limits=depth > _FIRST_OF_KEYS and loc[_FIRST_OF_KEYS] == "ulimits")
             if key is None:
                 return DEFAULT
             position, node = node.spots[key].value, node[key]

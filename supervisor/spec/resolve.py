@@ -65,7 +65,7 @@ def plain(container: Container) -> dict[str, object]:
         "cap_add": list(container.cap_add),
         "cap_drop": list(container.cap_drop),
         "umask": f"{container.umask:04o}",
-        "rlimits": _rlimits(container.rlimits),
+        "ulimits": _rlimits(container.ulimits),
         "output": {**_plain_fields(container.output), "prefix": _prefix(container.output.prefix)},
         "logs": _logs(container.logs),
     }
@@ -134,8 +134,8 @@ def signal_name(number: int) -> str | int:
         return number
 
 
-def _rlimits(rlimits: Mapping[str, tuple[int, int]]) -> dict[str, object]:
-    return {name: {"soft": _limit(soft), "hard": _limit(hard)} for name, (soft, hard) in rlimits.items()}
+def _rlimits(ulimits: Mapping[str, tuple[int, int]]) -> dict[str, object]:
+    return {name: {"soft": _limit(soft), "hard": _limit(hard)} for name, (soft, hard) in ulimits.items()}
 
 
 def _limit(limit: int) -> int | str:

@@ -458,14 +458,14 @@ def umask(value: object) -> int:
     return int(found[1], 8)
 
 
-def rlimits(value: object) -> dict[str, tuple[int, int]]:
+def ulimits(value: object) -> dict[str, tuple[int, int]]:
     """The kernel's names, in any case, with or without RLIMIT_, to one limit or to {soft, hard}: getrlimit(2)."""
     taken: dict[str, tuple[int, int]] = {}
-    each(pairs(mapped(value, "a mapping, such as {nofile: 1024}")), lambda pair: _take(taken, _rlimit(pair)))
+    each(pairs(mapped(value, "a mapping, such as {nofile: 1024}")), lambda pair: _take(taken, _ulimit(pair)))
     return taken
 
 
-def _rlimit(entry: tuple[str, object]) -> tuple[str, tuple[int, int]]:
+def _ulimit(entry: tuple[str, object]) -> tuple[str, tuple[int, int]]:
     key, value = entry
     word = key.lower().removeprefix("rlimit_")
     if word not in RLIMITS:
@@ -481,6 +481,9 @@ def _rlimit(entry: tuple[str, object]) -> tuple[str, tuple[int, int]]:
 def _bounds(value: object) -> tuple[int, int]:
     if isinstance(value, tuple) and len(value) == 2:
         return _limit(value[0]), _limit(value[1])
+    if isinstance(value, str) and value.count(":") == 1:  # as on Docker's command line
+        soft, _, hard = value.partition(":")
+        return _limit(Plain(soft)), _limit(Plain(hard))
     if not isinstance(value, Mapping):
         limit = _limit(value)
         return limit, limit

@@ -348,7 +348,7 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         "cap_add": ["NET_ADMIN"],
         "cap_drop": ["KILL"],
         "seccomp": "unconfined",
-        "rlimits": {"nofile": {"soft": 10, "hard": 20}},
+        "ulimits": {"nofile": {"soft": 10, "hard": 20}},
     }
     assert actions(stage)[-1] == ("create", "mine", "base", config, {"l": "v"}, True, True, True)
 

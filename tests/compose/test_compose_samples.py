@@ -69,7 +69,7 @@ def test_replicas_and_variables(tmp_path: Path) -> None:
     app = next(container for container in spec.containers if container.id == "app")
     assert app.replicas == 5
     assert app.cmd == ("/entry", "--verbose", "serve", "--name", "another one")
-    assert app.rlimits["memlock"] == (1024, 2048)
+    assert app.ulimits["memlock"] == (1024, 2048)
     script = next(container for container in spec.containers if container.id == "script")
     assert script.cmd[-1] == 'echo "price: $5"\nexec sleep 1000\n'
 

@@ -48,11 +48,11 @@ def test_environments_are_joined_name_by_name(load_text: LoadText, default: str,
 
 def test_backoffs_and_limits_are_joined_too(load_text: LoadText) -> None:
     [container] = load_text("""
-        defaults: {image: base, cmd: run, backoff: {initial_s: 1, max_s: 60}, rlimits: {core: 0, nofile: 10}}
-        containers: [{id: a, backoff: {max_s: 5}, rlimits: {nofile: 20}}]
+        defaults: {image: base, cmd: run, backoff: {initial_s: 1, max_s: 60}, ulimits: {core: 0, nofile: 10}}
+        containers: [{id: a, backoff: {max_s: 5}, ulimits: {nofile: 20}}]
     """).containers
     assert container.backoff == Backoff(initial_s=1, max_s=5)
-    assert container.rlimits == {"core": (0, 0), "nofile": (20, 20)}
+    assert container.ulimits == {"core": (0, 0), "nofile": (20, 20)}
 
 
 def test_a_default_size_is_for_those_in_memory(load_text: LoadText) -> None:

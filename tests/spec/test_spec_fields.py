@@ -12,7 +12,7 @@ SIGNALS = "a signal such as SIGTERM, USR1 or SIGRTMIN+3, or a number from 1 to 6
 ENTRY_KEYS = (
     "id, image, cmd, env, workdir, user, hostname, restart, retries, restart_on, success_codes, backoff, timeout_s, "
     "stop_cmd, stop_signal, stop_grace_s, depends_on, ready, health, replicas, storage, storage_size, keep, network, "
-    "init, cap_add, cap_drop, privileged, seccomp, umask, rlimits, output, logs, extends, env_file, profiles"
+    "init, cap_add, cap_drop, privileged, seccomp, umask, ulimits, output, logs, extends, env_file, profiles"
 )
 RLIMITS = "a whole number from 0 to 9223372036854775807, or unlimited"
 NEEDS = "{condition: …, restart: …, required: …, timeout_s: …}"
@@ -119,24 +119,24 @@ FAULTS = [
     ("umask: 8", f'6:12: umask: is "8", expected {OCTAL}'),
     ("umask: 0o1000", f'6:12: umask: is "0o1000", expected {OCTAL}'),
     ("umask: 0x12", f'6:12: umask: is "0x12", expected {OCTAL}'),
-    ("rlimits: {nofiles: 1}", '6:15: rlimits.nofiles: unknown limit; did you mean "nofile"?'),
-    ("rlimits: {nofile: -2}", f'6:23: rlimits.nofile: is "-2", expected {RLIMITS}'),
+    ("ulimits: {nofiles: 1}", '6:15: ulimits.nofiles: unknown limit; did you mean "nofile"?'),
+    ("ulimits: {nofile: -2}", f'6:23: ulimits.nofile: is "-2", expected {RLIMITS}'),
     (
-        "rlimits: {nofile: unlimted}",
-        f'6:23: rlimits.nofile: is "unlimted", expected {RLIMITS}; did you mean "unlimited"?',
+        "ulimits: {nofile: unlimted}",
+        f'6:23: ulimits.nofile: is "unlimted", expected {RLIMITS}; did you mean "unlimited"?',
     ),
     (
-        "rlimits: {core: {soft: 2, hard: 1}}",
-        "6:21: rlimits.core: has its soft limit above its hard one, expected soft at most hard",
+        "ulimits: {core: {soft: 2, hard: 1}}",
+        "6:21: ulimits.core: has its soft limit above its hard one, expected soft at most hard",
     ),
     (
-        "rlimits: {core: {soft: unlimited, hard: 1}}",
-        "6:21: rlimits.core: has its soft limit above its hard one, expected soft at most hard",
+        "ulimits: {core: {soft: unlimited, hard: 1}}",
+        "6:21: ulimits.core: has its soft limit above its hard one, expected soft at most hard",
     ),
-    ("rlimits: {core: {soft: 1}}", "6:21: rlimits.core: is without its hard limit, expected {soft: …, hard: …}"),
-    ("rlimits: {core: {soft: x, hard: 1}}", f'6:28: rlimits.core.soft: is "x", expected {RLIMITS}'),
-    ("rlimits: {as: 1, RLIMIT_AS: 2}", '6:22: rlimits.RLIMIT_AS: gives "as" a second time, expected each once'),
-    ("rlimits: [as]", "6:14: rlimits: is a list, expected a mapping, such as {nofile: 1024}"),
+    ("ulimits: {core: {soft: 1}}", "6:21: ulimits.core: is without its hard limit, expected {soft: …, hard: …}"),
+    ("ulimits: {core: {soft: x, hard: 1}}", f'6:28: ulimits.core.soft: is "x", expected {RLIMITS}'),
+    ("ulimits: {as: 1, RLIMIT_AS: 2}", '6:22: ulimits.RLIMIT_AS: gives "as" a second time, expected each once'),
+    ("ulimits: [as]", "6:14: ulimits: is a list, expected a mapping, such as {nofile: 1024}"),
     (
         "depends_on: db",
         f'6:17: depends_on: is "db", expected a list of ids, or a mapping of ids to {NEEDS}',
@@ -297,8 +297,8 @@ FAULTS = [
     ),
     ("output: true", '6:13: output: is "true", expected {prefix: …, timestamps: …}'),
     (
-        "rlimits: {nofile: 0}",
-        "6:23: rlimits.nofile: is 0, expected at least 1: without a descriptor it can't be started",
+        "ulimits: {nofile: 0}",
+        "6:23: ulimits.nofile: is 0, expected at least 1: without a descriptor it can't be started",
     ),
     (
         "ready: {tcp: '${PYSUP_REPLICA}'}",

@@ -105,7 +105,7 @@ def test_two_thousand_containers_load_in_a_moment(load_text: LoadText) -> None:
     restart: on-failure:5
     backoff: {{initial_s: 0.1, max_s: 30, factor: 2, jitter: 0.1, reset_after_s: 10}}
     depends_on: [svc-0]
-    rlimits: {{nofile: 1024}}"""
+    ulimits: {{nofile: 1024}}"""
     text = "containers:\n  - {id: svc-0, image: base, cmd: run}" + "".join(entry.format(n=n) for n in range(1, 2000))
     before = time.process_time()
     spec = load_text(text)

@@ -118,11 +118,11 @@ def load_with(stack_file: Path, text: str, **variables: str) -> Spec:
 @pytest.mark.parametrize("quote", ["", "'", '"'])
 def test_a_value_with_a_variable_is_of_the_type_that_it_comes_to(stack_file: Path, quote: str) -> None:
     text = (
-        "containers:\n- {id: a, image: base, cmd: run, keep: %$KEEP%, umask: %$M%, rlimits: {nofile: %$F%}}\n"
+        "containers:\n- {id: a, image: base, cmd: run, keep: %$KEEP%, umask: %$M%, ulimits: {nofile: %$F%}}\n"
         "- id: b\n  image: base\n  cmd: run\n  replicas: %${N:-3}%\n  restart: %${P}:2%\n  ready:\n    tcp: %${PORT}%\n"
     ).replace("%", quote)
     a, b = load_with(stack_file, text, KEEP="true", M="077", P="on-failure", F="10", PORT="80").containers
-    assert (a.keep, a.umask, a.rlimits) == (True, 0o077, {"nofile": (10, 10)})
+    assert (a.keep, a.umask, a.ulimits) == (True, 0o077, {"nofile": (10, 10)})
     assert (b.replicas, str(b.restart), b.ready) == (3, "on-failure:2", Ready(Tcp(80)))
 
 

@@ -57,7 +57,7 @@ def merged(write: Write, base: str, over: str) -> Spec:
         ("cap_add: [CHOWN]", "cap_add: [KILL, CHOWN]", "cap_add", ("CAP_CHOWN", "CAP_KILL")),
         ("cap_add: [CHOWN]", "cap_add: !override [KILL]", "cap_add", ("CAP_KILL",)),
         ("success_codes: [0, 1]", "success_codes: [2]", "success_codes", frozenset({2})),
-        ("rlimits: {core: 0}", "rlimits: {nofile: 9}", "rlimits", {"core": (0, 0), "nofile": (9, 9)}),
+        ("ulimits: {core: 0}", "ulimits: {nofile: 9}", "ulimits", {"core": (0, 0), "nofile": (9, 9)}),
         ("stop_cmd: [a]", "stop_cmd: [b, c]", "stop_cmd", ("b", "c")),
         (
             "health: {exec: [a], interval_s: 1, retries: 2}",

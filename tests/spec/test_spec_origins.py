@@ -19,7 +19,7 @@ containers:
     replicas: ${N:-2}
     restart: {policy: always, max_restarts: 3}
     depends_on: [b]
-    rlimits: {RLIMIT_CORE: 0}
+    ulimits: {RLIMIT_CORE: 0}
     ready: {tcp: 80}
     umask: 077
 """

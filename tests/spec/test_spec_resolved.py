@@ -94,7 +94,7 @@ LOGS = st.builds(
 
 
 @st.composite
-def rlimits(draw: st.DrawFn) -> tuple[int, int]:
+def ulimits(draw: st.DrawFn) -> tuple[int, int]:
     return draw(st.tuples(LIMIT, LIMIT).filter(lambda pair: pair[1] == -1 or 0 <= pair[0] <= pair[1]))
 
 
@@ -125,7 +125,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "cap_drop": st.lists(st.sampled_from([*CAPABILITIES, "ALL"]), unique=True, max_size=3).map(tuple),
     "privileged": st.booleans(),
     "umask": st.integers(0, 0o777),
-    "rlimits": st.dictionaries(st.sampled_from([*{*RLIMITS} - {"nofile"}]), rlimits(), max_size=3),
+    "ulimits": st.dictionaries(st.sampled_from([*{*RLIMITS} - {"nofile"}]), ulimits(), max_size=3),
 }
 IDS = st.lists(st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,9}", fullmatch=True), min_size=1, max_size=4, unique=True)
 NEEDED = ("image", "cmd")
@@ -186,7 +186,7 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
             storage: memory
             umask: 077
             cap_add: [net_admin]
-            rlimits: {nofile: 100, core: {soft: 0, hard: unlimited}}
+            ulimits: {nofile: 100, core: {soft: 0, hard: unlimited}}
             depends_on: [db]
           - {id: db, image: base, cmd: run}
     """)
@@ -255,7 +255,7 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "  privileged: false\n"
         "  seccomp: default\n"
         "  umask: '0077'\n"
-        "  rlimits:\n"
+        "  ulimits:\n"
         "    nofile:\n"
         "      soft: 100\n"
         "      hard: 100\n"

@@ -85,7 +85,7 @@ def test_more_replicas_are_added_and_the_others_left_alone() -> None:
         ({"lowers": ("/images/a",)}, {"lowers": ("/images/b",)}, ["image: /images/a -> /images/b"]),
         ({"memory_bytes": None}, {"memory_bytes": 4096}, ["storage_size: none -> 4096"]),
         ({"capabilities": 1}, {"capabilities": 3}, ["capabilities: CAP_CHOWN -> CAP_CHOWN CAP_DAC_OVERRIDE"]),
-        ({"rlimits": ((7, 5, 9),)}, {"rlimits": ((7, 6, 9),)}, ["rlimits.nofile: 5:9 -> 6:9"]),
+        ({"rlimits": ((7, 5, 9),)}, {"rlimits": ((7, 6, 9),)}, ["ulimits.nofile: 5:9 -> 6:9"]),
         ({"keep": False, "directory": "/a"}, {"keep": True, "directory": "/b"}, ["keep: false -> true"]),
     ],
 )
