@@ -23,7 +23,9 @@ def build_plan(config: ContainerConfig, cgroup: Cgroup | None = None, found: vol
     image's root directory can't be read.
     """
     root = _root_of(config.lowers[0])
-    mounts = FD_MORE + config.terminal + config.notify
+    joined = FD_MORE + config.terminal + config.notify
+    joining = network.joining(config, joined)
+    mounts = joined + len(joining)
     first = mounts + (volumes.count(config) if config.mounts else 0)
     prologue = [*rootfs.prologue(config, root), *make_cgroup(cgroup, first)]
     steps: list[plan.Step] = [
@@ -31,6 +33,7 @@ def build_plan(config: ContainerConfig, cgroup: Cgroup | None = None, found: vol
         *join_cgroup(cgroup, first, namespace=True),
         plan.TakeStdio(),
         plan.NewSession(terminal=config.terminal and not config.init),
+        *joining,
         *rootfs.steps(config, root, volumes.look(config) if found is None else found, mounts),
         plan.SetHostname(config.hostname),
         *network.steps(config),

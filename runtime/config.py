@@ -18,7 +18,29 @@ SHM_BYTES = 64 << 20
 
 class Network(StrEnum):
     HOST = "host"
-    NONE = "none"
+    NONE = "none"  # a namespace of each run's own, with nothing but the loopback interface
+    BRIDGE = "bridge"  # a namespace of the container's own, which outlives its runs
+    CONTAINER = "container"  # another container's
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A container in a network of its stack, and the names that others there know it by, besides its id."""
+
+    network: str
+    aliases: tuple[str, ...] = ()
+    ipv4: str | None = None  # None: one that is chosen for it
+    ipv6: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of a container that is reached at one of the host's."""
+
+    container: int
+    protocol: str = "tcp"  # or udp
+    host: int | None = None  # None: any that is free
+    address: str = ""  # of the host; empty: all of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +58,10 @@ class ContainerConfig:
     memory_bytes: int | None = None  # the upper lives in a tmpfs of this size; None: on disk, in `directory`
     keep: bool = False  # the upper outlives the run
     network: Network = Network.HOST
+    shares: str | None = None  # the id of the container whose network it is in
+    attachments: tuple[Attachment, ...] = ()
+    ports: tuple[Port, ...] = ()
+    address: str = "127.0.1.1"  # what its host name stands for in /etc/hosts
     init: bool = False
     terminal: bool = False
     stdin: bool = False  # its standard input can be written to; else it is empty

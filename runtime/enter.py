@@ -39,7 +39,7 @@ def build_entry(
     With `init` it has one of its own beside it, which is what the supervisor sees, and which reaps its orphans. That
     costs a copy of the launcher: it is for containers whose process 1 reaps none.
     """
-    inside = security.clone_flags(config.network) & ~linux.CLONE_NEWPID
+    inside = security.inner_flags(config.network)
     first = FD_PIDFD + 1
     prologue = [plan.JoinProcesses(), *build.make_cgroup(cgroup, first, new=cgroup is not None and cgroup.entry != "")]
     steps: list[plan.Step] = [

@@ -348,6 +348,11 @@ def _(step: plan.SetHostname, asm: Assembler) -> None:
 
 
 @lower.register
+def _(step: plan.JoinNetwork, asm: Assembler) -> None:
+    asm.call("setns", Descriptor(step.position), linux.CLONE_NEWNET)
+
+
+@lower.register
 def _(step: plan.LoopbackUp, asm: Assembler) -> None:
     del step
     descriptor = asm.call("socket", linux.AF_INET, linux.SOCK_DGRAM | linux.SOCK_CLOEXEC, 0)

@@ -1,7 +1,20 @@
-"""The network of a container: the host's, or a namespace of its own with nothing but the loopback interface."""
+"""The network of a container: the host's, a namespace of each run's own with nothing but the loopback interface, or one
+that outlives its runs, its own or another container's.
+
+The last kind is made before the first run, by somebody else, and comes along as a descriptor: a restart costs nothing,
+and the address stays. It is joined before anything is mounted: what /sys shows of the network is that of the namespace
+in which it was mounted.
+"""
 
 from runtime import plan
 from runtime.config import ContainerConfig, Network
+
+KEPT = (Network.BRIDGE, Network.CONTAINER)  # whose namespace comes along
+
+
+def joining(config: ContainerConfig, position: int) -> list[plan.Step]:
+    """What the child does before its root is made. `position` is that of the namespace among the descriptors."""
+    return [plan.JoinNetwork(position)] if config.network in KEPT else []
 
 
 def steps(config: ContainerConfig) -> list[plan.Step]:

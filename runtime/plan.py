@@ -307,6 +307,16 @@ class SetHostname:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinNetwork:
+    """setns(2) into the network namespace that came with the request."""
+
+    position: int
+
+    def describe(self) -> str:
+        return "join the container's network"
+
+
+@dataclass(frozen=True, slots=True)
 class LoopbackUp:
     def describe(self) -> str:
         return "bring the loopback interface up"

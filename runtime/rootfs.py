@@ -86,7 +86,7 @@ def _present(paths: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
 
 
 def _files(config: ContainerConfig) -> tuple[plan.EtcFile, ...]:
-    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{config.hostname}\n"
+    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{config.address}\t{config.hostname}\n"
     hosts += "".join(f"{address}\t{name}\n" for name, address in config.hosts)
     files = [
         plan.EtcFile("/etc/hosts", os.fsencode(hosts)),

@@ -68,6 +68,11 @@ def clone_flags(network: Network) -> int:
     return NAMESPACES | (linux.CLONE_NEWNET if network is Network.NONE else 0)
 
 
+def inner_flags(network: Network) -> int:
+    """Of what a command enters that is run in a container: all that are the container's own."""
+    return NAMESPACES & ~linux.CLONE_NEWPID | (0 if network is Network.HOST else linux.CLONE_NEWNET)
+
+
 def bounding(config: ContainerConfig) -> list[plan.Step]:
     """What is given up for good, while still root."""
     if config.privileged:

@@ -19,12 +19,14 @@ from runtime.images.lookup import Image, find
 from runtime.plan import NOTIFY_PATH
 from runtime.seccomp.filter import Filter
 from runtime.seccomp.load import load_profile, parse_profile
+from supervisor import topology
 from supervisor.checks import Exec, File, Health, Notify, Probe, Ready
 from supervisor.entry import Compiled, Entry, OutputForm
 from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
-from supervisor.spec import Container, Fault, Spec, SpecError, instances, later
+from supervisor.spec import Container, Fault, Instance, Spec, SpecError, instances, later
 from supervisor.spec.terms import SECCOMP_DEFAULT
 from supervisor.state import Home
+from supervisor.topology import Placement
 
 HOSTNAME_MAX = 64
 RESOLV_CONF_MAX_BYTES = 64 << 10
@@ -69,13 +71,16 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
     faults += [each for look in looks for each in look(spec)]
     if faults:
         raise SpecError(faults)
+    if faults := list(topology.faults(spec)):
+        raise SpecError(faults)
+    placed = _placements(spec)
     home, resolv_conf = Home.of_stack(state, spec.name), _resolv_conf()
     shared = {each.id: policy(each) for each in spec.containers}  # one object for all replicas
     entries = (
         Entry(
             id=each.id,
             group=each.container.id,
-            config=compile_container(each.container, each.id, each.replica, found, home, resolv_conf),
+            config=compile_container(each, found, home, resolv_conf, placed[each.id]),
             policy=_of_replica(shared[each.container.id], each.id, each.replica),
             depends_on=each.container.depends_on,
             output=_prefixed(each.container.output, each.id, each.replica),
@@ -84,15 +89,26 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
         )
         for each in spec.instances()
     )
-    return Compiled(spec.name, tuple(entries), spec.logs)
+    return Compiled(spec.name, tuple(entries), spec.logs, topology.networks(spec))
 
 
-def compile_one(container: Container, found: Images, home: Home) -> Entry:
-    """A container that is in no spec, for a stack that runs."""
+def _placements(spec: Spec) -> dict[str, Placement]:
+    """Where each container is, by its name."""
+    networked = topology.has_networks(spec)
+    shared = {each.id: topology.placement(each, networked=networked) for each in spec.containers}
+    placed = {each.id: shared[each.container.id] for each in spec.instances()}
+    for name in [one.shares for one in placed.values() if one.shares is not None]:
+        placed[name] = topology.wider(name, placed)
+    return placed
+
+
+def compile_one(container: Container, found: Images, home: Home, *, networked: bool = False) -> Entry:
+    """A container that is in no spec, for a stack that runs, and may have networks."""
+    here = topology.placement(container, networked=networked)
     return Entry(
         id=container.id,
         group=container.id,
-        config=compile_container(container, container.id, 1, found, home, _resolv_conf()),
+        config=compile_container(instances(container)[0], found, home, _resolv_conf(), here),
         policy=policy(container),
         depends_on={},
         image=container.image,
@@ -158,16 +174,18 @@ def _long_names(spec: Spec) -> Iterator[Fault]:
 
 def compile_single(container: Container, found: Images, home: Home, *, terminal: bool) -> ContainerConfig:
     """The configuration of the one container of `pysup run`."""
-    config = compile_container(container, container.id, 1, found, home, _resolv_conf())
+    here = topology.placement(container, networked=False)
+    config = compile_container(instances(container)[0], found, home, _resolv_conf(), here)
     user_terminal = os.environ.get("TERM") if terminal else None
     env = {**dict(config.env), **({"TERM": user_terminal} if user_terminal and "TERM" not in container.env else {})}
     return replace(config, terminal=terminal, env=tuple(env.items()))
 
 
 def compile_container(
-    container: Container, identity: str, replica: int, found: Images, home: Home, resolv_conf: bytes | None
+    instance: Instance, found: Images, home: Home, resolv_conf: bytes | None, placement: Placement
 ) -> ContainerConfig:
     """The configuration of one container (OCI words) from its entry in a spec (Compose words)."""
+    container, identity, replica = instance.container, instance.id, instance.replica
     user = found.lookup(container.image, container.user)
     capabilities = _capabilities(container)
     hostname = later.filled(container.hostname or identity[:HOSTNAME_MAX], identity, replica)
@@ -182,7 +200,10 @@ def compile_container(
         hostname=hostname,
         memory_bytes=container.storage_size if container.storage == "memory" else None,
         keep=container.keep,
-        network=Network(container.network),
+        network=placement.network,
+        shares=placement.shares,
+        attachments=placement.attachments,
+        ports=topology.ports(container.ports, replica),
         init=container.init,
         notify=_may_notify(container),
         capabilities=capabilities,
@@ -190,7 +211,7 @@ def compile_container(
         seccomp=_filter(container, capabilities, found),
         umask=container.umask,
         rlimits=_rlimits(container.ulimits),
-        resolv_conf=resolv_conf if container.network == Network.HOST else None,
+        resolv_conf=resolv_conf if placement.network is Network.HOST else None,
     )
 
 

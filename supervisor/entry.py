@@ -30,6 +30,21 @@ class Entry:
     logs: LogPolicy = AS_USUAL
 
 
+DEFAULT_NETWORK = "default"  # of a stack: for containers that name none
+
+
+@dataclass(frozen=True, slots=True)
+class StackNetwork:
+    """A network of a stack. `internal`: nothing leads out of it, or in. Of `subnets` one of each kind at most; what is
+    missing is chosen.
+    """
+
+    name: str
+    internal: bool = False
+    ipv6: bool = False
+    subnets: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A stack, ready to run."""
@@ -37,3 +52,4 @@ class Compiled:
     name: str
     entries: tuple[Entry, ...]
     logs: LogLimit = UNLIMITED
+    networks: tuple[StackNetwork, ...] = ()  # those that a container is in

@@ -34,7 +34,7 @@ _WRITTEN = {
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user: a number, or a name of the image.")
 @click.option("-w", "--workdir", metavar="DIR", help="Start in this directory; made if it is not there.")
 @click.option("--hostname", metavar="NAME", help="Its host name; default: ID.")
-@click.option("--network", type=options.words(spec.Network), help="The host's network, or one with loopback only.")
+@click.option("--network", type=click.Choice(["host", "none"]), help="The host's network, or one with loopback only.")
 @click.option("--storage", type=options.words(spec.Storage), help="Where what it writes goes.")
 @click.option("--storage-size", metavar="SIZE", help="The limit of --storage memory; default 64MiB.")
 @click.option("--keep", is_flag=True, help="Keep what it writes, and go on with it at the next run.")

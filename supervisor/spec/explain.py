@@ -35,6 +35,8 @@ _COMPOSE = {
     "rlimits": "ulimits",
     "pre_stop": "stop_cmd",
     "max_attempts": "retries",
+    "enable_ipv6": "ipv6",
+    "ipam": "subnet",
 }
 
 

@@ -12,16 +12,16 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 
 from runtime.build import RLIMITS as RLIMIT_NAMES
-from runtime.config import Network as _Network
+from runtime.config import Attachment
 from supervisor.checks import Health as _Health
 from supervisor.checks import OnUnhealthy
 from supervisor.checks import Ready as _Ready
-from supervisor.entry import OutputForm
+from supervisor.entry import OutputForm, StackNetwork
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Condition, Dependency, RestartPolicy
 from supervisor.policy import RestartOn as _RestartOn
-from supervisor.spec import limits, probes, restarts, sharing, values
-from supervisor.spec.terms import Restart
+from supervisor.spec import limits, networking, probes, restarts, sharing, values
+from supervisor.spec.terms import Publication, Restart
 from supervisor.spec.terms import Storage as _Storage
 
 Schema = dict[str, Any]
@@ -87,6 +87,7 @@ _RLIMIT = _either(
 )
 _NULL: Schema = {"type": "null"}
 _TRUTH: Schema = {"type": "boolean"}
+_OPTIONAL_TEXT: Schema = {"type": ["string", "null"]}
 _WAIT = _seconds(limits.CHECK_MAX_S, limits.CHECK_MIN_S)
 _LIMIT_S = _either(_seconds(limits.WAIT_MAX_S, limits.CHECK_MIN_S), _NULL)
 _RETRIES_MAX = _whole(1, restarts.RETRIES_MAX)
@@ -271,7 +272,44 @@ Size = Annotated[
     WithJsonSchema(_either(*_SIZE["anyOf"], _NULL)),
 ]
 Truth = Annotated[bool, PlainValidator(values.boolean), WithJsonSchema(_TRUTH)]
-Network = Annotated[_Network, PlainValidator(partial(values.choice, kinds=_Network)), WithJsonSchema(_words(_Network))]
+Network = Annotated[
+    str | None,
+    PlainValidator(networking.mode),
+    WithJsonSchema({"type": ["string", "null"], "pattern": f"^(?:{networking.MODE_PATTERN})$"}),
+]
+_ALIASES = _list_of(_text(networking.ALIAS_PATTERN))
+_NETWORK_NAME = {"pattern": f"^{values.NAME_PATTERN}$"}
+_ATTACHMENT = _either(_some_of(aliases=_ALIASES, ipv4_address=_OPTIONAL_TEXT, ipv6_address=_OPTIONAL_TEXT), _NULL)
+Networks = Annotated[
+    tuple[Attachment, ...],
+    PlainValidator(networking.attachments),
+    WithJsonSchema(_either(_list_of(_text(values.NAME_PATTERN)), _mapping(_NETWORK_NAME, _ATTACHMENT), _NULL)),
+]
+Aliases = Annotated[tuple[str, ...], PlainValidator(networking.aliases), WithJsonSchema(_ALIASES)]
+_SHORT_PORT = {"type": ["integer", "string"], "pattern": f"^{networking.PORT_PATTERN}$"}
+_LONG_PORT = {
+    **_some_of(
+        target=_whole(1, probes.PORT_MAX),
+        published={"type": ["integer", "string", "null"]},
+        host_ip=TEXT,
+        protocol=_words(networking.PROTOCOLS),
+        mode=_words(("host", "ingress")),
+    ),
+    "required": ["target"],
+}
+Ports = Annotated[
+    tuple[Publication, ...],
+    PlainValidator(networking.ports),
+    WithJsonSchema(_list_of(_either(_SHORT_PORT, _LONG_PORT))),
+]
+_SUBNETS = _either({"type": "string"}, {**_list_of({"type": "string"}), "maxItems": 2}, _NULL)
+StackNetworks = Annotated[
+    dict[str, StackNetwork],
+    PlainValidator(networking.networks),
+    WithJsonSchema(
+        _mapping(_NETWORK_NAME, _either(_some_of(internal=_TRUTH, ipv6=_TRUTH, subnet=_SUBNETS), _NULL)),
+    ),
+]
 Capabilities = Annotated[
     tuple[str, ...],
     PlainValidator(values.capabilities),

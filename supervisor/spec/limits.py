@@ -28,6 +28,9 @@ STORAGE_MIN_BYTES = 64 << 10
 STORAGE_MAX_BYTES = 1 << 50
 RLIMIT_MAX = (1 << 63) - 1
 
+PORTS_MAX = 1_024  # of a container that are published: each is a socket of ours
+SUBNET_PREFIX_MIN, SUBNET_PREFIX_MAX = 8, 29  # bits, of a network's
+
 # What is put together.
 FILES_MAX = 200  # of a spec: those named, included and extended
 ENV_FILES_MAX = 1_000  # read, each once

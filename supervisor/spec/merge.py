@@ -10,7 +10,7 @@ from supervisor.spec.probes import OF_A_PROBE, PROBES
 from supervisor.spec.tree import DEFAULTS, Filled, Map, Seq, Spot
 
 CHECKS = ("ready", "health")
-APPENDED = ("cap_add", "cap_drop", "profiles", "env_file", "include")
+APPENDED = ("cap_add", "cap_drop", "profiles", "env_file", "include", "ports", "aliases")
 CONTAINERS = "containers"
 
 
@@ -60,8 +60,8 @@ def _appended(over: Seq, base: Seq) -> Seq:
 
 
 def as_map(key: str, value: object) -> object:
-    """A list of variables or of dependencies, as a mapping; as it was if it has faults, which are told of the list."""
-    if not isinstance(value, Seq) or key not in {"env", "depends_on"}:
+    """A list of variables, dependencies or networks, as a mapping; as it was if it has faults: they are told of it."""
+    if not isinstance(value, Seq) or key not in {"env", "depends_on", "networks"}:
         return value
     result = Map(value.position)
     result.whole = value.whole

@@ -20,7 +20,6 @@ from pydantic import (
     model_validator,
 )
 
-from runtime.config import Network
 from supervisor.checks import Log
 from supervisor.entry import OutputForm
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy
@@ -136,7 +135,20 @@ class Container(BaseModel):
     )
     keep: fields.Truth = Field(default=False, description="Whether what it wrote outlives it.")
     network: fields.Network = Field(
-        default=Network.HOST, description="The host's network, or none but a loopback interface."
+        default=None,
+        description="host, none (only a loopback interface), bridge (a network of the stack), or container:ID (that of "
+        "another); null: host, but where the stack has networks or ports, bridge.",
+    )
+    networks: fields.Networks = Field(
+        default=(),
+        description="The stack's networks that it is in: a list of names, or a mapping of them to {aliases: […], "
+        "ipv4_address: …, ipv6_address: …}; none: default.",
+    )
+    aliases: fields.Aliases = Field(default=(), description="More names that it is known by in its networks.")
+    ports: fields.Ports = Field(
+        default=(),
+        description="Ports that are reached at the host's: [ADDRESS:][PORT:]PORT[/udp], each PORT a number or a range, "
+        "or {target, published, host_ip, protocol}.",
     )
     init: fields.Truth = Field(
         default=False, description="Whether a small init is its process 1, reaps its orphans and passes signals on."
@@ -281,6 +293,11 @@ class Spec(BaseModel):
         default=LogLimit(),
         description="The limit of all its logs on disk together, beyond which the oldest go: {max_total: 1g}.",
     )
+    networks: fields.StackNetworks = Field(
+        default_factory=dict,
+        description="The stack's networks, by name: {internal: true if nothing leads out, ipv6: …, subnet: one, or a "
+        "list of an IPv4 and an IPv6 one}.",
+    )
     _source: Source = PrivateAttr(default_factory=_code)
 
     @field_validator("containers")
@@ -319,10 +336,8 @@ class Spec(BaseModel):
         return self._source.tree
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spec) and (self.name, self.containers, self.logs) == (
-            other.name,
-            other.containers,
-            other.logs,
+        return isinstance(other, Spec) and (self.name, self.containers, self.logs, self.networks) == (
+            *(other.name, other.containers, other.logs, other.networks),
         )
 
     def __hash__(self) -> int:

@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from runtime.config import Attachment
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, Probe, Ready, Tcp
+from supervisor.entry import StackNetwork
 from supervisor.logs.policy import LogPolicy
 from supervisor.policy import RestartOn
 from supervisor.spec import later
@@ -23,11 +25,13 @@ _NO_FOLDING = 1 << 30  # columns: a long line stays one
 
 def resolved(spec: Spec) -> str:
     """What `pysup config FILE` prints."""
-    document = {
+    document: dict[str, object] = {
         "name": spec.name,
         "containers": [_escaped(plain(container)) for container in spec.containers],
         "logs": {"max_total": spec.logs.max_total_bytes},
     }
+    if spec.networks:
+        document["networks"] = {name: _network(network) for name, network in spec.networks.items()}
     as_is = DUMPER is not yaml.SafeDumper  # which writes U+0085 so that it is read back as a space
     text: str = yaml.dump(document, Dumper=DUMPER, sort_keys=False, allow_unicode=as_is, width=_NO_FOLDING)
     return text
@@ -61,7 +65,9 @@ def plain(container: Container) -> dict[str, object]:
         "ready": container.ready and _check(container.ready),
         "health": container.health and _check(container.health),
         "storage": container.storage.value,
-        "network": container.network.value,
+        "networks": {each.network: _attachment(each) for each in container.networks},
+        "aliases": list(container.aliases),
+        "ports": [str(publication) for publication in container.ports],
         "cap_add": list(container.cap_add),
         "cap_drop": list(container.cap_drop),
         "umask": f"{container.umask:04o}",
@@ -75,6 +81,16 @@ def _plain_fields(value: Any) -> dict[str, object]:
     """A dataclass's own."""
     pairs = ((each.name, getattr(value, each.name)) for each in fields(value))
     return {name: entry.value if isinstance(entry, StrEnum) else entry for name, entry in pairs}
+
+
+def _attachment(attachment: Attachment) -> dict[str, object]:
+    addresses = {"ipv4_address": attachment.ipv4, "ipv6_address": attachment.ipv6}
+    return {"aliases": list(attachment.aliases), **{key: value for key, value in addresses.items() if value}}
+
+
+def _network(network: StackNetwork) -> dict[str, object]:
+    subnets = {"subnet": list(network.subnets)} if network.subnets else {}
+    return {"internal": network.internal, "ipv6": network.ipv6, **subnets}
 
 
 def _restart(restart: Restart) -> object:

@@ -31,6 +31,7 @@ from supervisor.spec.reader import read
 from supervisor.spec.sharing import Base, env_files, is_active
 from supervisor.spec.tree import DEFAULTS, Map, Position, Seq, Spot, locate
 
+SHARED = ("networks",)  # mappings at the top of a file that it brings along where it is included
 CHAIN_SHOWN_MAX = 6  # members of a cycle in a message
 _USERS_OWN = "x-"  # keys that begin so
 
@@ -51,6 +52,7 @@ class Gathered:
 
     containers: Seq
     inactive: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    shared: dict[str, Map] = field(default_factory=dict)  # by their key at the top
 
 
 @dataclass(slots=True)
@@ -70,7 +72,9 @@ class Sources:
         self._documents[os.path.realpath(files[0])] = first
         gathered = Gathered(Seq(first.tree.position))
         self._gather(first, gathered, [os.path.realpath(files[0])], set())
-        tree = first.tree.without(*(key for key in first.tree if key not in Spec.model_fields))
+        tree = first.tree.without(*(key for key in first.tree if key not in Spec.model_fields or key in SHARED))
+        for key, entries in gathered.shared.items():
+            tree.put(key, entries, first.tree.spots.get(key, Spot(entries.position, entries.position)))
         if gathered.containers:
             spot = tree.spots.get(CONTAINERS, Spot(tree.position, tree.position))
             tree.put(CONTAINERS, gathered.containers, spot)
@@ -137,6 +141,8 @@ class Sources:
     def _gather(self, document: Document, gathered: Gathered, trail: list[str], seen: set[str]) -> None:
         seen.add(trail[-1])
         self._take(document, gathered)
+        for key in SHARED:
+            self._share(document, key, gathered)
         entries = _only(document.tree, Joining)
         joining = parsed(entries, Joining, self.report, document.tree) if entries else None
         for index, path in enumerate(joining.include if joining else ()):
@@ -169,6 +175,22 @@ class Sources:
                 sharing = parsed(_only(container, Sharing), Sharing, self.report, container)
                 if sharing:
                     gathered.inactive[str(container.get("id"))] = sharing.profiles
+
+    def _share(self, document: Document, key: str, gathered: Gathered) -> None:
+        """Its entries under a key at the top, each of which only one file may have."""
+        entries = document.tree.get(key)
+        if not isinstance(entries, Map):
+            if entries is not None:
+                wrong = unexpected(entries, f"a mapping of names of {key}")
+                self.report.add(locate(document.tree, (key,)), wrong)
+            return
+        shared = gathered.shared.setdefault(key, Map(entries.position))
+        for name in entries:
+            if name in shared:
+                place, first = locate(document.tree, (key, name), key=True), locate(shared, (name,), key=True)
+                self.report.add(place, Wrong("is given again", "each once"), self.report.first_at(first, place))
+            else:
+                shared.inherit(name, entries, (key,))
 
     # --- extends and env_file ---------------------------------------------------------------------------------
 

@@ -29,6 +29,27 @@ class Restart:
         return self.max_restarts is None and self.window_s == WINDOW_S
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Ports of a container, first and last, and those of the host that lead to them; None: any that are free."""
+
+    target: tuple[int, int]
+    published: tuple[int, int] | None = None
+    address: str = ""  # of the host; empty: all of them
+    protocol: str = "tcp"
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        published = "" if self.published is None else _range(self.published)
+        before = f"{host}:{published}:" if host else f"{published}:" if published else ""
+        return f"{before}{_range(self.target)}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+
+def _range(span: tuple[int, int]) -> str:
+    low, high = span
+    return str(low) if low == high else f"{low}-{high}"
+
+
 class Storage(StrEnum):
     """Where a container's writes go."""
 

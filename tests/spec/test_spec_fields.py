@@ -12,6 +12,7 @@ SIGNALS = "a signal such as SIGTERM, USR1 or SIGRTMIN+3, or a number from 1 to 6
 ENTRY_KEYS = (
     "id, image, cmd, env, workdir, user, hostname, restart, retries, restart_on, success_codes, backoff, timeout_s, "
     "stop_cmd, stop_signal, stop_grace_s, depends_on, ready, health, replicas, storage, storage_size, keep, network, "
+    "networks, aliases, ports, "
     "init, cap_add, cap_drop, privileged, seccomp, umask, ulimits, output, logs, extends, env_file, profiles"
 )
 RLIMITS = "a whole number from 0 to 9223372036854775807, or unlimited"
@@ -110,7 +111,7 @@ FAULTS = [
     ("keep: off", '6:11: keep: is "off", expected true or false; did you mean "false"?'),
     ('keep: "true"', '6:11: keep: is "true", expected true or false, without quotes'),
     ("keep: 1", '6:11: keep: is "1", expected true or false'),
-    ("network: hots", '6:14: network: is "hots", expected host or none; did you mean "host"?'),
+    ("network: hots", '6:14: network: is "hots", expected host, none, bridge or container:ID; did you mean "host"?'),
     ("cap_add: NET_ADMIN", '6:14: cap_add: is "NET_ADMIN", expected a list of capabilities, such as [NET_ADMIN]'),
     (
         "cap_add: [CHOWN, net_admn]",
@@ -385,7 +386,7 @@ def test_containers_are_a_list_of_mappings(faults_of: FaultsOf, text: str, fault
         ("name: Demo", 'name: is "Demo", expected up to 63 of a-z 0-9 _ . -, the first one a letter or digit'),
         ("services: []", 'services: unknown key; did you mean "containers"?'),
         ("default: {}", 'default: unknown key; did you mean "defaults"?'),
-        ("source: x", "source: unknown key, expected one of name, containers, logs, defaults, include"),
+        ("source: x", "source: unknown key, expected one of name, containers, logs, networks, defaults, include"),
     ],
 )
 def test_few_keys_are_known_at_the_top(faults_of: FaultsOf, key: str, fault: str) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
+from runtime.config import Attachment
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
 from supervisor.entry import OutputForm
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
@@ -18,7 +19,6 @@ from supervisor.spec import (
     Backoff,
     Condition,
     Container,
-    Network,
     Restart,
     RestartPolicy,
     Spec,
@@ -27,6 +27,7 @@ from supervisor.spec import (
     resolve,
     resolved,
 )
+from supervisor.spec.terms import Publication
 
 LoadText = Callable[[str | bytes], Spec]
 PATIENT = settings(deadline=None)  # a busy machine is no fault
@@ -98,6 +99,22 @@ def ulimits(draw: st.DrawFn) -> tuple[int, int]:
     return draw(st.tuples(LIMIT, LIMIT).filter(lambda pair: pair[1] == -1 or 0 <= pair[0] <= pair[1]))
 
 
+NAMES = st.sampled_from("front back data".split())
+PUBLICATIONS = (
+    Publication((80, 80)),
+    Publication((80, 81), (8080, 8081), "127.0.0.1"),
+    Publication((53, 53), (53, 53), "::1", "udp"),
+    Publication((80, 80), None, "10.0.0.1"),
+)
+
+
+ATTACHMENTS = st.builds(Attachment, NAMES, st.lists(NAMES, unique=True).map(tuple))
+
+
+def by_network(attachment: Attachment) -> str:
+    return attachment.network
+
+
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "image": TEXT.filter(bool),
     "cmd": st.lists(TEXT, min_size=1, max_size=4).filter(lambda words: words[0] != "").map(tuple),
@@ -119,7 +136,10 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "replicas": st.integers(0, 10_000),
     "storage": st.sampled_from(Storage),
     "keep": st.booleans(),
-    "network": st.sampled_from(Network),
+    "network": st.sampled_from(["host", "none", "bridge", "container:web", None]),
+    "networks": st.lists(ATTACHMENTS, max_size=2, unique_by=by_network).map(tuple),
+    "aliases": st.lists(NAMES, max_size=2, unique=True).map(tuple),
+    "ports": st.lists(st.sampled_from(PUBLICATIONS), max_size=2).map(tuple),
     "init": st.booleans(),
     "cap_add": st.lists(st.sampled_from([*CAPABILITIES, "ALL"]), unique=True, max_size=3).map(tuple),
     "cap_drop": st.lists(st.sampled_from([*CAPABILITIES, "ALL"]), unique=True, max_size=3).map(tuple),
@@ -247,7 +267,10 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "  storage: memory\n"
         "  storage_size: 67108864\n"
         "  keep: false\n"
-        "  network: host\n"
+        "  network: null\n"
+        "  networks: {}\n"
+        "  aliases: []\n"
+        "  ports: []\n"
         "  init: false\n"
         "  cap_add:\n"
         "  - CAP_NET_ADMIN\n"

@@ -46,7 +46,7 @@ def test_what_is_not_said_has_its_default(load_text: LoadText) -> None:
         storage=Storage.DISK,
         storage_size=None,
         keep=False,
-        network=Network.HOST,
+        network=None,
         init=False,
         cap_add=(),
         cap_drop=(),
