@@ -80,3 +80,8 @@ class ContainerConfig:
     read_only: bool = False  # its root, once all is mounted and the working directory made
     shm_bytes: int = SHM_BYTES  # the size of /dev/shm
     sysctls: tuple[tuple[str, str], ...] = ()  # of its own namespaces
+
+    @property
+    def place(self) -> str:
+        """The last part of its directory: its id, unless another run has that for now. Its cgroup is named so."""
+        return self.directory.rpartition("/")[2]

@@ -303,7 +303,7 @@ class Board:
         entry = await self._workshop.entry(id_, image, config, tty=tty, stdin=stdin)
         self._chronicle.record(id_, self.name, managed=False, auto_remove=auto_remove, stdin=stdin, labels=labels)
         self._chronicle("created", id_, {"image": image})
-        return self._view(self._stack.add(entry))
+        return self._view(self._stack.add(entry, counts=False))
 
     async def remove(self, id_: str, *, force: bool = False) -> None:
         """See `Commands.remove`."""

@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -118,6 +118,22 @@ class KernelRun:
                 signal.pidfd_send_signal(self._pidfd, number)
             if number == signal.SIGKILL and self._cgroup is not None:
                 self._cgroup.kill()
+
+    def apply(self, config: ContainerConfig) -> None:
+        """See `Run.apply`."""
+        self._config = (
+            config if self._config.directory == config.directory else replace(config, directory=self._config.directory)
+        )
+
+    def rename(self, container: str) -> None:
+        """See `Run.rename`. Its directory and its cgroup are known to it alone, and keep their names."""
+        if self._capture is not None:
+            self._capture.container = container
+
+    @property
+    def directory(self) -> str:
+        """Where its upper is."""
+        return self._config.directory
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """See `Run.on_exit`."""
@@ -365,7 +381,7 @@ class KernelRunner:
         pinned = await _pinned(config)
         try:
             plan = build_plan(
-                config, self._means.branch.cgroup(config.id, config.limits), None if pinned is None else pinned.found
+                config, self._means.branch.cgroup(config.place, config.limits), None if pinned is None else pinned.found
             )
             return await _insist(partial(self._try, config, plan, pinned, policy, heard))
         except CgroupError as error:

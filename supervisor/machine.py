@@ -23,6 +23,7 @@ from supervisor.policy import Policy, delay_s, is_stable, may_restart, restarts,
 from supervisor.states import (
     EVENTS,
     Actions,
+    Adapt,
     Ask,
     Check,
     Checked,
@@ -133,6 +134,27 @@ def stay_down(state: State, _event: Event, _now: float, _chance: float) -> Step:
     return _stopped(state)
 
 
+@to()
+def wait_by_policy(state: State, event: Event, now: float, _chance: float) -> Step:
+    """Another policy, while it waits for dependencies: waits may be shorter now, or longer."""
+    waiting = _by_policy(state, event)
+    return replace(waiting, deadline=_next_wait(waiting, now)), ()
+
+
+@to()
+def back_off_by_policy(state: State, event: Event, now: float, _chance: float) -> Step:
+    """Another policy, while it waits to be tried again: no longer than that allows."""
+    assert state.deadline is not None
+    after = _by_policy(state, event)
+    return replace(after, deadline=min(state.deadline, now + after.policy.backoff.max_s)), ()
+
+
+@to()
+def change_policy(state: State, event: Event, _now: float, _chance: float) -> Step:
+    """Another policy, where nothing of it is under way."""
+    return _by_policy(state, event), ()
+
+
 # --- while a launch is under way --------------------------------------------------------------------------------------
 
 
@@ -241,7 +263,9 @@ def unready_or_check(state: State, _event: Event, now: float, _chance: float) ->
 def judge_health(state: State, event: Event, now: float, _chance: float) -> Step:
     """A health check has ended."""
     assert isinstance(event, Checked)
-    health = _health(state)
+    health = state.policy.health
+    if health is None:  # it was, when the check began
+        return state, ()
     seen = replace(state, finding=event.detail)
     if event.passed:
         return _healthy(replace(seen, check_at=now + health.interval_s))
@@ -282,6 +306,40 @@ def time_out_or_check(state: State, _event: Event, now: float, _chance: float) -
         silent = replace(state, watchdog_at=_watchdog_at(state, now))
         return _unhealthy(silent, f"silent for {health.watchdog_s:g} s (no WATCHDOG=1)", now)
     return replace(state, check_at=None), (Check(health.probe, health.timeout_s),)
+
+
+@to(Phase.RUNNING, Phase.STOPPING)
+def activate_by_policy(state: State, event: Event, now: float, _chance: float) -> Step:
+    """Another policy, while it is not ready: if its ready check is another, that one is tried from now on. One that
+    has to be heard of is listened for from the start of a run: so it starts anew.
+    """
+    before, after = state.policy.ready, _limited(_by_policy(state, event))
+    ready = after.policy.ready
+    if ready == before:
+        return after, ()
+    if ready is None:
+        return _serve(after, now)
+    if isinstance(ready.probe, HEARD) and (before is None or ready.probe != before.probe):
+        return _end(after, Ending.AGAIN, "its ready check has changed", now)
+    after, actions = _activate(after, now)
+    return replace(after, deadline=_began(state) + ready.timeout_s), actions
+
+
+@to()
+def run_by_policy(state: State, event: Event, now: float, _chance: float) -> Step:
+    """Another policy, while it serves: another health check begins anew, the same one keeps what it has found."""
+    before, after = state.policy.health, _limited(_by_policy(state, event))
+    health = after.policy.health
+    if health == before:
+        return after, ()
+    if health is None:
+        return replace(after, health=None, failing=0, check_at=None, watchdog_at=None), ()
+    if before is None or health.probe != before.probe:
+        return _look_after(replace(after, failing=0, watchdog_at=None), now), ()
+    if isinstance(health.probe, Notify):
+        return replace(after, watchdog_at=_watchdog_at(after, now)), ()
+    check_at = None if state.check_at is None else min(state.check_at, now + health.interval_s)
+    return replace(after, check_at=check_at), ()
 
 
 @to(Phase.STOPPING)
@@ -409,15 +467,32 @@ def _activate(state: State, now: float) -> Step:
 
 def _serve(state: State, now: float) -> Step:
     """It is ready, or no ready check says otherwise: from here on its health counts."""
-    health = state.policy.health
     serving = replace(state, phase=Phase.RUNNING, deadline=None, check_at=None, ready_at=now, failing=0)
     told = () if state.policy.ready is None else (Report("ready", {"after_s": round(now - _began(state), 3)}),)
+    return _look_after(serving, now), told
+
+
+def _look_after(state: State, now: float) -> State:
+    """From now on its health is looked at, if it has a check for that."""
+    health = state.policy.health
     if health is None:
-        return serving, told
-    starting = replace(serving, health=HealthStatus.STARTING)
+        return state
+    starting = replace(state, health=HealthStatus.STARTING)
     if isinstance(health.probe, Notify):
-        return replace(starting, watchdog_at=_watchdog_at(state, now)), told
-    return replace(starting, check_at=now + health.start_interval_s), told
+        return replace(starting, watchdog_at=_watchdog_at(state, now))
+    return replace(starting, check_at=now + health.start_interval_s)
+
+
+def _by_policy(state: State, event: Event) -> State:
+    assert isinstance(event, Adapt)
+    health = None if event.policy.health is None else state.health
+    return replace(state, policy=event.policy, health=health)
+
+
+def _limited(state: State) -> State:
+    """With the time that its policy gives a run."""
+    timeout_s = state.policy.timeout_s
+    return replace(state, limit_at=None if timeout_s is None else _began(state) + timeout_s)
 
 
 def _health(state: State) -> Health:
@@ -610,7 +685,7 @@ def _row(phase: Phase, **handlers: Handler) -> dict[tuple[Phase, type[Event]], H
 
 
 TABLE: dict[tuple[Phase, type[Event]], Handler] = (
-    _row(Phase.CREATED, Start=await_dependencies, Restart=ignored, Stop=stay_down, Kill=stay_down)
+    _row(Phase.CREATED, Start=await_dependencies, Restart=ignored, Stop=stay_down, Kill=stay_down, Adapt=change_policy)
     | _row(
         Phase.WAITING,
         Start=ignored,
@@ -620,6 +695,7 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Stop=stay_down,
         Kill=stay_down,
         Due=ask_again,
+        Adapt=wait_by_policy,
     )
     | _row(
         Phase.STARTING,
@@ -630,6 +706,7 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Restart=remember_restart,
         Stop=remember_stop,
         Kill=remember_stop,
+        Adapt=change_policy,
     )
     | _row(
         Phase.ACTIVATING,
@@ -641,6 +718,7 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Stop=stop,
         Kill=kill,
         Due=unready_or_check,
+        Adapt=activate_by_policy,
     )
     | _row(
         Phase.RUNNING,
@@ -652,6 +730,7 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Stop=stop,
         Kill=kill,
         Due=time_out_or_check,
+        Adapt=run_by_policy,
     )
     | _row(
         Phase.STOPPING,
@@ -663,6 +742,7 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Stop=stay_stopped,
         Kill=kill,
         Due=kill_after_grace,
+        Adapt=change_policy,
     )
     | _row(
         Phase.KILLING,
@@ -672,11 +752,28 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Stop=stay_stopped,
         Kill=stay_stopped,
         Due=give_up_waiting,
+        Adapt=change_policy,
     )
-    | _row(Phase.STUCK, Start=start_again, Ended=run_over, Restart=ignored, Stop=stay_stopped, Kill=stay_stopped)
-    | _row(Phase.BACKOFF, Start=await_dependencies, Restart=ignored, Stop=stay_down, Kill=stay_down, Due=try_again)
-    | _row(Phase.EXITED, Start=await_dependencies, Restart=ignored, Stop=ignored, Kill=ignored)
-    | _row(Phase.FAILED, Start=await_dependencies, Restart=ignored, Stop=ignored, Kill=ignored)
+    | _row(
+        Phase.STUCK,
+        Start=start_again,
+        Ended=run_over,
+        Restart=ignored,
+        Stop=stay_stopped,
+        Kill=stay_stopped,
+        Adapt=change_policy,
+    )
+    | _row(
+        Phase.BACKOFF,
+        Start=await_dependencies,
+        Restart=ignored,
+        Stop=stay_down,
+        Kill=stay_down,
+        Due=try_again,
+        Adapt=back_off_by_policy,
+    )
+    | _row(Phase.EXITED, Start=await_dependencies, Restart=ignored, Stop=ignored, Kill=ignored, Adapt=change_policy)
+    | _row(Phase.FAILED, Start=await_dependencies, Restart=ignored, Stop=ignored, Kill=ignored, Adapt=change_policy)
 )
 
 

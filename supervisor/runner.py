@@ -24,6 +24,14 @@ class Run(Protocol):
         """Send a signal to its first process. No error if that has ended."""
         ...
 
+    def apply(self, config: ContainerConfig) -> None:
+        """Have what can be changed of a run be as in `config`: see `reload.IN_PLACE`. Never waits, raises nothing."""
+        ...
+
+    def rename(self, container: str) -> None:
+        """From now on its lines are that container's."""
+        ...
+
     def on_exit(self, callback: Callable[[], None]) -> None:
         """Call this, once, when its first process was reaped; at once if it has been."""
         ...

@@ -7,8 +7,8 @@ time, which ends with the run.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import anyio
 import anyio.abc
@@ -18,10 +18,13 @@ from runtime.errors import LaunchError, PysupError
 from supervisor.checks import Exec, Notice, Probe, Verdict
 from supervisor.entry import Entry
 from supervisor.machine import SIGKILL, step
+from supervisor.policy import Dependency
 from supervisor.runner import Run, Runner
 from supervisor.states import (
+    ALIVE,
     FINAL,
     Action,
+    Adapt,
     Ask,
     Check,
     Checked,
@@ -50,6 +53,7 @@ LATE_S = 0.5
 CATCH_UP_S = 0.05
 
 CALLS_OFF = Stop | Kill | Restart  # a start that waits for its turn
+RUN_OVER = Ended | StartFailed | Deferred  # there is no run any more, nor a launch under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Service:
         "_side",
         "_tail",
         "_woken",
+        "coming",
         "entry",
         "joining",
         "state",
@@ -86,6 +91,7 @@ class Service:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
+        self.coming: Entry | None = None  # what it is to run as, once the run that there is has ended
         self.state = State(entry.policy)
         self._around: Surroundings
         self._mailbox: list[Event] = []  # a deque takes 700 bytes even if it is empty
@@ -127,6 +133,30 @@ class Service:
         self.post(event)
         self.post(mark)
         await mark.reached.wait()
+
+    def succeed(self, entry: Entry) -> None:
+        """The next run is to be this. A run that there is, or a launch under way, ends as what it is."""
+        if self.state.phase in ALIVE:
+            self.coming = entry
+        else:
+            self.coming, self.entry = None, entry
+            self.post(Adapt(entry.policy))
+
+    def adapt(self, entry: Entry) -> None:
+        """It is this from now on: nothing in it asks for another run."""
+        if self.coming is not None:
+            self.coming = entry
+            return
+        self.entry = entry
+        self.post(Adapt(entry.policy))
+        if self._run is not None:
+            self._run.apply(entry.config)
+
+    def depend(self, depends_on: Mapping[str, Dependency]) -> None:
+        """Its group depends on others now."""
+        self.entry = replace(self.entry, depends_on=depends_on)
+        if self.coming is not None:
+            self.coming = replace(self.coming, depends_on=depends_on)
 
     def retire(self) -> None:
         """Have `run` return. There must be no run any more."""
@@ -177,6 +207,8 @@ class Service:
         return Ended(status, oom=oom)
 
     async def _handle(self, event: Event) -> None:
+        if self.coming is not None and isinstance(event, RUN_OVER):
+            self._become(self.coming)
         before = self.state
         if isinstance(event, DependenciesMet):
             self._met = event
@@ -193,6 +225,11 @@ class Service:
             self._around.changed(self)
         for action in actions:
             await self._perform(action)
+
+    def _become(self, entry: Entry) -> None:
+        """What follows a run is its successor's business: nothing is held against that."""
+        self.coming, self.entry = None, entry
+        self.state = replace(self.state, policy=entry.policy, retries=0, recent=(), told=None)
 
     # --- actions -----------------------------------------------------------------------------------------------------
 

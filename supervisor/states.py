@@ -193,6 +193,13 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapt:
+    """It is supervised by another policy from now on; a run that there is goes on."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """`due_at` has come."""
 
@@ -211,6 +218,7 @@ Event = (
     | Restart
     | Stop
     | Kill
+    | Adapt
     | Due
 )
 EVENTS: tuple[type[Event], ...] = (
@@ -227,6 +235,7 @@ EVENTS: tuple[type[Event], ...] = (
     Restart,
     Stop,
     Kill,
+    Adapt,
     Due,
 )
 

@@ -8,8 +8,9 @@ stop when nobody who depends on them is left.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import anyio
 import anyio.abc
@@ -62,10 +63,18 @@ class Group:
         self.met: Counter[Condition] = Counter()  # by how many members
         self.lost: dict[Condition, dict[Service, None]] = {each: {} for each in Condition}  # by whom, first first
         self.stopping = False
+        self.is_coming = False  # it has no members yet: nothing is met by that
 
     def add(self, service: Service, standing: "Standing") -> None:
         self.services.append(service)
+        self.count(service, standing)
+
+    def count(self, service: Service, standing: "Standing") -> None:
+        self.is_coming = False
         self.phases[standing.phase] += 1
+        self.met.update(standing.met)
+        for condition in standing.lost:
+            self.lost[condition][service] = None
 
     def drop(self, service: Service, standing: "Standing") -> None:
         self.services.remove(service)
@@ -92,7 +101,7 @@ class Group:
 
     def meets(self, condition: Condition) -> bool:
         """Do all members meet a dependent's condition?"""
-        return self.met[condition] == len(self.services)
+        return self.met[condition] == len(self.services) and not self.is_coming
 
     def hopeless(self, condition: Condition) -> str | None:
         """Why the condition can never be met, or None: the first member that stood in its way."""
@@ -187,16 +196,13 @@ class Stack:
         self._live = 0
         self._final = anyio.Event()
         self._around: Surroundings | None = None  # while it runs
+        self.leaving: set[Service] = set()  # whose end is no reason to stop all others
         self.listeners: list[Callable[[Service], None]] = []  # told of every change of a phase, or of health
+        self._changes_under_way = 0
+        self._not_yet_up: set[str] = set()
         for entry in entries:
-            self._put(entry)
-        for group in list(self._groups.values()):
-            for name in group.depends_on:  # one without replicas is there too: it is met at once
-                self._groups.setdefault(name, Group(name, {})).dependents.append(group)
-        for group in self._groups.values():
-            self._weigh(group)
-            group.needed_by = sum(not dependent.is_final for dependent in group.dependents)
-        self._not_yet_up = set(self._standings)
+            self._put(entry, counts=True)
+        self._link()
 
     @property
     def services(self) -> list[Service]:
@@ -207,15 +213,48 @@ class Stack:
         """KeyError if there is none."""
         return self._services[id_]
 
-    def add(self, entry: Entry) -> Service:
-        """One more container, that nobody depends on, while the stack runs. It is down until it is started."""
+    def has(self, name: str) -> bool:
+        """Is there a container, or an entry of a spec, of that name?"""
+        return name in self._services or (name in self._groups and bool(self._groups[name].services))
+
+    @property
+    def is_stopping(self) -> bool:
+        """Has it been told to?"""
+        return self._stopping
+
+    # --- changes while it runs ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Something is about to be added, or started again: it is not over before that."""
+        self._changes_under_way += 1
+        try:
+            yield
+        finally:
+            self._changes_under_way -= 1
+            self._end_if_over()
+
+    def add(self, entry: Entry, *, counts: bool = True) -> Service:
+        """One more container, while the stack runs. It is down until it is started. `counts`: the stack is not up
+        before this one is, too.
+        """
         assert self._around is not None
-        service = self._put(entry)
+        group = self._groups.get(entry.group)
+        was_final = group is None or group.is_final
+        service = self._put(entry, counts=counts and bool(self._not_yet_up))
+        group = self._groups[entry.group]
+        if group.depends_on != entry.depends_on:
+            group.depends_on = entry.depends_on
+            self._link()
+        else:
+            self._count_need(group, was_final=was_final)
+            self._reconsider(group)
+        group.stopping = group.stopping or self._stopping
         self._around.tasks.start_soon(service.run, self._around)
         return service
 
     def remove(self, id_: str) -> None:
-        """Forget a container that is final, and on which nobody depends."""
+        """Forget a container that is final, or was never started. Those that depend on it are not asked."""
         service = self._services.pop(id_)
         assert service.is_final or service.state.phase is Phase.CREATED
         group = self._groups[service.entry.group]
@@ -223,17 +262,129 @@ class Stack:
         group.drop(service, self._standings.pop(id_))
         self._count_need(group, was_final=was_final)
         self._live -= not service.is_final
-        if not group.services:
-            del self._groups[group.name]
+        if group.services or group.dependents:
+            self._reconsider(group)
+        else:
+            self._forget(group)
         service.retire()
+        self._count_up(id_)
+        self._end_if_over()
 
-    def _put(self, entry: Entry) -> Service:
+    def rewire(self, depends_on: Mapping[str, Mapping[str, Dependency]], coming: Collection[str] = ()) -> None:
+        """Who depends on whom from now on, by groups; who is not named depends on nobody. `coming` have no members yet:
+        whoever needs them waits until they have.
+        """
+        for name in coming:
+            group = self._groups.setdefault(name, Group(name, {}))
+            group.is_coming = not group.services
+        for group in self._groups.values():
+            needs = depends_on.get(group.name, {})
+            if group.depends_on != needs:
+                group.depends_on = needs
+                for service in group.services:
+                    service.depend(needs)
+        self._link()
+        for service in self.services:
+            if service.state.phase is Phase.WAITING:
+                self._admit(service)
+
+    def rename(self, id_: str, entry: Entry) -> Service:
+        """A container is another entry of its group from now on; a run that it has goes on."""
+        service = self._services[id_]
+        assert entry.id not in self._services
+        self._services = {(entry.id if name == id_ else name): each for name, each in self._services.items()}
+        self._standings[entry.id] = self._standings.pop(id_)
+        if id_ in self._not_yet_up:
+            self._not_yet_up = self._not_yet_up - {id_} | {entry.id}
+        service.adapt(entry)
+        return service
+
+    def exchange(self, id_: str, other: str) -> None:
+        """Two containers take each other's ids and groups: who has depended on the one depends on the other. Whoever is
+        to restart along is restarted.
+        """
+        one, two = self._services[id_], self._services[other]
+        group, aside = self._groups[one.entry.group], self._groups[two.entry.group]
+        was_final = group.is_final, aside.is_final
+        for service, home in ((one, group), (two, aside)):
+            home.drop(service, self._standings[service.entry.id])
+        entry = one.entry
+        one.entry = replace(entry, id=two.entry.id, group=two.entry.group)
+        two.entry = replace(two.entry, id=entry.id, group=entry.group)
+        for service, home in ((one, aside), (two, group)):
+            self._services[service.entry.id] = service
+            self._standings[service.entry.id] = standing_of(service.state)
+            home.add(service, self._standings[service.entry.id])
+        for home, before in zip((group, aside), was_final, strict=True):
+            self._count_need(home, was_final=before)
+            self._reconsider(home)
+        self._restart_dependents(group, two)
+        if two.state.is_up:
+            self._count_up(id_)
+
+    def arrange(self, order: Iterable[str]) -> None:
+        """List containers in this order; others after them."""
+        first = {name: self._services[name] for name in order if name in self._services}
+        self._services = {**first, **self._services}
+
+    def waits_in_vain(self, service: Service) -> str | None:
+        """Does a container wait for one that somebody has stopped, or that waits for such a one? Its name."""
+        if service.state.phase is not Phase.WAITING:
+            return None
+        for name, need in self._groups[service.entry.group].depends_on.items():
+            group = self._groups[name]
+            if need.timeout_s is not None or group.meets(need.condition) or group.lost[need.condition]:
+                continue
+            for other in group.services:
+                if other.is_final and not other.state.wanted_up:
+                    return other.entry.id
+                if (stopped := self.waits_in_vain(other)) is not None:
+                    return stopped
+        return None
+
+    def _reconsider(self, group: Group) -> None:
+        """It has other members: that may be what others have waited for."""
+        self._weigh(group)
+        self._release_dependents(group)
+        if group.is_final:
+            for name in group.depends_on:
+                self._stop_if_unneeded(self._groups[name])
+
+    def _forget(self, group: Group) -> None:
+        del self._groups[group.name]
+        for name in group.depends_on:
+            other = self._groups[name]
+            other.dependents.remove(group)
+            if not (other.services or other.dependents or other.is_coming):
+                del self._groups[name]
+            else:
+                self._stop_if_unneeded(other)
+
+    def _link(self) -> None:
+        """Note from both sides who depends on whom."""
+        for group in self._groups.values():
+            group.dependents, group.held_by = [], set()
+        for group in list(self._groups.values()):
+            for name in group.depends_on:  # one without replicas is there too: it is met at once
+                self._groups.setdefault(name, Group(name, {})).dependents.append(group)
+        for group in list(self._groups.values()):
+            if not (group.services or group.dependents or group.is_coming):
+                del self._groups[group.name]
+        for group in self._groups.values():
+            self._weigh(group)
+            group.needed_by = sum(not dependent.is_final for dependent in group.dependents)
+
+    def _put(self, entry: Entry, *, counts: bool) -> Service:
         group = self._groups.setdefault(entry.group, Group(entry.group, entry.depends_on))
         self._services[entry.id] = service = Service(entry)
         self._standings[entry.id] = standing = standing_of(service.state)
         group.add(service, standing)
         self._live += 1
+        if counts:
+            self._not_yet_up.add(entry.id)
         return service
+
+    # --- its life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> Summary:
         """Start everything, and see it through."""
@@ -294,7 +445,7 @@ class Stack:
             self._weigh(group)
             self._release_dependents(group)
         if after.is_up:
-            self._count_up(service)
+            self._count_up(name)
         self._live += (before.phase in FINAL) - (after.phase in FINAL)
         for listener in self.listeners:
             listener(service)
@@ -353,13 +504,16 @@ class Stack:
         if group.is_final:
             for name in group.depends_on:
                 self._stop_if_unneeded(self._groups[name])
-        if self._abort_on_exit and not group.stopping:
+        if self._abort_on_exit and not group.stopping and service not in self.leaving:
             self._emit("aborting", service.entry.id, {})
             self.stop()
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        if self._around is not None and not self._live and (self._stopping or not self._stay):
+        """Who is told to stop meanwhile is not over before the change has seen it, either."""
+        if self._live or self._around is None or self._changes_under_way:
+            return
+        if self._stopping or not self._stay:
             self._final.set()
 
     def _count_need(self, group: Group, *, was_final: bool) -> None:
@@ -375,9 +529,10 @@ class Stack:
     def _tell(self, container: str, report: Report) -> None:
         self._emit(report.kind, container, report.fields)
 
-    def _count_up(self, service: Service) -> None:
+    def _count_up(self, name: str) -> None:
+        """It is up, or nobody waits for that any more."""
         if not self._not_yet_up:
             return
-        self._not_yet_up.discard(service.entry.id)
+        self._not_yet_up.discard(name)
         if not self._not_yet_up:
             self._emit("stack_up", None, {"count": len(self._standings)})

@@ -13,13 +13,14 @@ import pytest
 from states_page import MEANINGS, page
 
 from runtime.status import Exited, Signaled
-from supervisor.checks import Health, Notice, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
 from supervisor.machine import TABLE, IllegalEventError, ignored, step, table
 from supervisor.policy import Backoff, Policy, RestartPolicy
 from supervisor.states import (
     EVENTS,
     FINAL,
     LIVE,
+    Adapt,
     Checked,
     Deferred,
     DependenciesMet,
@@ -43,7 +44,7 @@ ANYWHERE = frozenset(Phase)
 # Users and dependencies may speak up at any time, and an answer may come too late. A launch is answered, a run ends and
 # a deadline comes where one is.
 CAN_HAPPEN: dict[type[Event], frozenset[Phase]] = {
-    **dict.fromkeys((Start, Restart, Stop, Kill), ANYWHERE),
+    **dict.fromkeys((Start, Restart, Stop, Kill, Adapt), ANYWHERE),
     **dict.fromkeys((DependenciesMet, DependencyFailed, Checked, Heard, Quiesced), ANYWHERE),
     **dict.fromkeys((Deferred, Started, StartFailed), frozenset({Phase.STARTING})),
     Ended: LIVE,
@@ -68,6 +69,10 @@ EXAMPLES: dict[type[Event], tuple[Event, ...]] = {
     ),
     Quiesced: (Quiesced(), Quiesced("exit status 1")),
     Ended: (Ended(Exited(0)), Ended(Exited(1)), Ended(Signaled(9), oom=True)),
+    Adapt: (
+        *(Adapt(Policy()), Adapt(Policy(timeout_s=1.0, ready=Ready(Tcp(81)), health=Health(Tcp(81))))),
+        *(Adapt(Policy(ready=Ready(Log("up")), waits_s=(3.0,))), Adapt(Policy(health=Health(Tcp(80), retries=2)))),
+    ),
     Due: (Due(),),
 }
 PAIRS = list(product(Phase, EVENTS))
@@ -101,7 +106,7 @@ def test_what_is_ignored_changes_nothing(phase: Phase, event: type[Event]) -> No
 
 @pytest.mark.parametrize("phase", [Phase.EXITED, Phase.FAILED])
 def test_a_final_phase_without_a_run_is_left_by_start_alone(phase: Phase) -> None:
-    assert [event for event in EVENTS if TABLE.get((phase, event), ignored) is not ignored] == [Start]
+    assert [event for event in EVENTS if (handler := TABLE.get((phase, event))) and handler.targets] == [Start]
 
 
 # --- random lives -----------------------------------------------------------------------------------------------------
@@ -147,7 +152,7 @@ def any_event(some: random.Random, state: State, patience: float) -> Event:
     sensible = [each for each in legal if is_sensible(state, each)]
     if Due() in sensible and some.random() < patience:
         return Due()
-    by_themselves = [each for each in sensible if not isinstance(each, Stop | Kill | Restart)]
+    by_themselves = [each for each in sensible if not isinstance(each, Stop | Kill | Restart | Adapt)]
     return some.choice(by_themselves if by_themselves and some.random() < QUIET else sensible)
 
 

@@ -26,8 +26,10 @@ SEEDS = int(os.environ.get("SEEDS", "10000"))
 SEED = os.environ.get("SEED")
 PROCESSES = min(2, os.cpu_count() or 1) if SEED is None else 1
 MOVES_NEED = 5_000  # seeds, before all that can happen must have happened
-# Nobody starts a container again, or stops one before it was started, in a stack that runs on its own.
+# Nobody starts a container again, stops one before it was started, or reloads, in a stack that runs on its own.
 OF_USERS = {
+    ("activating", "Adapt", "running"),
+    ("activating", "Adapt", "stopping"),
     ("created", "Stop", "exited"),
     ("created", "Kill", "exited"),
     *((phase, "Start", "waiting") for phase in ("backoff", "exited", "failed")),

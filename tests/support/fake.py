@@ -64,7 +64,18 @@ def broken(why: str = "mount overlay: no such device") -> Script:
 
 
 What = Literal[
-    "start", "started", "refused", "signal", "check", "checked", "command", "commanded", "alive", "ended", "buried"
+    "start",
+    "started",
+    "refused",
+    "signal",
+    "check",
+    "checked",
+    "command",
+    "commanded",
+    "alive",
+    "applied",
+    "ended",
+    "buried",
 ]
 CALLS_MAX = 500_000  # then it goes round and round
 
@@ -128,21 +139,23 @@ class FakeRunner:
 
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> "FakeRun":
         """See `Runner.start`. Not to be cancelled, like the real one: a clone can't be called back."""
-        assert config.id not in self.live, f"{config.id} has a live run"
-        assert config.id not in self.starting, f"{config.id} is being started"
-        script = self._script(config.id)
-        self.note(config.id, "start")
-        self.starting.add(config.id)
+        name = config.place  # its id, but where two runs of one container take turns
+        assert name not in self.live, f"{name} has a live run"
+        assert name not in self.starting, f"{name} is being started"
+        script = self._script(name)
+        self.note(name, "start")
+        self.starting.add(name)
         self.starting_max = max(self.starting_max, len(self.starting))
         with anyio.CancelScope(shield=True):
             await anyio.sleep(script.start_s)
-        self.starting.discard(config.id)
+        self.starting.discard(name)
         if script.error is not None:
-            self.note(config.id, "refused")
+            self.note(name, "refused")
             raise script.error
-        return self._started(config.id, script, policy, heard)
+        return self._started(name, script, policy, heard)
 
     def _script(self, container: str) -> Script:
+        container = container.partition("+")[0]
         nth = self._starts.get(container, 0)
         self._starts[container] = nth + 1
         scripts = self._scripts.get(container, self._scripts.get(container.partition(".")[0], FOREVER))
@@ -271,6 +284,13 @@ class FakeRun:
     def _end_by(self, number: int) -> Status:
         heeded = None if number == SIGKILL else self._script.stopped
         return heeded or Signaled(number)
+
+    def apply(self, config: ContainerConfig) -> None:
+        """See `Run.apply`."""
+        self._runner.note(config.place, "applied")
+
+    def rename(self, container: str) -> None:
+        """See `Run.rename`."""
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """See `Run.on_exit`."""
