@@ -61,7 +61,7 @@ _STEPS: dict[tuple[type, int], str] = {
     (plan.SetLimit, errno.ENODEV): "no such device, or none that the kernel limits",
     (plan.JoinProcesses, errno.ESRCH): "it has ended",
     (plan.EnterNamespaces, errno.ESRCH): "it has ended",
-    (plan.DieWithSupervisor, errno.ESRCH): "the supervisor is gone",
+    (plan.DieWithSupervisor, errno.EAGAIN): "the supervisor is gone",
     **{
         (step, code): what
         for step in (plan.ShowBind, plan.MountTmpfs, plan.ShowMemory)

@@ -31,6 +31,7 @@ import errno
 import gc
 import os
 import struct
+import sys
 
 from runtime import child, linux, native, program, remove
 
@@ -43,10 +44,12 @@ DESCRIPTORS_MAX = 200  # of one request; SCM_RIGHTS takes 253
 CONTROL = 10  # the descriptor it is started with: its socket
 HOME = 11  # its own pid namespace, opened while it has a /proc
 INTERPRETER = 9  # the mount that it is executed from, to begin with
+LIFE = 8  # the page that tells whether the supervisor lives, to begin with
 SCRATCH = "/.scratch"
 
 _buffer = bytearray(REQUEST.size + INLINE_MAX)
 _native = native.available()
+_life: list[int] = []  # where the word is, and what it is while the supervisor lives
 
 
 def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
@@ -59,6 +62,7 @@ def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
     _limit_descriptors(soft_descriptors, hard_descriptors)
     os.umask(0)
     _protect_interpreter()
+    _map_life()
     _remember_home()
     _prune_mounts(state)
     control = _socket.socket(fileno=CONTROL)
@@ -92,6 +96,12 @@ def _protect_interpreter() -> None:
     """
     linux.make_private(INTERPRETER, linux.MOUNT_ATTR_NOEXEC)
     os.close(INTERPRETER)
+
+
+def _map_life() -> None:
+    word = linux.map_shared(LIFE) + linux.ROBUST_WORD
+    _life.extend((word, int.from_bytes(os.pread(LIFE, 4, linux.ROBUST_WORD), sys.byteorder)))
+    os.close(LIFE)
 
 
 def _remember_home() -> None:
@@ -169,7 +179,7 @@ def _read_all(memfd: int) -> memoryview:
 
 
 def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_python: bool) -> tuple[int, int, int]:
-    linked = program.link(payload, linux.address_of, [CONTROL, *descriptors])
+    linked = program.link(payload, linux.address_of, [*_life, *descriptors])
     call, error = child.run(linked, 0, linked.prologue)
     if error:
         return 0, error, call

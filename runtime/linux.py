@@ -36,9 +36,11 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "fsconfig": (431, 431),
     "fsmount": (432, 432),
     "fsopen": (430, 430),
+    "futex": (202, 98),
     "ioctl": (16, 29),
     "kill": (62, 129),
     "mkdirat": (258, 34),
+    "mmap": (9, 222),
     "mknodat": (259, 33),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
@@ -56,6 +58,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "rt_sigtimedwait": (128, 137),
     "seccomp": (317, 277),
     "sendfile": (40, 71),
+    "set_robust_list": (273, 99),
     "setgroups": (116, 159),
     "sethostname": (170, 161),
     "fstatfs": (138, 44),
@@ -145,6 +148,7 @@ SECCOMP_SET_MODE_FILTER = 1  # seccomp(2)
 SIGKILL = 9
 CAPABILITY_VERSION_3 = 0x20080522
 RLIMIT_NOFILE = 7
+FUTEX_CMP_REQUEUE = 4
 RLIM_INFINITY = (1 << 64) - 1
 P_ALL = 0
 
@@ -165,6 +169,9 @@ CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args, to its third version (8
 OPEN_HOW = struct.Struct("=3Q")  # struct open_how
 MOUNT_ATTR = struct.Struct("=4Q")  # struct mount_attr: to set, to clear, propagation, user namespace
 POLLFD = struct.Struct("=ihh")
+ROBUST_HEAD_BYTES = 24  # struct robust_list_head: first entry, where its word lies from there, one that is pending
+ROBUST_LIST = struct.Struct("=QqQQI")  # the head, and its only entry: the next one, which is the head; its word
+ROBUST_WORD = 32
 RLIMIT64 = struct.Struct("=2Q")
 IFREQ_FLAGS = struct.Struct("=16sh22x")
 GID = struct.Struct("=I")
@@ -292,6 +299,22 @@ def signalfd(number: int) -> int:
     """signalfd(2): a descriptor, non-blocking, readable while the blocked signal `number` is pending."""
     mask = bytearray((1 << number - 1).to_bytes(8, "little"))
     return _call("signalfd4", None, -1, address_of(mask), len(mask), os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def leave_word(page: int, thread: int) -> None:
+    """set_robust_list(2): the word at ROBUST_WORD of a file is the id of the calling thread until that ends; the kernel
+    changes it then, before it gives the thread's children away and sends them their PR_SET_PDEATHSIG (kernel/exit.c:
+    exit_mm, exit_notify). The list takes the place of the C library's, of robust mutexes, which Python has none of.
+    """
+    head = map_shared(page, mmap.PROT_READ | mmap.PROT_WRITE)
+    entry = head + ROBUST_HEAD_BYTES
+    os.pwrite(page, ROBUST_LIST.pack(entry, ROBUST_WORD - ROBUST_HEAD_BYTES, 0, head, thread), 0)
+    _call("set_robust_list", None, head, ROBUST_HEAD_BYTES)
+
+
+def map_shared(descriptor: int, protection: int = mmap.PROT_READ) -> int:
+    """mmap(2): where the first page of a file is from now on, shared; never unmapped."""
+    return _call("mmap", None, 0, mmap.PAGESIZE, protection, mmap.MAP_SHARED, descriptor, 0)
 
 
 def set_command_line(title: bytes) -> None:

@@ -19,8 +19,8 @@ from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_
 from runtime.mounts import NO_PROGRAMS, READ_ONLY
 from runtime.program import REPORT
 
-# The descriptors of a request, by position; the launcher adds the first itself.
-FD_SUPERVISOR, FD_STDIN, FD_STDOUT, FD_STDERR, FD_MORE = range(5)
+# The descriptors of a request, by position; the launcher adds the first two itself, which are none.
+SUPERVISOR_WORD, SUPERVISOR_THREAD, FD_STDIN, FD_STDOUT, FD_STDERR, FD_MORE = range(6)
 FD_DEVPTS = FD_MORE  # of a start with a terminal
 FD_PIDFD = FD_MORE  # of an entry
 
@@ -482,11 +482,12 @@ def _(step: plan.SetUmask, asm: Assembler) -> None:
 def _(step: plan.DieWithSupervisor, asm: Assembler) -> None:
     del step
     asm.call("prctl", linux.PR_SET_PDEATHSIG, linux.SIGKILL)
-    # The supervisor's end of the launcher's socket: closed (POLLHUP, always polled for) before its last thread gives
-    # its children away, which is when the signal is sent (kernel/exit.c: exit_files, exit_task_work, exit_notify).
-    # A pidfd becomes readable only after that: a child between the two would outlive it.
-    alive = Struct(linux.POLLFD.pack(0, 0, 0), (0, Descriptor(FD_SUPERVISOR)))
-    asm.call("ppoll", alive, 1, Struct(bytes(16)), None, 0, zero=True)
+    # The signal is sent when the thread ends whose children we are. The kernel changes the word before that (see
+    # linux.leave_word), so one of the two holds. All else that tells of its end does so too late: a pidfd afterwards,
+    # a socket of its process when the last thread closes it, and that may be busy with the memory still. Here no more
+    # is asked of futex(2) than to compare: it wakes none and moves none.
+    word = Descriptor(SUPERVISOR_WORD)
+    asm.call("futex", word, linux.FUTEX_CMP_REQUEUE, 0, 0, word, Descriptor(SUPERVISOR_THREAD))
 
 
 @lower.register

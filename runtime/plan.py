@@ -418,7 +418,7 @@ class SetUmask:
 
 @dataclass(frozen=True, slots=True)
 class DieWithSupervisor:
-    """PR_SET_PDEATHSIG, then a look whether the supervisor is still there: it may have died before."""
+    """PR_SET_PDEATHSIG, then a look whether the supervisor's main thread is still there: it may have died before."""
 
     def describe(self) -> str:
         return "tie its life to the supervisor's"

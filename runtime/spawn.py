@@ -7,13 +7,16 @@ answered by exactly one reply with its number, unless the launcher dies: then `r
 
 import errno
 import fcntl
+import mmap
 import os
 import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -24,6 +27,7 @@ from runtime.plan import Exec, JoinProcesses, Plan
 from runtime.program import MAX_BYTES
 from runtime.security import clone_flags
 
+F_ADD_SEALS, F_SEAL_FUTURE_WRITE = 1033, 0x10  # fcntl(2); Python's fcntl lacks the second
 REQUESTS_MAX = 8  # in flight to one launcher: they fit its socket's buffer
 _BOOT = "import sys; sys.path.append({root!r}); from runtime.launcher import main; main({state!r}, {soft}, {hard})"
 
@@ -165,7 +169,9 @@ def _start(control: int, state: str) -> int:
     code = _BOOT.format(root=root, state=state, soft=soft, hard=hard)
     mount = _mount_interpreter()
     # Out of the way of the numbers they get there: dup2 onto itself would leave close-on-exec set.
-    held, interpreter = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, launcher.HOME + 1) for fd in (control, mount))
+    held, interpreter, life = (
+        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, launcher.HOME + 1) for fd in (control, mount, _life())
+    )
     try:
         return os.posix_spawn(
             f"/proc/self/fd/{interpreter}",
@@ -174,14 +180,27 @@ def _start(control: int, state: str) -> int:
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, held, launcher.CONTROL),
                 (os.POSIX_SPAWN_DUP2, interpreter, launcher.INTERPRETER),
+                (os.POSIX_SPAWN_DUP2, life, launcher.LIFE),
             ],
             setsid=True,
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
         )
     finally:
-        for descriptor in (held, interpreter, mount):
+        for descriptor in (held, interpreter, life, mount):
             os.close(descriptor)
+
+
+@cache
+def _life() -> int:
+    """A page with a word that tells whether this thread lives, for its launchers' children to look at; nobody else can
+    write to it.
+    """
+    page = os.memfd_create("life", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(page, mmap.PAGESIZE)
+    linux.leave_word(page, threading.get_native_id())
+    fcntl.fcntl(page, F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
+    return page
 
 
 def _mount_interpreter() -> int:

@@ -40,6 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=missing))
 
 
+LIFE = "/memfd:life (deleted)"  # one for each process that has had launchers: runtime/spawn.py
+
+
 def _descriptors() -> dict[int, str]:
     found = {}
     for name in os.listdir("/proc/self/fd"):
@@ -47,7 +50,7 @@ def _descriptors() -> dict[int, str]:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:  # the listing's own
             continue
-    return found
+    return {number: what for number, what in found.items() if what != LIFE}
 
 
 def _children() -> set[int]:

@@ -1,24 +1,27 @@
 """Whose death takes whom along: a launcher's nobody, the supervisor's everybody."""
 
 import json
+import mmap
 import os
 import select
 import signal
-import socket
+import sys
+import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from driver import PATIENCE_S, Driver, LaunchError, Spoil, apart, children, read_until, wait
+from driver import PATIENCE_S, Driver, LaunchError, apart, children, read_until, wait
 
-from runtime import program
+from runtime import linux, program
 from runtime.build import build_plan
 from runtime.errors import LauncherLostError
-from runtime.lower import FD_SUPERVISOR
+from runtime.lower import FD_STDIN, SUPERVISOR_THREAD
 from runtime.status import Exited
 
 pytestmark = pytest.mark.kernel
 
+FUTEX_OWNER_DIED = 0x4000_0000  # include/uapi/linux/futex.h
 IN_MEMORY = 1 << 20  # a container that leaves nothing for its launcher to remove
 
 
@@ -111,26 +114,44 @@ def descendants(pid: int) -> list[int]:
 
 
 def test_a_container_is_not_started_for_a_supervisor_that_is_dead(driver: Driver) -> None:
-    supervisor, launcher = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    supervisor.close()
     plan = build_plan(driver.config("echo", "executed"))
-    more = (launcher.fileno(),)
-    with launcher, driver.requested(plan, with_supervisor(4), more=more) as made, pytest.raises(LaunchError) as raised:
+    with driver.requested(plan, of_another) as made, pytest.raises(LaunchError) as raised:
         driver.executed(plan, made)
     assert str(raised.value) == "c: tie its life to the supervisor's: the supervisor is gone"
 
 
-def with_supervisor(position: int) -> Spoil:
-    """A program that takes the descriptor at this position of the request for the supervisor's."""
+def of_another(image: bytes) -> bytes:
+    """The program, but it takes a number that is no thread's for that of the supervisor's."""
+    _, calls, _, data, pointers, descriptors, *_ = program.HEADER.unpack_from(image)
+    start = program.HEADER.size + calls * program.CALL.size + data + pointers * 4
+    end = start + descriptors * program.PAIR.size
+    pairs = [
+        (place, FD_STDIN if which == SUPERVISOR_THREAD else which)
+        for place, which in program.PAIR.iter_unpack(image[start:end])
+    ]
+    return image[:start] + b"".join(program.PAIR.pack(*pair) for pair in pairs) + image[end:]
 
-    def spoil(image: bytes) -> bytes:
-        _, calls, _, data, pointers, descriptors, *_ = program.HEADER.unpack_from(image)
-        start = program.HEADER.size + calls * program.CALL.size + data + pointers * 4
-        end = start + descriptors * program.PAIR.size
-        pairs = [
-            (place, position if which == FD_SUPERVISOR else which)
-            for place, which in program.PAIR.iter_unpack(image[start:end])
-        ]
-        return image[:start] + b"".join(program.PAIR.pack(*pair) for pair in pairs) + image[end:]
 
-    return spoil
+def test_a_thread_that_ends_leaves_word_though_others_of_its_process_live() -> None:
+    """A child that looked at something of the process's, a socket or a pidfd, would not know yet, and outlive it."""
+    page = os.memfd_create("word")
+    os.truncate(page, mmap.PAGESIZE)
+    numbers: list[int] = []
+
+    def live() -> None:
+        numbers.append(threading.get_native_id())
+        linux.leave_word(page, numbers[0])
+        numbers.append(word(page))
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    thread.join()
+    while Path(f"/proc/self/task/{numbers[0]}").exists():
+        os.sched_yield()
+    assert numbers[0] == numbers[1]
+    assert word(page) == FUTEX_OWNER_DIED
+    os.close(page)
+
+
+def word(page: int) -> int:
+    return int.from_bytes(os.pread(page, 4, linux.ROBUST_WORD), sys.byteorder)
