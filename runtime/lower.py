@@ -300,7 +300,8 @@ def _(step: plan.SetSysctl, asm: Assembler) -> None:
     proc = asm.call("fsmount", context, linux.FSMOUNT_CLOEXEC, 0)
     resolve = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
     how = linux.OPEN_HOW.pack(os.O_WRONLY | os.O_CLOEXEC, 0, resolve)
-    path, value = f"sys/{step.name.replace('.', '/')}", os.fsencode(step.value)
+    name = step.name if "/" in step.name else step.name.replace(".", "/")  # as sysctl(8) reads them
+    path, value = f"sys/{name}", os.fsencode(step.value)
     file = asm.call("openat2", proc, path, Struct(how), linux.OPEN_HOW.size)
     asm.call("write", file, Struct(value), len(value))
 

@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -139,8 +138,8 @@ def _binds(config: ContainerConfig) -> Iterator[Bind]:
 def _open(bind: Bind, config: ContainerConfig) -> int:
     """The source, by O_PATH. LaunchError."""
     try:
-        if bind.create:
-            _make(bind.source)
+        if bind.create and not os.path.lexists(bind.source):
+            _make(bind.source, 0o700 if bind.volume else 0o755)
         if bind.seed:
             seeding.seed(bind.source, config.lowers, bind.target)
         held = linux.openat2(AT_FDCWD, bind.source, os.O_PATH, resolve=linux.RESOLVE_NO_SYMLINKS)
@@ -150,24 +149,28 @@ def _open(bind: Bind, config: ContainerConfig) -> int:
         raise LaunchError(f"{what}: {advice.of_source(error)}", container=config.id) from error
 
 
-def _make(path: str) -> None:
-    """As mkdir -p does, but through no symbolic link."""
-    with suppress(FileExistsError):
-        try:
-            os.mkdir(path, 0o755)
-        except FileNotFoundError:
-            held = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            for name in path.split("/")[1:]:
-                held = _made_in(held, name)
-            os.close(held)
+def _make(path: str, above: int) -> None:
+    """As mkdir -p does, but through no symbolic link; what had to be made `above` it has that mode."""
+    held = os.open("/", _DIRECTORY)
+    names = path.split("/")[1:]
+    for depth, name in enumerate(names, 1):
+        held = _made_in(held, name, 0o755 if depth == len(names) else above)
+    os.close(held)
 
 
-def _made_in(parent: int, name: str) -> int:
-    """Gives up `parent`."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _made_in(parent: int, name: str, mode: int) -> int:
+    """Gives up `parent`. The mode is whole, whatever our umask."""
     try:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o755, dir_fd=parent)
-        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            return os.open(name, _DIRECTORY, dir_fd=parent)
+        made = os.open(name, _DIRECTORY, dir_fd=parent)
+        os.fchmod(made, mode)
+        return made
     finally:
         os.close(parent)
 

@@ -57,6 +57,11 @@ class Home:
         return self.path / "kept"
 
     @property
+    def volumes(self) -> Path:
+        """They outlive the stack."""
+        return self.path / "volumes"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

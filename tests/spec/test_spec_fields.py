@@ -13,8 +13,10 @@ ENTRY_KEYS = (
     "id, image, cmd, env, workdir, user, hostname, restart, retries, restart_on, success_codes, backoff, timeout_s, "
     "stop_cmd, stop_signal, stop_grace_s, depends_on, ready, health, replicas, storage, storage_size, keep, network, "
     "networks, aliases, ports, "
-    "init, cap_add, cap_drop, privileged, seccomp, umask, ulimits, output, logs, extends, env_file, profiles"
+    "init, cap_add, cap_drop, privileged, seccomp, umask, ulimits, volumes, tmpfs, secrets, configs, read_only, "
+    "devices, shm_size, sysctls, extra_hosts, dns, dns_search, dns_opt, output, logs, extends, env_file, profiles"
 )
+TOP_KEYS = "name, containers, logs, networks, volumes, secrets, configs, defaults, include"
 RLIMITS = "a whole number from 0 to 9223372036854775807, or unlimited"
 NEEDS = "{condition: …, restart: …, required: …, timeout_s: …}"
 CONDITIONS = "started, ready, healthy or completed"
@@ -386,7 +388,10 @@ def test_containers_are_a_list_of_mappings(faults_of: FaultsOf, text: str, fault
         ("name: Demo", 'name: is "Demo", expected up to 63 of a-z 0-9 _ . -, the first one a letter or digit'),
         ("services: []", 'services: unknown key; did you mean "containers"?'),
         ("default: {}", 'default: unknown key; did you mean "defaults"?'),
-        ("source: x", "source: unknown key, expected one of name, containers, logs, networks, defaults, include"),
+        (
+            "source: x",
+            f"source: unknown key, expected one of {TOP_KEYS}",
+        ),
     ],
 )
 def test_few_keys_are_known_at_the_top(faults_of: FaultsOf, key: str, fault: str) -> None:
