@@ -107,7 +107,7 @@ class Console:
         with self._changed:
             if self._gone or self._abandoned or self._size + len(lines) > OVERDRAFT_MAX_BYTES:
                 self._lost_lines += lines.count(b"\n")
-            else:
+            elif lines:
                 self._queue.append(lines)
                 self._size += len(lines)
                 self._changed.notify()
@@ -195,7 +195,7 @@ class Console:
                 self._torn = False
             self._batch, self._written = b"".join(self._queue), 0
             self._queue.clear()
-            return bool(self._batch or self._calls)
+            return bool(self._batch or self._calls) or not (self._closing or self._abandoned)
 
     def _write_some(self) -> None:
         end = _end_of_lines(self._batch, self._written)
