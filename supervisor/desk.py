@@ -95,16 +95,16 @@ async def keeping(directory: Path, events: Events, stack: Compiled) -> AsyncIter
 
 @asynccontextmanager
 async def serving(
-    socket: Path, board: Board, images: tuple[Path, ...], complain: Callable[[str], None]
+    socket: Path, board: Board, images: tuple[Path, ...], complain: Callable[[str], None], group: int | None = None
 ) -> AsyncIterator[None]:
-    """The control socket, for as long as the context lasts."""
+    """The control socket, for as long as the context lasts; `group` may use it too."""
     from supervisor.api.server import serve  # noqa: PLC0415 (h11 and all of the API: not for a stack without a socket)
     from supervisor.api.shelf import Folders  # noqa: PLC0415
 
     socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
         async with anyio.create_task_group() as tasks:
-            await tasks.start(partial(serve, socket, board, Folders(images), complain))
+            await tasks.start(partial(serve, socket, board, Folders(images), complain, group=group))
             yield
             tasks.cancel_scope.cancel()
     finally:

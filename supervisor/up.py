@@ -101,6 +101,7 @@ class Manner:
     console: int = 1  # the descriptor that all is written to
     stays: bool = False  # also when all containers are done, until it is stopped
     run_directory: Path | None = None  # where the control socket is; None: there is none
+    socket_group: int | None = None  # who may use it, besides its owner
     images: tuple[Path, ...] = ()  # where the API looks for images
 
 
@@ -175,7 +176,7 @@ def _socket(manner: Manner, name: str, board: Board, emit: Emit) -> AbstractAsyn
     if manner.run_directory is None:
         return nullcontext()
     complain = partial(_complain, emit)
-    return serving(manner.run_directory / name / SOCKET, board, manner.images, complain)
+    return serving(manner.run_directory / name / SOCKET, board, manner.images, complain, manner.socket_group)
 
 
 def _complain(emit: Emit, what: str) -> None:

@@ -47,8 +47,8 @@ async def create(call: Call) -> Answering:
     """Make it known; it is not started."""
     name = call.query.text("name").removeprefix("/")
     wanted = translated(await call.request.data())
-    if name and not _NAME.fullmatch(name):
-        raise bad(f"Invalid container name ({name[:100]}), only {_NAME.pattern} are allowed")
+    if name:
+        check_name(name)
     try:
         view = await call.commands.create(
             name or _some_name(wanted.image),
@@ -62,6 +62,12 @@ async def create(call: Call) -> Answering:
     except ImageError as error:
         raise missing(f"No such image: {wanted.image[:200]}: {error}") from error
     return shown({"Id": view.key, "Warnings": []}, HTTPStatus.CREATED)
+
+
+def check_name(name: str) -> None:
+    """RefusedError for one that no container may have."""
+    if not _NAME.fullmatch(name):
+        raise bad(f"Invalid container name ({name[:100]}), only {_NAME.pattern} are allowed")
 
 
 def _some_name(image: str) -> str:
@@ -105,7 +111,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
     """Only what was asked for: all else is as in a spec that does not say it."""
     command = (*fields.texts("Entrypoint"), *fields.texts("Cmd"))
     if not command:
-        raise bad("no command specified")
+        raise bad("no command specified: images have none of their own here")
     yield "cmd", list(command)
     yield from _asked(
         env=dict(_variables(fields.texts("Env"))),

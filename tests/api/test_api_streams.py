@@ -366,11 +366,11 @@ def test_exec_resizes_its_terminal(stage: Stage) -> None:
 
 
 def test_exec_that_can_not_start(engine: docker.DockerClient, stage: Stage) -> None:
-    with pytest.raises(docker.errors.APIError, match="No such file or directory"):
-        engine.containers.get("web.1").exec_run("/no/such")
+    done = engine.containers.get("web.1").exec_run("/no/such")
+    assert (done.exit_code, done.output) == (126, b"pysup: web.1: /no/such: No such file or directory\n")
     key = stage.client.post("/containers/web.1/exec", {"Cmd": ["/no/such"]})["Id"]
     with pytest.raises(CommandError):
-        stage.client.hijack(f"/exec/{key}/start", {})
+        stage.client.post(f"/exec/{key}/start", {"Detach": True})
     assert stage.client.get(f"/exec/{key}/json")["ExitCode"] == 126
 
 
