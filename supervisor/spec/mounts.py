@@ -1,8 +1,8 @@
 """Text to what a container sees beside its image, as Compose has it: volumes, tmpfs, devices, secrets, configs; and to
 what a stack has of volumes, secrets and configs.
 
-Targets are paths in the container, normal ones, and none where the kernel's own file systems are. Sources are absolute
-by now: paths.py has made them so.
+Targets are paths in the container, normal ones, and none where the kernel's own file systems are. Sources in a
+file are absolute by now (paths.py); one that is relative all the same was written in code, or on a command line.
 """
 
 import posixpath
@@ -14,7 +14,7 @@ from typing import Any
 
 from runtime.mounts import Device, Propagation
 from runtime.users import ID_MAX
-from supervisor.spec import later
+from supervisor.spec import later, limits
 from supervisor.spec.faults import Wrong, quoted, unexpected, unknown
 from supervisor.spec.tree import Plain
 from supervisor.spec.values import (
@@ -148,7 +148,9 @@ def is_path(source: str) -> bool:
 
 def _source(kind: Kind, source: str) -> str:
     if kind is Kind.BIND:
-        return absolute(source, "a path of the host's")
+        if len(later.sample(source).encode()) > limits.PATH_MAX_BYTES:
+            raise unexpected(source, "a path of the host's")
+        return source
     if not _VOLUME_NAME.fullmatch(later.sample(source)):
         raise Wrong(f"has the source {quoted(source)}", "a path that begins with / or ./, or the name of a volume")
     return source
