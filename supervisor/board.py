@@ -212,6 +212,8 @@ class Board:
             started_at=record.started_at,
             finished_at=record.finished_at,
             managed=record.managed,
+            logs=entry.logs,
+            lines_dropped=self._logs.lost_lines[entry.id],
             auto_remove=record.auto_remove,
             tty=entry.config.terminal,
             open_stdin=record.stdin,

@@ -22,7 +22,7 @@ from runtime.plan import Plan
 from runtime.streams import Streams
 from supervisor.board import Board
 from supervisor.console import Console, ConsoleGoneError
-from supervisor.desk import SOCKET, Keeping, Told, keeping, serving
+from supervisor.desk import SOCKET, Keeping, Shown, Told, keeping, serving
 from supervisor.entry import Compiled
 from supervisor.events import Events, Level, LogFormat, forms
 from supervisor.kernel import kernel
@@ -132,7 +132,7 @@ async def _supervise(
             _null() as null,
             Output(
                 console,
-                line_form if manner.shows_lines else Unseen(),
+                Shown(line_form, logs) if manner.shows_lines else Unseen(),
                 on_gone=control.nobody_reads,
                 on_lost=partial(_lost, emit),
                 keeper=Keeping(logs),

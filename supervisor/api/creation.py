@@ -16,6 +16,7 @@ from supervisor.api.errors import bad, missing, not_offered
 from supervisor.api.fields import Fields
 from supervisor.api.http import Answering, shown
 from supervisor.api.shelf import familiar
+from supervisor.logs.foreign import DRIVERS, MODE, OPTIONS, keys_of
 from supervisor.policy import RestartPolicy
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")  # as in a spec
@@ -24,7 +25,7 @@ _KNOWN = frozenset(
     "Labels StopSignal StopTimeout NetworkDisabled HostConfig".split()
 )
 _KNOWN_OF_HOST = frozenset(
-    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt Ulimits "
+    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt Ulimits LogConfig "
     "ConsoleSize ContainerIDFile".split()  # a client's own business
 )
 _MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False, "ReadonlyRootfs": False}
@@ -126,6 +127,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         cap_add=list(host.texts("CapAdd")),
         cap_drop=list(host.texts("CapDrop")),
         seccomp=_seccomp(host.texts("SecurityOpt")),
+        logs=_logs(host.below("LogConfig")),
         ulimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
     )
     if fields.values.get("StopTimeout") is not None:
@@ -182,6 +184,18 @@ def _seccomp(options: Iterable[str]) -> str:
         else:
             raise bad(f"seccomp={value[:100]}: unconfined, builtin, or the text of a profile is expected")
     return wanted
+
+
+def _logs(config: Fields) -> Mapping[str, object]:
+    driver, options = config.text("Type"), config.pairs("Config")
+    if driver not in DRIVERS:
+        raise not_offered(f"the log driver {driver[:100]!r}", f"there is {', '.join(filter(None, DRIVERS))}")
+    try:
+        return dict(keys_of(driver, options))
+    except KeyError as error:
+        raise not_offered(
+            f"the log option {str(error.args[0])[:100]!r}", f"there are {', '.join((*OPTIONS, MODE))}"
+        ) from None
 
 
 def _limits(limit: Fields) -> Mapping[str, int]:

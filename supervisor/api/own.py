@@ -69,6 +69,8 @@ def _listed(stack: str, view: View, at: float) -> dict[str, Any]:
         "finished_at": view.finished_at,
         "age": f"{human(at - view.created_at)} ago",
         "managed": view.managed,
+        "log_driver": view.logs.driver,
+        "log_lines_dropped": view.lines_dropped,
     }
 
 

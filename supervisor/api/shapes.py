@@ -12,6 +12,7 @@ from runtime.config import ContainerConfig, Network
 from supervisor.checks import Exec, Health, Probe
 from supervisor.commands import View
 from supervisor.lines import rfc3339
+from supervisor.logs.foreign import docker_of
 from supervisor.policy import RestartPolicy
 from supervisor.states import LIVE, HealthStatus, Phase
 
@@ -220,7 +221,7 @@ def _host_config(view: View) -> Shape:
         "Ulimits": [{"Name": _rlimit(number), "Soft": soft, "Hard": hard} for number, soft, hard in config.rlimits],
         "Binds": None,
         "PortBindings": {},
-        "LogConfig": {"Type": "json-file", "Config": {}},
+        "LogConfig": dict(zip(("Type", "Config"), docker_of(view.logs), strict=True)),
         "PidMode": "",
         "IpcMode": "private",
         "CgroupnsMode": "private",

@@ -10,9 +10,10 @@ from supervisor.compose import dollar
 from supervisor.compose.health import health
 from supervisor.compose.scalars import duration, nothing, truth
 from supervisor.compose.services import Keys, Service, refused
+from supervisor.logs.foreign import DRIVERS, MODE, MODES, OPTIONS, keys_of
 from supervisor.spec.faults import Loc, Wrong, nearest, quoted, unexpected
 from supervisor.spec.mounts import is_path
-from supervisor.spec.tree import Map, Plain, Seq
+from supervisor.spec.tree import Map, Plain, Position, Seq
 
 Rule = Callable[[Service, object], Keys] | str  # or why it is dropped
 
@@ -396,6 +397,29 @@ def _limited(service: Service, condition: str, attempts: object, window: object)
     return {"policy": word, "max_restarts": attempts, "window_s": window}
 
 
+def _logging(service: Service, value: object) -> Keys:
+    """What Docker keeps as lines, and nothing at all. It needs no limits; what has none gets ours."""
+    entries = _mapping(value)
+    driver, options = entries.get("driver") or "", _mapping(entries.get("options") or Map(Position(0, 0)))
+    if driver not in DRIVERS:
+        raise Wrong("there is no such driver: see logs, or send pysup's own output on, as with systemd").within(
+            "driver"
+        )
+    known = {**OPTIONS, MODE: ""}
+    for name in options:
+        if name not in known:
+            service.notes.dropped(
+                service.loc("logging", "options", name), f"of the options there are {', '.join(known)}"
+            )
+    kept = {name: each for name, each in options.items() if name in known}
+    if MODE in kept and kept[MODE] not in MODES:
+        raise Wrong(f"is {quoted(str(kept[MODE]))}", f"one of {', '.join(MODES)}").within("options", MODE)
+    if "compress" in kept:
+        kept["compress"] = truth(kept["compress"])
+    keys = dict(keys_of(str(driver), kept))
+    return {"logs": keys} if keys else {}
+
+
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 _IMAGE_IS_LOCAL = "images are never pulled: what is in images/ is used as it is"
@@ -462,7 +486,7 @@ SERVICE: dict[str, Rule] = {
     "label_file": _NO_METADATA,
     "labels": _NO_METADATA,
     "links": "names of other containers are not looked up: they are at 127.0.0.1; depends_on gives the order",
-    "logging": "output goes to pysup's own: send it on from there, as with systemd or a pipe",
+    "logging": _logging,
     "mac_address": _NO_NETWORKS,
     "mem_limit": _NO_LIMITS,
     "mem_reservation": _NO_LIMITS,

@@ -328,6 +328,9 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         cap_drop=["KILL"],
         security_opt=["no-new-privileges", "seccomp=unconfined"],
         ulimits=[docker.types.Ulimit(name="nofile", soft=10, hard=20)],
+        log_config=docker.types.LogConfig(
+            type="json-file", config={"max-size": "1m", "max-file": "3", "compress": "true", "mode": "non-blocking"}
+        ),
         stop_signal="SIGINT",
         auto_remove=True,
         tty=True,
@@ -348,6 +351,7 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         "cap_add": ["NET_ADMIN"],
         "cap_drop": ["KILL"],
         "seccomp": "unconfined",
+        "logs": {"driver": "file", "max_size": "1m", "max_files": 3, "compress": True, "overflow": "drop"},
         "ulimits": {"nofile": {"soft": 10, "hard": 20}},
     }
     assert actions(stage)[-1] == ("create", "mine", "base", config, {"l": "v"}, True, True, True)
@@ -368,6 +372,16 @@ def test_create_asks_for_nothing_else(engine: docker.DockerClient, stage: Stage)
         ({"Image": "other", "Cmd": ["a"]}, 404, "No such image: other"),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Binds": ["/:/x"]}}, 501, "HostConfig.Binds is not offered"),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Memory": 1}}, 501, "HostConfig.Memory is not offered"),
+        (
+            {"Image": "base", "Cmd": ["a"], "HostConfig": {"LogConfig": {"Type": "syslog"}}},
+            501,
+            "the log driver 'syslog' is not offered by pysup: there is json-file, local, none",
+        ),
+        (
+            {"Image": "base", "Cmd": ["a"], "HostConfig": {"LogConfig": {"Config": {"tag": "x"}}}},
+            501,
+            "the log option 'tag' is not offered",
+        ),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"NetworkMode": "x"}}, 501, "the network mode 'x' is not"),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"RestartPolicy": {"Name": "x"}}}, 400, "unknown policy 'x'"),
         ({"Image": "base", "Cmd": ["a"], "ExposedPorts": {"80/tcp": {"a": 1}}}, 501, "ExposedPorts is not offered"),
