@@ -19,7 +19,7 @@ from runtime import advice, linux, plan, seeding
 from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
 from runtime.linux import AT_FDCWD, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
-from runtime.mounts import Bind, MemoryFile, Propagation, Tmpfs
+from runtime.mounts import Bind, MemoryFile, Mount, Propagation, Tmpfs
 
 DEVICES_MAX = 256  # in a directory of them
 _PROPAGATION = {Propagation.PRIVATE: linux.MS_PRIVATE, Propagation.SLAVE: linux.MS_SLAVE}
@@ -79,13 +79,14 @@ class Pinned:
         while self._held:
             os.close(self._held.pop())
 
-    def copies(self) -> list[int]:
+    def copies(self, userns: int | None = None) -> list[int]:
         """The descriptors for one start, in their order: a detached mount for each bind, then the contents of all files
-        in memory, one after the other. Who called closes them. OSError.
+        in memory, one after the other. Who called closes them. With `userns` all owners are seen by the ids of that
+        user namespace. OSError.
         """
         made: list[int] = []
         try:
-            made += (_copy(held, bind) for held, bind in zip(self._held, self._binds, strict=True))
+            made += (_copy(held, bind, userns) for held, bind in zip(self._held, self._binds, strict=True))
             if self._files:
                 made.append(_memory(self._files))
         except BaseException:
@@ -106,13 +107,13 @@ def count(config: ContainerConfig) -> int:
     return sum(1 for _ in _binds(config)) + files
 
 
-def steps(config: ContainerConfig, found: Found, first: int) -> list[plan.Step]:
+def steps(mounts: Sequence[Mount], found: Found, first: int) -> list[plan.Step]:
     """What the child does. `first` is the position of the first of their descriptors."""
-    if not config.mounts:
+    if not mounts:
         return []
     directories = iter(enumerate(found.directories, first))
     memory = first + len(found.directories)
-    return [_step(each, directories, memory) for each in config.mounts]
+    return [_step(each, directories, memory) for each in mounts]
 
 
 def _step(mount: Bind | Tmpfs | MemoryFile, directories: Iterator[tuple[int, bool]], memory: int) -> plan.Step:
@@ -184,12 +185,13 @@ def _below(root: int, path: str) -> int:
         os.close(root)
 
 
-def _copy(held: int, bind: Bind) -> int:
+def _copy(held: int, bind: Bind, userns: int | None) -> int:
     """The mount that the container gets."""
     flags = linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_EMPTY_PATH
     tree = linux.open_tree(held, "", flags | (linux.AT_RECURSIVE if bind.recursive else 0))
     try:
-        linux.mount_setattr(tree, bind.attributes, _PROPAGATION[bind.propagation], recursive=bind.recursive)
+        propagation = _PROPAGATION[bind.propagation]
+        linux.mount_setattr(tree, bind.attributes, propagation, recursive=bind.recursive, userns=userns)
     except BaseException:
         os.close(tree)
         raise

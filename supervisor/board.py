@@ -218,6 +218,7 @@ class Board:
             tty=entry.config.terminal,
             open_stdin=record.stdin,
             labels=record.labels,
+            ids=None if entry.config.userns is None or service.current is None else _operated(service.current).ids,
         )
 
     async def happenings(self) -> AsyncIterator[Happening]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from runtime.config import ContainerConfig
+from runtime.idmap import Ids
 from supervisor.lines import Stream
 from supervisor.logs.policy import AS_USUAL, LogPolicy
 from supervisor.metrics import Page
@@ -49,6 +50,7 @@ class View:
     tty: bool = False
     open_stdin: bool = False  # who attaches may write to its standard input
     labels: Mapping[str, str] = field(default_factory=dict)
+    ids: Ids | None = None  # of its own, while it runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,7 @@ def compile_container(
         notify=_may_notify(container),
         capabilities=capabilities,
         privileged=container.privileged,
+        userns=container.userns,
         seccomp=_filter(container, capabilities, found),
         umask=container.umask,
         rlimits=_rlimits(container.ulimits),

@@ -42,6 +42,7 @@ from supervisor.errors import StackError
 from supervisor.events import printable
 
 if TYPE_CHECKING:
+    from runtime.idmap import Ids
     from runtime.seccomp.filter import Filter
 
 SHOWN_MAX_CHARS = 60  # of a value
@@ -180,6 +181,8 @@ def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
         yield from ((f"{path}.{name}", text) for name, text in pairs)
     elif path == "config.capabilities":
         yield path, _capabilities(cast("int", value))
+    elif path == "config.userns":
+        yield path, str(cast("Ids", value))
     elif path == "config.seccomp":
         yield path, cast("Filter", value).name
     elif is_dataclass(value):

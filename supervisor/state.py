@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from runtime.remove import remove_run
-from supervisor import cgroups
+from supervisor import cgroups, ids
 from supervisor.errors import StackError
 
 DEFAULT_STATE = Path("/var/lib/pysup")
@@ -282,6 +282,7 @@ def sweep(home: Home) -> Swept:
             remove_run(str(path))
         except OSError as error:
             raise StackError(f"can't remove {path}, left by a killed supervisor: {error.strerror}") from error
+    (home.path / ids.NOTE).unlink(missing_ok=True)
     for socket in home.path.glob("notify-*"):  # it died between bind(2) and unlink(2): see notify.py
         socket.unlink()
     return Swept(strays, len(runs))

@@ -262,7 +262,7 @@ def _lost(emit: Emit, lines: int) -> None:
 
 def _pipes(null: int, plan: Plan) -> Streams:
     if plan.terminal:
-        return streams.terminal(plan.owner)
+        return streams.terminal(plan.owner, plan.tty_gid)
     return streams.conversing(plan.owner, stdin=True) if plan.stdin else streams.pipes(null, plan.owner)
 
 

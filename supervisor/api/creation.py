@@ -25,7 +25,7 @@ _KNOWN = frozenset(
     "Labels StopSignal StopTimeout NetworkDisabled HostConfig".split()
 )
 _KNOWN_OF_HOST = frozenset(
-    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt Ulimits LogConfig "
+    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt UsernsMode Ulimits LogConfig "
     "ConsoleSize ContainerIDFile".split()  # a client's own business
 )
 _MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False, "ReadonlyRootfs": False}
@@ -126,6 +126,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         init=host.truth("Init"),
         cap_add=list(host.texts("CapAdd")),
         cap_drop=list(host.texts("CapDrop")),
+        userns=_users(host.text("UsernsMode")),
         seccomp=_seccomp(host.texts("SecurityOpt")),
         logs=_logs(host.below("LogConfig")),
         ulimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
@@ -164,6 +165,13 @@ def _network(mode: str) -> str:
         return ""
     if mode not in {"host", "none"}:
         raise not_offered(f"the network mode {mode[:100]!r}", "there is host and none")
+    return mode
+
+
+def _users(mode: str) -> str:
+    """Docker's word is host; auto is Podman's."""
+    if mode not in {"", "host", "auto"}:
+        raise not_offered(f"the user namespace mode {mode[:100]!r}", "there is host and auto")
     return mode
 
 

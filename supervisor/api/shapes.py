@@ -9,6 +9,7 @@ from dataclasses import astuple
 from typing import Any
 
 from runtime.config import ContainerConfig, Network
+from runtime.idmap import AUTO
 from supervisor.checks import Exec, Health, Probe
 from supervisor.commands import View
 from supervisor.lines import rfc3339
@@ -217,6 +218,8 @@ def _host_config(view: View) -> Shape:
         },
         "Privileged": config.privileged,
         "SecurityOpt": _security(config),
+        "UsernsMode": "" if config.userns is None else "auto" if config.userns == AUTO else "private",
+        **_mapped(view),
         "Init": config.init,
         "Ulimits": [{"Name": _rlimit(number), "Soft": soft, "Hard": hard} for number, soft, hard in config.rlimits],
         "Binds": None,
@@ -232,6 +235,14 @@ def _host_config(view: View) -> Shape:
         "PidsLimit": None,
         "Runtime": "pysup",
     }
+
+
+def _mapped(view: View) -> Shape:
+    """Who is who, as Podman tells it: inside:outside:count. Of one that has not run yet, what was asked for."""
+    ids = view.ids or view.config.userns
+    if not ids or ids == AUTO:
+        return {}
+    return {"IDMappings": {"UidMap": list(map(str, ids.uid)), "GidMap": list(map(str, ids.gid))}}
 
 
 def _security(config: ContainerConfig) -> list[str] | None:

@@ -275,6 +275,15 @@ def _security_opt(service: Service, value: object) -> Keys:
     return result
 
 
+def _userns_mode(_service: Service, value: object) -> Keys:
+    """Compose's word is host; auto is Podman's."""
+    if value in (None, ""):
+        return {}
+    if value not in ("host", "auto") and not dollar.has(value):
+        raise Wrong(f"is {quoted(str(value))}", "host or auto")
+    return {"userns": value}
+
+
 def _profile(service: Service, text: str) -> str:
     if text in ("unconfined", "default", "builtin") or dollar.has(text):
         return "default" if text == "builtin" else text
@@ -526,7 +535,7 @@ SERVICE: dict[str, Rule] = {
     "ulimits": _ulimits,
     "use_api_socket": "there is no Docker Engine to speak to",
     "user": _same("user"),
-    "userns_mode": _NO_NAMESPACES,
+    "userns_mode": _userns_mode,
     "uts": _NO_NAMESPACES,
     "volumes": _volumes,
     "volumes_from": _NO_FILES,

@@ -13,6 +13,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from runtime.build import RLIMITS as RLIMIT_NAMES
 from runtime.config import Attachment
+from runtime.idmap import Ids
 from runtime.mounts import Device
 from runtime.users import ID_MAX
 from supervisor.checks import Health as _Health
@@ -22,7 +23,7 @@ from supervisor.entry import OutputForm, StackNetwork
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Condition, Dependency, RestartPolicy
 from supervisor.policy import RestartOn as _RestartOn
-from supervisor.spec import limits, mounts, naming, networking, probes, restarts, sharing, values
+from supervisor.spec import idmaps, limits, mounts, naming, networking, probes, restarts, sharing, values
 from supervisor.spec.terms import Publication, Restart
 from supervisor.spec.terms import Storage as _Storage
 
@@ -324,6 +325,12 @@ Capabilities = Annotated[
             )
         )
     ),
+]
+_EXTENTS = {**_list_of({"type": "string", "pattern": f"^(?:{idmaps.EXTENT_PATTERN})$"}), "minItems": 1}
+Userns = Annotated[
+    Ids | None,
+    PlainValidator(idmaps.userns),
+    WithJsonSchema(_either(_words(idmaps.WORDS), {**_some_of(uid=_EXTENTS, gid=_EXTENTS), "required": ["uid"]})),
 ]
 Seccomp = Annotated[str, PlainValidator(values.seccomp), WithJsonSchema(SOME_TEXT)]
 Umask = Annotated[

@@ -157,6 +157,11 @@ class Container(BaseModel):
     cap_add: fields.Capabilities = Field(default=(), description="Capabilities it has beyond the default ones, or ALL.")
     cap_drop: fields.Capabilities = Field(default=(), description="Capabilities it does without, or ALL.")
     privileged: fields.Truth = Field(default=False, description="Whether it has all capabilities.")
+    userns: fields.Userns = Field(
+        default=None,
+        description="Who its users are on the host: host (the same ones), auto (65,536 that nobody else has), or maps "
+        "{uid: [INSIDE:OUTSIDE:COUNT], gid: the same if absent}.",
+    )
     seccomp: fields.Seccomp = Field(
         default=SECCOMP_DEFAULT,
         description="Which system calls it may make: default (as Docker's), unconfined (all of them), or the path of a "

@@ -13,7 +13,7 @@ from supervisor.checks import Exec, File, Health, Http, Log, Notify, Probe, Read
 from supervisor.entry import StackNetwork
 from supervisor.logs.policy import LogPolicy
 from supervisor.policy import RestartOn
-from supervisor.spec import later, mounts
+from supervisor.spec import idmaps, later, mounts
 from supervisor.spec.model import Container, Spec
 from supervisor.spec.restarts import written
 from supervisor.spec.terms import Restart
@@ -75,6 +75,7 @@ def plain(container: Container) -> dict[str, object]:
         "ports": [str(publication) for publication in container.ports],
         "cap_add": list(container.cap_add),
         "cap_drop": list(container.cap_drop),
+        "userns": idmaps.plain(container.userns),
         "umask": f"{container.umask:04o}",
         "ulimits": _rlimits(container.ulimits),
         "volumes": list(map(mounts.written, container.volumes)),

@@ -326,6 +326,7 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         privileged=True,
         cap_add=["NET_ADMIN"],
         cap_drop=["KILL"],
+        userns_mode="host",
         security_opt=["no-new-privileges", "seccomp=unconfined"],
         ulimits=[docker.types.Ulimit(name="nofile", soft=10, hard=20)],
         log_config=docker.types.LogConfig(
@@ -350,6 +351,7 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         "init": True,
         "cap_add": ["NET_ADMIN"],
         "cap_drop": ["KILL"],
+        "userns": "host",
         "seccomp": "unconfined",
         "logs": {"driver": "file", "max_size": "1m", "max_files": 3, "compress": True, "overflow": "drop"},
         "ulimits": {"nofile": {"soft": 10, "hard": 20}},

@@ -74,6 +74,8 @@ BECOMES = [
     ("network_mode: none", {"network": "none"}),
     ("profiles: [debug]", {"profiles": ["debug"]}),
     ("cap_add: [CAP_SYS_TIME, net_admin]", {"cap_add": ["CAP_SYS_TIME", "net_admin"]}),
+    ("userns_mode: host", {"userns": "host"}),
+    ("userns_mode: auto", {"userns": "auto"}),
     ("security_opt: [seccomp:unconfined, no-new-privileges:true]", {"seccomp": "unconfined"}),
     ("security_opt: ['seccomp=./p.json', 'seccomp=builtin']", {"seccomp": "default"}),
     ("security_opt: ['seccomp:p.json']", {"seccomp": "p.json"}),

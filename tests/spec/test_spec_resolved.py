@@ -327,6 +327,7 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "  - CAP_NET_ADMIN\n"
         "  cap_drop: []\n"
         "  privileged: false\n"
+        "  userns: host\n"
         "  seccomp: default\n"
         "  umask: '0077'\n"
         "  ulimits:\n"
