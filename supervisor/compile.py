@@ -110,6 +110,7 @@ def _placements(spec: Spec) -> dict[str, Placement]:
 def compile_one(container: Container, found: Images, home: Home, *, networked: bool = False) -> Entry:
     """A container that is in no spec, for a stack that runs, and may have networks."""
     here = topology.placement(container, networked=networked)
+    _check_alone(container, here)
     return Entry(
         id=container.id,
         group=container.id,
@@ -119,6 +120,14 @@ def compile_one(container: Container, found: Images, home: Home, *, networked: b
         image=container.image,
         logs=container.logs,
     )
+
+
+def _check_alone(container: Container, here: Placement) -> None:
+    """SpecError if its network does not allow what it wants."""
+    alone = Spec(name="alone", containers=(container.model_copy(update={"depends_on": {}, "network": None}),))
+    faults = list(mounting.misplaced(alone, {container.id: here.network}))
+    if faults:
+        raise SpecError(f"{fault.path.partition('.')[2]}: {fault.message}" for fault in faults)
 
 
 def _unknown_users(spec: Spec, found: Images) -> Iterator[Fault]:
@@ -180,6 +189,7 @@ def _long_names(spec: Spec) -> Iterator[Fault]:
 def compile_single(container: Container, found: Images, home: Home, *, terminal: bool) -> ContainerConfig:
     """The configuration of the one container of `pysup run`."""
     here = topology.placement(container, networked=False)
+    _check_alone(container, here)
     config = compile_container(instances(container)[0], found, Store(home, shared=True), _resolv_conf(), here)
     user_terminal = os.environ.get("TERM") if terminal else None
     env = {**dict(config.env), **({"TERM": user_terminal} if user_terminal and "TERM" not in container.env else {})}

@@ -125,7 +125,12 @@ async def top(call: Call) -> Answering:
 async def diff(call: Call) -> Answering:
     """`docker diff`."""
     view = call.container()
-    found = await call.api.aside(changes.changes, call.commands.upper(view.id), view.config.lowers)
+    found = await call.api.aside(
+        changes.changes,
+        call.commands.upper(view.id),
+        view.config.lowers,
+        [mount.target for mount in view.config.mounts],
+    )
     return shown([{"Path": each.path, "Kind": each.kind} for each in found])
 
 

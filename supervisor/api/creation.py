@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from runtime.errors import ImageError
+from supervisor.api import files
 from supervisor.api.call import Call
 from supervisor.api.errors import bad, missing, not_offered
 from supervisor.api.fields import Fields
@@ -22,13 +23,14 @@ from supervisor.policy import RestartPolicy
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")  # as in a spec
 _KNOWN = frozenset(
     "Image Cmd Entrypoint Env User WorkingDir Hostname Tty OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr "
-    "Labels StopSignal StopTimeout NetworkDisabled HostConfig".split()
+    "Labels StopSignal StopTimeout NetworkDisabled Volumes HostConfig".split()
 )
 _KNOWN_OF_HOST = frozenset(
     "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt UsernsMode Ulimits LogConfig "
+    "Binds Mounts Tmpfs ReadonlyRootfs ShmSize Sysctls ExtraHosts Dns DnsSearch DnsOptions Devices "
     "ConsoleSize ContainerIDFile".split()  # a client's own business
 )
-_MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False, "ReadonlyRootfs": False}
+_MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False}
 _POLICIES = {"always", "unless-stopped", "no", ""}
 
 
@@ -130,6 +132,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         seccomp=_seccomp(host.texts("SecurityOpt")),
         logs=_logs(host.below("LogConfig")),
         ulimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
+        **files.keys(fields, host),
     )
     if fields.values.get("StopTimeout") is not None:
         yield "stop_grace_s", fields.number("StopTimeout")

@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.config import ContainerConfig, Network
 from runtime.idmap import AUTO
+from supervisor.api import files
 from supervisor.checks import Exec, Health, Probe
 from supervisor.commands import View
 from supervisor.lines import rfc3339
@@ -135,7 +136,7 @@ def summary(stack: str, view: View, now: float, size: tuple[int, int] | None = N
         "Status": status_of(view, now),
         "HostConfig": {"NetworkMode": view.config.network},
         "NetworkSettings": {"Networks": _networks(view.config)},
-        "Mounts": [],
+        "Mounts": files.shown_mounts(view.config),
     }
 
 
@@ -172,7 +173,7 @@ def inspection(stack: str, view: View, size: tuple[int, int] | None = None, exec
         "HostConfig": _host_config(view),
         "GraphDriver": {"Name": "overlay", "Data": _graph(view.config)},
         **sizes,
-        "Mounts": [],
+        "Mounts": files.shown_mounts(view.config),
         "Config": _config(stack, view),
         "NetworkSettings": {"Ports": {}, "SandboxID": "", "SandboxKey": "", "Networks": _networks(view.config)},
     }
@@ -222,13 +223,12 @@ def _host_config(view: View) -> Shape:
         **_mapped(view),
         "Init": config.init,
         "Ulimits": [{"Name": _rlimit(number), "Soft": soft, "Hard": hard} for number, soft, hard in config.rlimits],
-        "Binds": None,
+        **files.shown_host_config(config),
         "PortBindings": {},
         "LogConfig": dict(zip(("Type", "Config"), docker_of(view.logs), strict=True)),
         "PidMode": "",
         "IpcMode": "private",
         "CgroupnsMode": "private",
-        "ReadonlyRootfs": False,
         "Memory": 0,
         "NanoCpus": 0,
         "CpuShares": 0,

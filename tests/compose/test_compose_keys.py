@@ -98,10 +98,9 @@ BECOMES = [
     ("sysctls: {net.core.somaxconn: 1024, kernel.panic: 1}", {"sysctls": {"net.core.somaxconn": 1024}}),
     ("sysctls: [net.core.somaxconn=1024]", {"sysctls": ["net.core.somaxconn=1024"]}),
     ("extra_hosts: ['a:1.2.3.4']", {"extra_hosts": ["a:1.2.3.4"]}),
-    (
-        "dns: 1.1.1.1\n    dns_search: [a, b]\n    dns_opt: [rotate]",
-        {"dns": "1.1.1.1", "dns_search": ["a", "b"], "dns_opt": ["rotate"]},
-    ),
+    ("dns: 1.1.1.1", {"dns": "1.1.1.1"}),
+    ("dns_search: [a, b]", {"dns_search": ["a", "b"]}),
+    ("dns_opt: [rotate]", {"dns_opt": ["rotate"]}),
     (
         "logging: {driver: json-file, options: {max-size: 10m, max-file: '5', compress: 'true', mode: non-blocking}}",
         {"logs": {"driver": "file", "max_size": "10m", "max_files": 5, "compress": True, "overflow": "drop"}},
