@@ -15,12 +15,11 @@ import os
 import socket
 from collections.abc import Sequence
 
-from runtime import build, linux, plan, security
+from runtime import build, plan, security
 from runtime.cgroup.group import Cgroup
 from runtime.config import ContainerConfig, Network
-from runtime.idmap import Ids
 from runtime.lower import FD_PIDFD
-from runtime.userns import Users
+from runtime.network import namespace
 
 
 def build_entry(
@@ -31,11 +30,9 @@ def build_entry(
     terminal: bool = False,
     keeps_orphans: bool = True,
     cgroup: Cgroup | None = None,
-    ids: Ids | None = None,
 ) -> plan.Plan:
     """The plan of a command in the container that `config` describes, in a cgroup inside the container's. Its
-    descriptors: the streams, a pidfd, and with `ids` the container's user namespace: not whatever its process 1 has
-    made itself since.
+    descriptors: the streams, and a pidfd.
 
     With `keeps_orphans` all that it starts can be found, and ended with it; else it is as if the container had started
     it. Standard input may be a `terminal`.
@@ -44,8 +41,7 @@ def build_entry(
     costs a copy of the launcher: it is for containers whose process 1 reaps none.
     """
     inside = security.inner_flags(config.network)
-    users = Users(ids, FD_PIDFD + 1)
-    first = users.position + users.count
+    first = FD_PIDFD + 1
     prologue = [plan.JoinProcesses(), *build.make_cgroup(cgroup, first, new=cgroup is not None and cgroup.entry != "")]
     steps: list[plan.Step] = [
         *prologue,
@@ -54,11 +50,10 @@ def build_entry(
         plan.EnterNamespaces(inside),
         plan.NewSession(terminal=terminal),
         *([] if config.workdir == "/" else [plan.EnterWorkdir(config.workdir)]),
-        *users.join(build.limits(config)),
         *security.bounding(config),
         *([plan.KeepOrphans()] if keeps_orphans else []),
         *(_init(config) if init else []),
-        *([] if ids else build.limits(config)),
+        *build.limits(config),
         *security.identity(config),
         plan.HideMemory(),
         *build.execution(config, tuple(argv)),
@@ -72,7 +67,7 @@ def build_entry(
         init=init,
         prologue=len(prologue),
         steps=tuple(steps),
-        owner=users.owner(config.user.uid, config.user.gid),
+        owner=(config.user.uid, config.user.gid),
         cgroup=cgroup,
     )
 
@@ -85,7 +80,7 @@ class Door:
     """Our own network namespace, held open: the way back from a container's."""
 
     def __init__(self) -> None:
-        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._home = namespace.opened()
 
     def close(self) -> None:
         os.close(self._home)
@@ -98,19 +93,8 @@ class Door:
         """
         if network is Network.HOST:
             return _socket(family)
-        linux.setns(pidfd, linux.CLONE_NEWNET)
-        try:
+        with namespace.inside(pidfd, self._home):
             return _socket(family)
-        finally:
-            self._return()
-
-    def _return(self) -> None:
-        """Going on in a container's network would be worse than any end."""
-        try:
-            linux.setns(self._home, linux.CLONE_NEWNET)
-        except OSError as error:
-            os.write(2, f"pysup: can't leave a container's network namespace: {error.strerror}\n".encode())
-            os.abort()
 
 
 def _socket(family: socket.AddressFamily) -> socket.socket:

@@ -18,10 +18,9 @@ from runtime.build import build_plan
 from runtime.cgroup.branch import Branch
 from runtime.cgroup.figures import Figures
 from runtime.cgroup.group import Cgroup
-from runtime.config import ContainerConfig, Network
+from runtime.config import ContainerConfig
 from runtime.enter import Door, build_entry
 from runtime.errors import CgroupError, LauncherLostError, LaunchError
-from runtime.idmap import Ids
 from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
@@ -31,9 +30,8 @@ from supervisor import cgroups, probes
 from supervisor.checks import Exec, File, Log, Notice, Notify, Probe, Tcp, Verdict
 from supervisor.commands import Execution
 from supervisor.execution import Command, config_for, set_size
-from supervisor.ids import Blocks
 from supervisor.launchers import LauncherPool, ReplyError
-from supervisor.namespaces import Hold, Namespaces, Own
+from supervisor.network.stack import Connect, Networks, none
 from supervisor.notify import Listener, Mouth
 from supervisor.output import Capture, Output, Watch
 from supervisor.output import Listener as Hearer
@@ -60,7 +58,7 @@ class Means:
     branch: Branch
     door: Door
     listener: Listener
-    namespaces: Namespaces
+    networks: Networks
     numbers: Iterator[int] = field(default_factory=count)  # of commands in containers
 
 
@@ -77,7 +75,6 @@ class KernelRun:
         "_ended",
         "_means",
         "_mouth",
-        "_own",
         "_pidfd",
         "_remove",
         "_watch",
@@ -92,7 +89,6 @@ class KernelRun:
         process: "Process",
         config: ContainerConfig,
         cgroup: Cgroup | None,
-        own: Own | None,
         means: Means,
         senses: "Senses",
         remove: Remove,
@@ -103,7 +99,6 @@ class KernelRun:
         self._ended = process.ended
         self._config = config
         self._cgroup = cgroup
-        self._own = own
         self._means = means
         self._capture = senses.capture
         self._watch = senses.watch
@@ -149,6 +144,7 @@ class KernelRun:
             callback()
 
     def _exited(self) -> None:
+        self._means.networks.stopped(self._config.place)
         for check in self._checks:
             check.cancel()
         if self._callback is not None:
@@ -164,15 +160,7 @@ class KernelRun:
         if self._capture is not None:
             await self._capture.drain()
         await self._remove()
-        if self._own is not None:
-            self._means.namespaces.give(self._config.id, self._own)
-            self._own = None
         return status
-
-    @property
-    def ids(self) -> Ids | None:
-        """Its own, if it has such."""
-        return None if self._own is None else self._own.ids
 
     def _release(self) -> None:
         if self._pidfd is not None:
@@ -275,7 +263,7 @@ class KernelRun:
     async def _command(self, argv: tuple[str, ...], timeout_s: float, pidfd: int) -> Verdict:
         care = self._care = self._care or probes.Care()
         cgroup = None if self._cgroup is None else self._cgroup.inside(f"exec.{next(self._means.numbers)}")
-        entry = build_entry(self._config, argv, init=care.look(self.pid), cgroup=cgroup, ids=self.ids)
+        entry = build_entry(self._config, argv, init=care.look(self.pid), cgroup=cgroup)
         begin = partial(self._enter, entry, pidfd)
         try:
             return await probes.command(begin, entry.owner, self.pid, timeout_s, care, cgroup)
@@ -291,10 +279,8 @@ class KernelRun:
     async def _enter(self, entry: Plan, pidfd: int, streams: tuple[int, ...]) -> tuple[int, Exit]:
         image = lower_plan(entry).image
         places = () if entry.cgroup is None else entry.cgroup.descriptors
-        spaces = () if self._own is None else (self._own.user,)
-        descriptors = (*streams, pidfd, *spaces, *places)
         try:
-            return await _insist(partial(self._means.pool.enter, entry, image, descriptors, self.pid))
+            return await _insist(partial(self._means.pool.enter, entry, image, (*streams, pidfd, *places), self.pid))
         except ReplyError as error:
             raise spawn.launch_error(entry, error.reply.call, error.reply.error) from error
 
@@ -304,9 +290,7 @@ class KernelRun:
             raise LaunchError(ENDED.detail, container=self._config.id)
         config = config_for(self._config, execution)
         cgroup = None if self._cgroup is None else self._cgroup.inside("")
-        entry = build_entry(
-            config, execution.argv, terminal=execution.terminal, keeps_orphans=False, cgroup=cgroup, ids=self.ids
-        )
+        entry = build_entry(config, execution.argv, terminal=execution.terminal, keeps_orphans=False, cgroup=cgroup)
         try:
             made = self._execution_streams(entry, terminal=execution.terminal, stdin=stdin)
         except OSError as error:
@@ -395,25 +379,22 @@ class KernelRunner:
         """Show a directory of the host to the launchers: an image that was not known when they began."""
         await self._means.pool.show(path)
 
+    def leave(self, container: str) -> None:
+        """A container has left the stack for good: its network goes."""
+        self._means.networks.give_up(container)
+
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
+        config, namespace = await self._means.networks.prepare(config)
         pinned = await _pinned(config)
-        own = None
         try:
-            if config.userns is not None:
-                own = await self._means.namespaces.take(
-                    config.id, config.userns, network=config.network is Network.NONE
-                )
-            cgroup = self._means.branch.cgroup(config.place, config.limits)
-            found, ids = None if pinned is None else pinned.found, None if own is None else own.ids
-            plan = build_plan(config, cgroup, found, ids)
-            return await _insist(partial(self._try, config, plan, pinned, own, policy, heard))
-        except BaseException as error:
-            if own is not None:
-                self._means.namespaces.give(config.id, own)
-            if isinstance(error, CgroupError):
-                raise LaunchError(str(error), container=config.id) from error
-            raise
+            plan = build_plan(
+                config, self._means.branch.cgroup(config.place, config.limits), None if pinned is None else pinned.found
+            )
+            start = partial(self._try, config, plan, pinned, policy, heard)
+            return await _insist(partial(start, namespaces=() if namespace is None else (namespace,)))
+        except CgroupError as error:
+            raise LaunchError(str(error), container=config.id) from error
         finally:
             if pinned is not None:
                 pinned.close()
@@ -423,19 +404,19 @@ class KernelRunner:
         config: ContainerConfig,
         plan: Plan,
         pinned: Pinned | None,
-        own: Own | None,
         policy: Policy,
         heard: Heard,
+        *,
+        namespaces: tuple[int, ...],
     ) -> KernelRun:
         made, senses = None, Senses()
-        spaces = () if own is None else own.descriptors()
         mounts: list[int] = []
         try:
             if pinned is not None:
-                mounts = pinned.copies(None if own is None else own.user)
+                mounts = pinned.copies()
             made = self._streams(plan)
             places = () if plan.cgroup is None else plan.cgroup.descriptors
-            descriptors = (*self._listen(senses, config, made, policy, heard), *spaces, *mounts, *places)
+            descriptors = (*self._listen(senses, config, made, policy, heard), *namespaces, *mounts, *places)
             process = await Process.of(*await self._means.pool.start(plan, lower_plan(plan).image, descriptors))
         except BaseException as error:
             senses.close()
@@ -456,7 +437,8 @@ class KernelRunner:
         # The run does not hold the plan: for thousands of idle containers that would be most of their memory.
         remove = partial(self._remove, plan.id, _temporary(plan), plan.cgroup)
         senses.begin()
-        return KernelRun(process, config, plan.cgroup, own, self._means, senses, remove)
+        self._means.networks.started(config.place)
+        return KernelRun(process, config, plan.cgroup, self._means, senses, remove)
 
     def _listen(
         self, senses: Senses, config: ContainerConfig, made: Streams, policy: Policy, heard: Heard
@@ -523,29 +505,20 @@ async def kernel(
     output: Output | None,
     complain: Complain,
     size: int | None = None,
+    connect: Connect = none,
 ) -> AsyncIterator[KernelRunner]:
-    """A runner on the real kernel with its reaper, launchers and cgroups, for as long as the context lasts."""
+    """A runner on the real kernel with its reaper, launchers, cgroups and networks, while the context lasts."""
     reaper = Reaper()
     pool = LauncherPool(state, reaper, size)
     for path in paths:
         pool.attach(path)
-    with (
-        cgroups.branch(state) as branch,
-        closing(Door()) as door,
-        closing(Listener(state)) as listener,
-        closing(Namespaces(_holder(pool), Blocks(state))) as namespaces,
-    ):
+    with cgroups.branch(state) as branch, closing(Door()) as door, closing(Listener(state)) as listener:
         async with anyio.create_task_group() as tasks:
             await tasks.start(reaper.run)
             tasks.start_soon(listener.run)
-            async with anyio.create_task_group() as launchers:
+            async with connect() as networks, anyio.create_task_group() as launchers:
                 await launchers.start(pool.run)
-                means = Means(pool, branch, door, listener, namespaces)
+                means = Means(pool, branch, door, listener, networks)
                 yield KernelRunner(means, make, output, complain)
                 launchers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
-
-
-def _holder(pool: LauncherPool) -> Hold:
-    """A launcher that dies over it is no end: the next one is asked."""
-    return lambda pipe, flags: _insist(partial(pool.hold, pipe, flags))

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Self
 
 from runtime.remove import remove_run
-from supervisor import cgroups, ids
+from supervisor import cgroups
 from supervisor.errors import StackError
+from supervisor.network import note
 
 DEFAULT_STATE = Path("/var/lib/pysup")
 DEFAULT_RUN = Path("/run/pysup")
@@ -55,11 +56,6 @@ class Home:
     @property
     def kept(self) -> Path:
         return self.path / "kept"
-
-    @property
-    def volumes(self) -> Path:
-        """They outlive the stack."""
-        return self.path / "volumes"
 
     @property
     def logs(self) -> Path:
@@ -282,10 +278,17 @@ def sweep(home: Home) -> Swept:
             remove_run(str(path))
         except OSError as error:
             raise StackError(f"can't remove {path}, left by a killed supervisor: {error.strerror}") from error
-    (home.path / ids.NOTE).unlink(missing_ok=True)
+    _sweep_network(home)
     for socket in home.path.glob("notify-*"):  # it died between bind(2) and unlink(2): see notify.py
         socket.unlink()
     return Swept(strays, len(runs))
+
+
+def _sweep_network(home: Home) -> None:
+    try:
+        note.sweep(home.path)
+    except OSError as error:
+        raise StackError(f"can't {error.filename}, left by a killed supervisor: {error.strerror}") from error
 
 
 def _kill_strays(home: str) -> None:

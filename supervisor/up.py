@@ -22,12 +22,13 @@ from runtime.plan import Plan
 from runtime.streams import Streams
 from supervisor.board import Board
 from supervisor.console import Console, ConsoleGoneError
-from supervisor.desk import SOCKET, Keeping, Shown, Told, keeping, serving
+from supervisor.desk import SOCKET, Keeping, Told, keeping, serving
 from supervisor.entry import Compiled
 from supervisor.events import Events, Level, LogFormat, forms
 from supervisor.kernel import kernel
 from supervisor.lines import Layout, Piece, Stream
 from supervisor.metrics import Timed
+from supervisor.network.stack import networks
 from supervisor.output import Output
 from supervisor.state import Home, Swept, locked
 from supervisor.tree import Emit, Stack, Summary
@@ -59,6 +60,7 @@ _LEVELS: Mapping[str, Level] = {
     "left_behind": "warning",
     "output_lost": "warning",
     "swept": "warning",
+    "forwarding_enabled": "warning",
 }
 _FAILURES = frozenset({"gave_up", "dependency_failed"})  # after one of these not all will be up
 
@@ -101,7 +103,6 @@ class Manner:
     console: int = 1  # the descriptor that all is written to
     stays: bool = False  # also when all containers are done, until it is stopped
     run_directory: Path | None = None  # where the control socket is; None: there is none
-    socket_group: int | None = None  # who may use it, besides its owner
     images: tuple[Path, ...] = ()  # where the API looks for images
 
 
@@ -132,15 +133,17 @@ async def _supervise(
             _null() as null,
             Output(
                 console,
-                Shown(line_form, logs) if manner.shows_lines else Unseen(),
+                line_form if manner.shows_lines else Unseen(),
                 on_gone=control.nobody_reads,
                 on_lost=partial(_lost, emit),
                 keeper=Keeping(logs),
             ) as output,
         ):
             make, complain = partial(_pipes, null), partial(_left_behind, emit)
+            configs = [entry.config for entry in stack.entries]
+            connect = partial(networks, home.path, stack.name, stack.networks, configs, emit)
             async with (
-                kernel(home.path, sorted(lowers), make, output, complain, len(stack.entries)) as runner,
+                kernel(home.path, sorted(lowers), make, output, complain, len(stack.entries), connect) as runner,
                 anyio.create_task_group() as tasks,
             ):
                 control.stack = told.stack = tree = Stack(
@@ -152,7 +155,9 @@ async def _supervise(
                     abort_on_exit=manner.abort_on_exit,
                     stay=manner.stays,
                 )
-                workshop = ApiWorkshop(home, manner.images, runner.attach, logs)
+                workshop = ApiWorkshop(
+                    *(home, manner.images, runner.attach, logs, runner.leave), networked=bool(stack.networks)
+                )
                 board = Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask)
                 tasks.start_soon(output.run)
                 told.begin(tasks)
@@ -176,7 +181,7 @@ def _socket(manner: Manner, name: str, board: Board, emit: Emit) -> AbstractAsyn
     if manner.run_directory is None:
         return nullcontext()
     complain = partial(_complain, emit)
-    return serving(manner.run_directory / name / SOCKET, board, manner.images, complain, manner.socket_group)
+    return serving(manner.run_directory / name / SOCKET, board, manner.images, complain)
 
 
 def _complain(emit: Emit, what: str) -> None:
@@ -262,7 +267,7 @@ def _lost(emit: Emit, lines: int) -> None:
 
 def _pipes(null: int, plan: Plan) -> Streams:
     if plan.terminal:
-        return streams.terminal(plan.owner, plan.tty_gid)
+        return streams.terminal(plan.owner)
     return streams.conversing(plan.owner, stdin=True) if plan.stdin else streams.pipes(null, plan.owner)
 
 

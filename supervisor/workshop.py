@@ -20,11 +20,22 @@ Attach = Callable[[str], Awaitable[None]]  # show a directory to the launchers
 class ApiWorkshop:
     """See `Workshop`. `images` is where they are looked for."""
 
-    def __init__(self, home: Home, images: tuple[Path, ...], attach: Attach, logs: LogWriter) -> None:
+    def __init__(
+        self,
+        home: Home,
+        images: tuple[Path, ...],
+        attach: Attach,
+        logs: LogWriter,
+        leave: Callable[[str], None],
+        *,
+        networked: bool,
+    ) -> None:
         self._home = home
         self._images = images
         self._attach = attach
         self._logs = logs
+        self._leave = leave  # give up its network
+        self._networked = networked
 
     async def entry(self, id_: str, image: str, config: Mapping[str, object], *, tty: bool, stdin: bool) -> Entry:
         """See `Workshop.entry`."""
@@ -37,8 +48,9 @@ class ApiWorkshop:
         from supervisor import spec  # noqa: PLC0415 (see above)
         from supervisor.compile import Images, compile_one  # noqa: PLC0415
 
-        return compile_one(spec.container(keys), Images(self._images), self._home)
+        return compile_one(spec.container(keys), Images(self._images), self._home, networked=self._networked)
 
     def forget(self, id_: str) -> None:
         """See `Workshop.forget`."""
+        self._leave(id_)
         self._logs.remove(id_)

@@ -1,0 +1,107 @@
+"""A netlink socket: requests go out many at a time, and what the kernel says of each comes back.
+
+netlink(7): the kernel does what it is asked in the course of send(2), and has answered when that returns. So nothing
+here waits for anybody else; but what the kernel does may take milliseconds (all of rtnetlink has one lock): not for a
+thread that has others to serve. A socket speaks to the network namespace in which it was made.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+ROUTE, NETFILTER = 0, 12  # NETLINK_ROUTE, NETLINK_NETFILTER
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
+_SEQUENCE = 8  # its offset
+_ERROR, _DONE = 2, 3  # NLMSG_*
+_SOL_NETLINK, _CAP_ACK = 270, 10
+_SEND_MAX = 16 << 10  # bytes of one call; of a batch of nftables all must be in one
+_BUFFER_BYTES = 4 << 20  # for batches, and for what is said of each message of one
+_CHUNK = 64 << 10
+
+
+class Conversation:
+    """One socket. Its methods raise OSError, whose `filename` is what could not be done."""
+
+    def __init__(self, family: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+        self._number = 0
+        with suppress(OSError):
+            self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+        self._socket.bind((0, 0))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def do(self, requests: Sequence[tuple[str, bytes]]) -> None:
+        """Ask for several things (what, message), in this order. Those after one that fails may have been done."""
+        waiting: list[bytes] = []
+        names: dict[int, str] = {}
+        for what, message in requests:
+            waiting.append(self._numbered(message))
+            names[self._number] = what
+            if sum(map(len, waiting)) > _SEND_MAX:
+                self._exchange(waiting, names)
+                waiting = []
+        if waiting:
+            self._exchange(waiting, names)
+
+    def transact(self, what: str, batch: Sequence[bytes]) -> None:
+        """Have a batch of nftables done, as a whole or not at all."""
+        self._exchange([self._numbered(message) for message in batch], {}, what)
+
+    def dump(self, message: bytes) -> list[bytes]:
+        """All that there is of a kind."""
+        self._socket.send(self._numbered(message))
+        found: list[bytes] = []
+        while True:
+            for kind, answer in _messages(self._socket.recv(_CHUNK)):
+                if kind == _DONE:
+                    return found
+                if kind == _ERROR:
+                    _check(answer, {}, "list what the network has")
+                found.append(answer)
+
+    def _numbered(self, message: bytes) -> bytes:
+        self._number += 1
+        return message[:_SEQUENCE] + struct.pack("=I", self._number) + message[_SEQUENCE + 4 :]
+
+    def _exchange(self, messages: Iterable[bytes], names: dict[int, str], what: str = "") -> None:
+        self._socket.send(b"".join(messages))
+        failed: OSError | None = None
+        while (answers := self._received()) is not None:
+            for kind, answer in _messages(answers):
+                try:
+                    if kind == _ERROR:
+                        _check(answer, names, what)
+                except OSError as error:
+                    failed = failed or error
+        if failed:
+            raise failed
+
+    def _received(self) -> bytes | None:
+        try:
+            return self._socket.recv(_CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, the whole message)."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, at)
+        yield kind, data[at : at + length]
+        at += (length + 3) & ~3
+
+
+def _check(answer: bytes, names: dict[int, str], what: str) -> None:
+    code, _, _, _, number, _ = struct.unpack_from("=iIHHII", answer, _HEADER.size)
+    if code:
+        raise OSError(-code, os.strerror(-code), names.get(number, what))

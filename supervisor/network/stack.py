@@ -1,0 +1,516 @@
+"""The networks of one stack, from before its first container starts until all of it is gone.
+
+A container's network namespace is made before its first run, and kept, as a descriptor, until it leaves the stack: a
+restart costs nothing, its address stays, and others can share it whether it runs or not. It is joined by the child.
+
+All that speaks to the kernel happens in a thread, one call at a time. What clean-up needs is on disk before there is
+anything to clean up: HOME/network has the number of the group that all our links are in. The packet filter's table and
+the namespaces need none: the kernel removes them with our descriptors.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import anyio.abc
+from anyio import to_thread
+
+from runtime.config import Attachment, ContainerConfig, Network
+from runtime.errors import LaunchError
+from runtime.network import KEPT, namespace
+from supervisor.entry import StackNetwork
+from supervisor.errors import StackError
+from supervisor.network import note, pool
+from supervisor.network.names import Member, Names
+
+if TYPE_CHECKING:
+    from runtime.network.links import Plug
+    from supervisor.network.publish import Claim, Publisher
+    from supervisor.network.resolver import Resolver
+
+ASKED_MAX = 256  # questions of all networks that other name servers are asked at a time
+FAULTS_SHOWN_MAX = 10
+_GROUPS = 1 << 30
+
+Emit = Callable[[str, str | None, Mapping[str, object]], None]
+Connect = Callable[[], AbstractAsyncContextManager["Networks"]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A container in a network, as others see it."""
+
+    network: str
+    addresses: tuple[str, ...]  # IPv4 first, with the length of the prefix
+    gateways: tuple[str, ...]
+    mac: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Space:
+    """What a container has of networks. `descriptor` None: not made yet."""
+
+    config: ContainerConfig
+    ends: tuple[End, ...] = ()
+    plugs: "tuple[Plug, ...]" = ()
+    claims: "list[Claim]" = field(default_factory=list)
+    descriptor: int | None = None
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+
+class Networks:
+    """See above. Nothing is made, and nothing heavy loaded, for a stack that has none."""
+
+    def __init__(
+        self, home: Path, name: str, networks: Sequence[StackNetwork], tasks: anyio.abc.TaskGroup, emit: Emit
+    ) -> None:
+        self._home = home
+        self._table = f"pysup-{name}"
+        self._networks = {each.name: each for each in networks}
+        self._tasks = tasks
+        self._emit = emit
+        self._everybody: list[ContainerConfig] = []
+        self._spaces: dict[str, Space] = {}  # by ContainerConfig.place
+        self._places: dict[str, str] = {}  # by container: the latest
+        self._names = Names()
+        self._kernel: _Kernel | None = None
+        self._numbers = 0
+        self._beginning = anyio.Lock()
+        self._thread = anyio.CapacityLimiter(1)
+
+    # --- what a stack does -------------------------------------------------------------------------------------------
+
+    async def begin(self, configs: Iterable[ContainerConfig]) -> None:
+        """Make the networks, and take the ports of all. StackError if that can't be; nothing is left then."""
+        self._everybody = list(configs)
+        if self._networks or any(config.network in KEPT for config in self._everybody):
+            await self._begin(self._everybody)
+
+    async def _begin(self, configs: Sequence[ContainerConfig]) -> None:
+        wanted = {each.network for config in configs for each in config.attachments}
+        for name in wanted - self._networks.keys():
+            self._networks[name] = StackNetwork(name)
+        for config in configs:
+            self._put(Space(config))
+        self._kernel = kernel = await self._in_thread(lambda: _Kernel(self._home, self._table))
+        known = await self._in_thread(kernel.known_subnets)
+        state = self._home.parent.parent
+        room = max(len(configs), 1)
+        networks = list(self._networks.values())
+        kernel.books = await self._in_thread(lambda: pool.lease(state, self._home, networks, room, known))
+        for name, book in kernel.books.items():
+            book.reserve(each for config in configs for each in config.attachments if each.network == name)
+        self._names.internal = frozenset(each.name for each in networks if each.internal)
+        await self._in_thread(lambda: kernel.lay(networks))
+        for path in await self._in_thread(lambda: kernel.forward(networks)):
+            self._emit("forwarding_enabled", None, {"what": path})
+        self._serve_names(kernel)
+        faults = [fault for config in configs if (fault := self._settle(self._spaces[config.place]))]
+        if faults:
+            more = f"; and {len(faults) - FAULTS_SHOWN_MAX} more" if len(faults) > FAULTS_SHOWN_MAX else ""
+            raise StackError("; ".join(faults[:FAULTS_SHOWN_MAX]) + more)
+        await self._in_thread(lambda: pool.save(state, self._home, kernel.books))
+        await self._filter()
+        for space in self._spaces.values():
+            for claim in space.claims:
+                kernel.publisher(self._tasks).serve(claim)
+
+    def _serve_names(self, kernel: "_Kernel") -> None:
+        from supervisor.network.resolver import Resolver  # noqa: PLC0415 (it loads a parser of DNS)
+
+        limit = anyio.CapacityLimiter(ASKED_MAX)
+        for name, book in kernel.books.items():
+            gateway = pool.bare(book.gateways()[0])
+            resolver = Resolver(name, gateway, self._names, self._servers, limit)
+            kernel.resolvers.append(resolver)
+            self._tasks.start_soon(resolver.run)
+
+    def _servers(self, client: str) -> Sequence[str]:
+        """The name servers that a container asks for in its spec, by its address."""
+        container = self._names.at(client)
+        space = self._spaces.get(container) if container else None
+        return () if space is None else space.config.dns.servers
+
+    async def prepare(self, config: ContainerConfig) -> tuple[ContainerConfig, int | None]:
+        """A container is about to start: the rest of its configuration, and the namespace that it joins.
+
+        LaunchError if there can't be one. The descriptor stays ours.
+        """
+        if config.network not in KEPT:
+            return config, None
+        try:
+            space = await self._space(config)
+            if config.network is Network.CONTAINER:
+                return await self._shared(config, space)
+            return self._complete(config, space), await self._opened(space)
+        except (OSError, StackError) as error:
+            raise LaunchError(_said(error), container=config.id) from error
+
+    async def _space(self, config: ContainerConfig) -> Space:
+        """Of a container that may be new, or have changed."""
+        space = self._spaces.get(config.place)
+        if space is not None and _alike(space.config, config) and self._kernel is not None:
+            return space
+        async with self._beginning:
+            if self._kernel is None:
+                await self._begin([*self._everybody, config])
+            elif space is None or not _alike(space.config, config):
+                await self._renew(config)
+            return self._spaces[config.place]
+
+    async def _renew(self, config: ContainerConfig) -> None:
+        kernel = self._of_kernel()
+        await self._drop(config.place, for_good=False)
+        new = [each.network for each in config.attachments if each.network not in kernel.books]
+        if new:
+            raise StackError(f"there is no network {new[0]} in this stack")
+        self._put(space := Space(config))
+        if (fault := self._settle(space)) is not None:
+            await self._drop(config.place, for_good=True)
+            raise StackError(fault)
+        await self._in_thread(lambda: pool.save(self._home.parent.parent, self._home, kernel.books))
+        if space.claims:
+            await self._filter()
+            for claim in space.claims:
+                kernel.publisher(self._tasks).serve(claim)
+
+    async def _shared(self, config: ContainerConfig, own: Space) -> tuple[ContainerConfig, int | None]:
+        other = self._of(config.shares or "")
+        if other is None:
+            raise StackError(f"shares the network of {config.shares}, which is not there")
+        if other.config.network not in KEPT:
+            own.config = config
+            return replace(config, network=other.config.network, resolv_conf=other.config.resolv_conf), None
+        whole = self._complete(other.config, other)
+        return replace(config, resolv_conf=whole.resolv_conf, address=whole.address), await self._opened(other)
+
+    def started(self, place: str) -> None:
+        """It runs: its names are told."""
+        self._names.started(place)
+
+    def stopped(self, place: str) -> None:
+        """It does not, for now. If its container runs elsewhere now (`ContainerConfig.place`), this was for good."""
+        self._names.stopped(place)
+        space = self._spaces.get(place)
+        if space is not None and self._of(space.config.id) is not space:
+            self._tasks.start_soon(self._leave, [place])
+
+    def give_up(self, container: str) -> None:
+        """It has left the stack: its namespace, address and ports go."""
+        places = [place for place, space in self._spaces.items() if space.config.id == container]
+        if places and self._kernel is not None:
+            self._tasks.start_soon(self._leave, places)
+
+    async def _leave(self, places: Iterable[str]) -> None:
+        async with self._beginning:
+            for place in places:
+                await self._drop(place, for_good=True)
+
+    def ends(self, container: str) -> tuple[End, ...]:
+        """Where it is."""
+        space = self._of(container)
+        if space is not None and space.config.network is Network.CONTAINER:
+            space = self._of(space.config.shares or "")
+        return () if space is None else space.ends
+
+    def published(self, container: str) -> "tuple[Claim, ...]":
+        """Its ports of the host."""
+        space = self._of(container)
+        return () if space is None else tuple(space.claims)
+
+    def _of(self, container: str) -> Space | None:
+        """What it has, where it runs now."""
+        return self._spaces.get(self._places.get(container, ""))
+
+    def _put(self, space: Space) -> None:
+        self._spaces[space.config.place] = space
+        self._places[space.config.id] = space.config.place
+
+    async def close(self) -> None:
+        """Remove all of it."""
+        if (kernel := self._kernel) is None:
+            return
+        self._kernel = None
+        for space in self._spaces.values():
+            for claim in space.claims:
+                claim.socket.close()
+            if space.descriptor is not None:
+                os.close(space.descriptor)
+                space.descriptor = None
+        for resolver in kernel.resolvers:
+            resolver.close()
+        with anyio.CancelScope(shield=True):
+            await self._in_thread(kernel.close)
+
+    # --- one container -----------------------------------------------------------------------------------------------
+
+    def _settle(self, space: Space) -> str | None:
+        """Give a container its addresses, names and ports; returns what is at fault."""
+        config, kernel = space.config, self._of_kernel()
+        if config.network is not Network.BRIDGE:
+            return None
+        try:
+            space.ends = tuple(self._end(kernel, config.place, each) for each in config.attachments)
+            space.plugs = tuple(self._plug(kernel, index, end) for index, end in enumerate(space.ends))
+            self._names.enter(
+                Member(config.place, end.network, _names(config, end), tuple(map(pool.bare, end.addresses)))
+                for end in space.ends
+            )
+            self._claim(space)
+        except StackError as error:
+            return str(error)
+        return None
+
+    def _claim(self, space: Space) -> None:
+        if not space.config.ports:
+            return
+        from supervisor.network.publish import claim  # noqa: PLC0415 (see `Networks`)
+
+        to = self._reached_at(space)
+        for port in space.config.ports:
+            space.claims.append(claim(space.config.id, port, to))
+
+    def _reached_at(self, space: Space) -> tuple[str, ...]:
+        """From the host, and from outside: where its way out is, one address of each kind, IPv4 first."""
+        found: dict[int, str] = {}
+        for end in space.ends:
+            if not self._networks[end.network].internal:
+                for address in map(ip_interface, end.addresses):
+                    found.setdefault(address.version, str(address.ip))
+        return tuple(found.values())
+
+    @staticmethod
+    def _end(kernel: "_Kernel", container: str, attachment: Attachment) -> End:
+        book = kernel.books[attachment.network]
+        addresses = book.addresses(container, attachment)
+        mac = pool.mac(kernel.tag, addresses[0])
+        return End(attachment.network, addresses, book.gateways(), mac, attachment.aliases)
+
+    def _plug(self, kernel: "_Kernel", index: int, end: End) -> "Plug":
+        from runtime.network.links import Plug  # noqa: PLC0415 (see `Networks`)
+
+        self._numbers += 1
+        host = kernel.interface(f"v{self._numbers:x}")
+        addresses = tuple(map(ip_interface, end.addresses))
+        return Plug(host, kernel.bridges[end.network], f"eth{index}", end.mac, addresses)
+
+    async def _opened(self, space: Space) -> int:
+        async with space.lock:
+            if space.descriptor is None:
+                kernel = self._of_kernel()
+                gateways = self._ways_out(space)
+                space.descriptor = await self._in_thread(lambda: kernel.connect(space.plugs, gateways))
+            return space.descriptor
+
+    def _ways_out(self, space: Space) -> tuple[str, ...]:
+        """One gateway of each kind: those of the first network that leads anywhere."""
+        ways: dict[int, str] = {}
+        for end in space.ends:
+            if not self._networks[end.network].internal:
+                for gateway in map(ip_interface, end.gateways):
+                    ways.setdefault(gateway.version, str(gateway.ip))
+        return tuple(ways.values())
+
+    def _complete(self, config: ContainerConfig, space: Space) -> ContainerConfig:
+        """What of a configuration depends on where it is."""
+        if not space.ends:
+            return config
+        first = space.ends[0]
+        return replace(config, address=pool.bare(first.addresses[0]), resolv_conf=_resolv_conf(config, first))
+
+    async def _drop(self, container: str, *, for_good: bool) -> None:
+        kernel = self._of_kernel()
+        space = self._spaces.pop(container, None)
+        if space is None:
+            return
+        self._names.leave(container)
+        for claim in space.claims:
+            kernel.publisher(self._tasks).drop(claim)
+        if space.descriptor is not None:
+            os.close(space.descriptor)
+            await self._in_thread(lambda: kernel.links.unplug(space.plugs))
+        if space.claims:
+            await self._filter()
+        if for_good:
+            for end in space.ends:
+                kernel.books[end.network].forget(container)
+
+    async def _filter(self) -> None:
+        kernel = self._of_kernel()
+        claims = [claim for space in self._spaces.values() for claim in space.claims]
+        redirects = [redirect for claim in claims for redirect in claim.redirects()]
+        await self._in_thread(lambda: kernel.filter(self._networks, redirects))
+
+    def _of_kernel(self) -> "_Kernel":
+        assert self._kernel is not None
+        return self._kernel
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await to_thread.run_sync(work, limiter=self._thread)
+
+
+class _Kernel:
+    """The parts of a stack's networks that are not data. All but `publisher` and `interface` is for a thread."""
+
+    def __init__(self, home: Path, table: str) -> None:
+        from runtime.network.conversation import ROUTE, Conversation  # noqa: PLC0415
+        from runtime.network.links import Links, links_of  # noqa: PLC0415 (they load pyroute2)
+        from runtime.network.rules import Filter  # noqa: PLC0415
+
+        status = home.stat()
+        identity = f"{home}\0{status.st_dev}\0{status.st_ino}"
+        self.tag = hashlib.blake2b(identity.encode(), digest_size=3).hexdigest()
+        self.books: dict[str, pool.Book] = {}
+        self.bridges: dict[str, str] = {}
+        self.resolvers: list[Resolver] = []
+        self._home = home
+        conversation = Conversation(ROUTE)
+        try:
+            used = {group for _, _, group in links_of(conversation)}
+        finally:
+            conversation.close()
+        group = next(each for each in iter(lambda: note.GROUP_MIN + secrets.randbelow(_GROUPS), 0) if each not in used)
+        note.write(home, group)
+        self._own = namespace.opened()
+        self.links: Links = Links(group, self._own)
+        self._filter: Filter = Filter(table)
+        self._publisher: Publisher | None = None
+
+    def publisher(self, tasks: anyio.abc.TaskGroup) -> "Publisher":
+        from supervisor.network.publish import Publisher  # noqa: PLC0415 (see `Networks`)
+
+        self._publisher = self._publisher or Publisher(tasks)
+        return self._publisher
+
+    def interface(self, suffix: str) -> str:
+        """A name on the host, of at most 15 characters."""
+        from runtime.network.links import PREFIX  # noqa: PLC0415 (see `Networks`)
+
+        return f"{PREFIX}{self.tag}{suffix}"
+
+    @staticmethod
+    def known_subnets() -> list[str]:
+        from runtime.network.links import known_subnets  # noqa: PLC0415 (see `Networks`)
+
+        return known_subnets()
+
+    def lay(self, networks: Sequence[StackNetwork]) -> None:
+        from runtime.network.links import Bridge  # noqa: PLC0415 (see `Networks`)
+
+        bridges = []
+        for number, network in enumerate(networks):
+            book = self.books[network.name]
+            name = self.bridges[network.name] = self.interface(f"b{number}")
+            gateways = book.gateways()
+            bridges.append(Bridge(name, pool.mac(self.tag, gateways[0]), tuple(map(ip_interface, gateways))))
+        self.links.lay(bridges)
+
+    @staticmethod
+    def forward(networks: Iterable[StackNetwork]) -> list[str]:
+        """Have the host pass on what leaves and enters; returns what had to be set for it."""
+        from runtime.network.links import forward  # noqa: PLC0415 (see `Networks`)
+
+        outer = [network for network in networks if not network.internal]
+        versions = [4] * bool(outer) + [6] * any(network.ipv6 for network in outer)
+        return [path for version in versions if (path := forward(version)) is not None]
+
+    def connect(self, plugs: "Sequence[Plug]", gateways: Iterable[str]) -> int:
+        """A new namespace, connected. OSError; nothing is left then."""
+        made = namespace.make(self._own)
+        try:
+            self.links.plug(made, plugs, gateways)
+        except BaseException:
+            os.close(made)
+            raise
+        return made
+
+    def filter(self, networks: Mapping[str, StackNetwork], redirects: Iterable[object]) -> None:
+        from runtime.network.rules import Segment  # noqa: PLC0415 (see `Networks`)
+
+        segments = [
+            Segment(self.bridges[name], tuple(map(str, book.subnets)), networks[name].internal)
+            for name, book in self.books.items()
+        ]
+        self._filter.set(segments, redirects)  # type: ignore[arg-type]  # Redirects, whose module is not loaded yet
+
+    def close(self) -> None:
+        """All of it goes. What can't be removed stays noted, for the next start."""
+        self._filter.close()
+        with suppress(OSError):
+            self.links.clear()
+            note.remove(self._home)
+        self.links.close()
+        os.close(self._own)
+
+
+@asynccontextmanager
+async def networks(
+    home: Path, name: str, wanted: Sequence[StackNetwork], configs: Iterable[ContainerConfig], emit: Emit
+) -> AsyncIterator[Networks]:
+    """Those of a stack, as long as the context lasts."""
+    async with anyio.create_task_group() as tasks:
+        made = Networks(home, name, wanted, tasks, emit)
+        try:
+            await made.begin(configs)
+            yield made
+        except OSError as error:
+            raise StackError(_said(error)) from error
+        finally:
+            tasks.cancel_scope.cancel()
+            await made.close()
+
+
+@asynccontextmanager
+async def none() -> AsyncIterator[Networks]:
+    """Of a container that is in no stack."""
+    async with networks(Path("/nowhere"), "", (), (), _silent) as made:
+        yield made
+
+
+def _silent(event: str, container: str | None, fields: Mapping[str, object]) -> None:
+    """Nothing is made, so nothing is told."""
+
+
+def _alike(one: ContainerConfig, other: ContainerConfig) -> bool:
+    """Are these in the same place? What is changed by a reload may not be."""
+    return (one.network, one.shares, one.attachments, one.ports) == (
+        *(other.network, other.shares, other.attachments, other.ports),
+    )
+
+
+def _names(config: ContainerConfig, end: End) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((config.id.lower(), *end.aliases)))
+
+
+def _said(error: OSError | StackError) -> str:
+    if isinstance(error, StackError):
+        return str(error)
+    reason = (error.strerror or str(error)).lower()
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _resolv_conf(config: ContainerConfig, end: End) -> bytes:
+    """The gateway serves names; what else is searched for is as asked for, or as on the host."""
+    lines = [f"nameserver {pool.bare(end.gateways[0])}"]
+    search = config.dns.search or _host_search()
+    lines += [f"search {' '.join(search)}"] if search else []
+    lines.append(f"options {' '.join(config.dns.options or ('ndots:0',))}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _host_search() -> tuple[str, ...]:
+    with suppress(OSError):
+        for line in Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace").splitlines():
+            words = line.split()
+            if words and words[0] in ("search", "domain"):
+                return tuple(words[1:])
+    return ()
