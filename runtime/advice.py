@@ -43,7 +43,7 @@ _STEPS: dict[tuple[type, int], str] = {
     (plan.MakeDirectories, errno.EEXIST): "the directory is in use or was left behind",
     (plan.MountOverlay, errno.EINVAL): (
         "overlayfs does not take these directories: the upper can't be on overlay, NFS or FAT; "
-        "use --state or storage: memory"
+        "use --state or storage: memory; and with userns, nothing but ext4, xfs, btrfs and the like"
     ),
     (plan.MountOverlay, errno.ENOENT): "the image or the container's directory is gone",
     (plan.MountOverlay, errno.EBUSY): "another mount uses this upper",
@@ -53,6 +53,11 @@ _STEPS: dict[tuple[type, int], str] = {
     (plan.MakeWorkdir, errno.ELOOP): "leads through a magic link of /proc, which is refused",
     (plan.EnterWorkdir, errno.ENOTDIR): "not a directory in the image",
     (plan.MakeWorkdir, errno.ENOTDIR): "a part of the path is no directory in the image",
+    (
+        plan.MountOverlay,
+        errno.EOPNOTSUPP,
+    ): "the file system of the image or of --state has no idmapped mounts: userns: host",
+    (plan.SetUser, errno.EINVAL): "it has no id on the host: see userns",
     (plan.SetRlimit, errno.EPERM): "above the hard limit that pysup itself runs under",
     (plan.MakeCgroup, errno.ENOENT): "the cgroup above it is gone: somebody has removed it",
     (plan.SetLimit, errno.EINVAL): "the kernel does not take this value: is it within those of pysup's own cgroup?",

@@ -12,20 +12,29 @@ from runtime import network, plan, rootfs, security, volumes
 from runtime.cgroup.group import Cgroup
 from runtime.config import DEFAULT_PATH, ContainerConfig
 from runtime.errors import ImageError
+from runtime.idmap import Ids
 from runtime.lower import FD_MORE
+from runtime.userns import Users
 
 # By number: include/uapi/asm-generic/resource.h
 RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime").split()
 
 
-def build_plan(config: ContainerConfig, cgroup: Cgroup | None = None, found: volumes.Found | None = None) -> plan.Plan:
-    """The plan of a run, in its cgroup. `found` is what its volumes are; None: it is looked up. ImageError if the
-    image's root directory can't be read.
+def build_plan(
+    config: ContainerConfig,
+    cgroup: Cgroup | None = None,
+    found: volumes.Found | None = None,
+    ids: Ids | None = None,
+) -> plan.Plan:
+    """The plan of a run, in its cgroup. `found` is what its volumes are; None: it is looked up. `ids` are its own, if
+    it has such: then its user namespace comes along, and the network namespace it owns. ImageError if the image's root
+    directory can't be read.
     """
     root = _root_of(config.lowers[0])
-    joined = FD_MORE + config.terminal + config.notify
-    joining = network.joining(config, joined)
-    mounts = joined + len(joining)
+    spaces = FD_MORE + config.terminal + config.notify
+    joining = network.joining(config, spaces, owned=ids is not None)
+    users = Users(ids, spaces + len(joining))
+    mounts = users.position + users.count
     first = mounts + (volumes.count(config) if config.mounts else 0)
     prologue = [*rootfs.prologue(config, root), *make_cgroup(cgroup, first)]
     steps: list[plan.Step] = [
@@ -34,14 +43,16 @@ def build_plan(config: ContainerConfig, cgroup: Cgroup | None = None, found: vol
         plan.TakeStdio(),
         plan.NewSession(terminal=config.terminal and not config.init),
         *joining,
-        *rootfs.steps(config, root, volumes.look(config) if found is None else found, mounts),
+        *users.begin(),
+        *rootfs.steps(config, root, volumes.look(config) if found is None else found, mounts, users),
         plan.SetHostname(config.hostname),
         *network.steps(config),
         *_workdir(config.workdir),
         *([plan.ReadOnlyRoot()] if config.read_only else []),
+        *users.join(limits(config)),
         *security.bounding(config),
         *_init(config),
-        *limits(config),
+        *([] if ids else limits(config)),
         *security.identity(config),
         *execution(config, config.argv),
     ]
@@ -54,7 +65,9 @@ def build_plan(config: ContainerConfig, cgroup: Cgroup | None = None, found: vol
         init=config.init,
         prologue=len(prologue),
         steps=tuple(steps),
-        owner=(config.user.uid, config.user.gid),
+        owner=users.owner(config.user.uid, config.user.gid),
+        tty_gid=users.tty_gid,
+        userns=ids is not None,
         stdin=config.stdin,
         cgroup=cgroup,
     )

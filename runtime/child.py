@@ -78,6 +78,19 @@ def launch(linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, in
     return pid, error, call
 
 
+def hold(flags: int) -> int:
+    """A child that reads from the descriptor after REPORT until its end of file, and ends: its pid, or -errno."""
+    arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 10))
+    pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
+    if pid == 0:
+        try:
+            linux.raw("close_range", 0, program.REPORT)
+            linux.raw("read", program.REPORT + 1, linux.address_of(_STATUS), 1)
+        finally:
+            os._exit(FAILED)
+    return pid if pid > 0 else -_errno.value
+
+
 def _main(linked: program.Linked, failure: int) -> None:
     """The child's whole life; never returns."""
     try:

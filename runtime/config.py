@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from runtime.cgroup.limits import NO_LIMITS, Limits
+from runtime.idmap import Ids
 from runtime.mounts import NO_DNS, Device, Dns, Mount
 from runtime.seccomp.filter import Filter
 from runtime.users import User
@@ -68,6 +69,7 @@ class ContainerConfig:
     notify: bool = False  # it may speak by sd_notify(3)
     capabilities: int = 0  # bit mask, capabilities(7)
     privileged: bool = False
+    userns: Ids | None = None  # None: the ids of the host; AUTO: some of its own
     seccomp: Filter | None = None  # None: every call may be made
     umask: int = 0o022
     limits: Limits = NO_LIMITS

@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from runtime import build, plan, security
 from runtime.cgroup.group import Cgroup
 from runtime.config import ContainerConfig, Network
+from runtime.idmap import Ids
 from runtime.lower import FD_PIDFD
 from runtime.network import namespace
+from runtime.userns import Users
 
 
 def build_entry(
@@ -30,9 +32,11 @@ def build_entry(
     terminal: bool = False,
     keeps_orphans: bool = True,
     cgroup: Cgroup | None = None,
+    ids: Ids | None = None,
 ) -> plan.Plan:
     """The plan of a command in the container that `config` describes, in a cgroup inside the container's. Its
-    descriptors: the streams, and a pidfd.
+    descriptors: the streams, a pidfd, and with `ids` the container's user namespace: not whatever its process 1 has
+    made itself since.
 
     With `keeps_orphans` all that it starts can be found, and ended with it; else it is as if the container had started
     it. Standard input may be a `terminal`.
@@ -41,7 +45,8 @@ def build_entry(
     costs a copy of the launcher: it is for containers whose process 1 reaps none.
     """
     inside = security.inner_flags(config.network)
-    first = FD_PIDFD + 1
+    users = Users(ids, FD_PIDFD + 1)
+    first = users.position + users.count
     prologue = [plan.JoinProcesses(), *build.make_cgroup(cgroup, first, new=cgroup is not None and cgroup.entry != "")]
     steps: list[plan.Step] = [
         *prologue,
@@ -50,10 +55,11 @@ def build_entry(
         plan.EnterNamespaces(inside),
         plan.NewSession(terminal=terminal),
         *([] if config.workdir == "/" else [plan.EnterWorkdir(config.workdir)]),
+        *users.join(build.limits(config)),
         *security.bounding(config),
         *([plan.KeepOrphans()] if keeps_orphans else []),
         *(_init(config) if init else []),
-        *build.limits(config),
+        *([] if ids else build.limits(config)),
         *security.identity(config),
         plan.HideMemory(),
         *build.execution(config, tuple(argv)),
@@ -67,7 +73,7 @@ def build_entry(
         init=init,
         prologue=len(prologue),
         steps=tuple(steps),
-        owner=(config.user.uid, config.user.gid),
+        owner=users.owner(config.user.uid, config.user.gid),
         cgroup=cgroup,
     )
 

@@ -17,6 +17,8 @@ Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
               the directories that the descriptors are of; the path may then be empty
       ATTACH  payload: a path; descriptor: a detached mount that goes there
       ENTER   payload: a program that starts with joining a pid namespace; descriptors: the streams, a pidfd
+      HOLD    no payload; descriptor: a pipe. A process in new namespaces, as the flags say, that ends when the pipe is
+              closed: by it they can be got hold of
       FORK    no payload; descriptor: the socket of another launcher, which shares this one's memory and mount namespace
     reply: u32 id, i32 pid or 0, i32 errno or 0, i32 index of the call that failed or -1 (clone itself)
 
@@ -35,7 +37,7 @@ import sys
 
 from runtime import child, linux, native, program, remove
 
-START, REMOVE, ATTACH, FORK, ENTER = 1, 2, 3, 4, 5
+START, REMOVE, ATTACH, FORK, ENTER, HOLD = 1, 2, 3, 4, 5, 6
 IN_MEMFD, IN_PYTHON = 1, 2
 REQUEST = struct.Struct("=BBHIQ")
 REPLY = struct.Struct("=Iiii")
@@ -45,7 +47,7 @@ CONTROL = 10  # the descriptor it is started with: its socket
 HOME = 11  # its own pid namespace, opened while it has a /proc
 INTERPRETER = 9  # the mount that it is executed from, to begin with
 LIFE = 8  # the page that tells whether the supervisor lives, to begin with
-SCRATCH = "/.scratch"
+SCRATCH, LAYERS = "/.scratch", "/.layers"
 
 _buffer = bytearray(REQUEST.size + INLINE_MAX)
 _native = native.available()
@@ -121,6 +123,7 @@ def _prune_mounts(state: str) -> None:
     linux.umount2(".", linux.MNT_DETACH)
     os.chdir("/")
     os.mkdir(SCRATCH, 0o700)
+    os.mkdir(LAYERS, 0o755)
 
 
 def serve(control: _socket.socket) -> None:
@@ -151,6 +154,8 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int,
             return (number, *start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
         if operation == FORK:
             return number, _fork(descriptors[0]), 0, -1
+        if operation == HOLD:
+            return number, _hold(descriptors[0], clone_flags | linux.CLONE_PARENT), 0, -1
         path, *names = os.fsdecode(bytes(payload)).split("\0")
         if operation == REMOVE:
             _remove(path, names, descriptors)
@@ -213,4 +218,13 @@ def _fork(control: int) -> int:
             serve(_socket.socket(fileno=CONTROL))
         finally:
             os._exit(0)
+    return pid
+
+
+def _hold(pipe: int, flags: int) -> int:
+    """A process that waits for the end of file of a pipe, and does nothing else."""
+    os.dup2(pipe, program.REPORT + 1, inheritable=False)
+    pid = _native.hold(flags) if _native is not None else child.hold(flags)
+    if pid < 0:
+        raise OSError(-pid, "clone3")
     return pid

@@ -53,12 +53,15 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "ppoll": (271, 73),
     "prctl": (157, 167),
     "prlimit64": (302, 261),
+    "read": (0, 63),
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigtimedwait": (128, 137),
     "seccomp": (317, 277),
     "sendfile": (40, 71),
     "set_robust_list": (273, 99),
+    "setfsgid": (123, 152),
+    "setfsuid": (122, 151),
     "setgroups": (116, 159),
     "sethostname": (170, 161),
     "fstatfs": (138, 44),
@@ -118,6 +121,7 @@ MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_IDMAP = 0x10_0000
 
 # --- files -----------------------------------------------------------------------------------------------
 
@@ -142,8 +146,10 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
+PR_GET_SECUREBITS, PR_SET_SECUREBITS = 27, 28
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+SECBIT_NO_SETUID_FIXUP = 4  # capabilities(7)
 SECCOMP_SET_MODE_FILTER = 1  # seccomp(2)
 SIGKILL = 9
 CAPABILITY_VERSION_3 = 0x20080522
@@ -365,9 +371,14 @@ def make_private(tree: int, attributes: int) -> None:
     mount_setattr(tree, attributes, MS_PRIVATE)
 
 
-def mount_setattr(tree: int, attributes: int, propagation: int, *, recursive: bool = False) -> None:
-    """mount_setattr(2) on the mount `tree`, and on those below it: MOUNT_ATTR_* to set, MS_PRIVATE or MS_SLAVE."""
-    wanted = bytearray(MOUNT_ATTR.pack(attributes, 0, propagation, 0))
+def mount_setattr(
+    tree: int, attributes: int, propagation: int, *, recursive: bool = False, userns: int | None = None
+) -> None:
+    """mount_setattr(2) on the mount `tree`, and on those below it: MOUNT_ATTR_* to set, MS_PRIVATE or MS_SLAVE, and the
+    user namespace whose ids it is to have.
+    """
+    mapped = 0 if userns is None else MOUNT_ATTR_IDMAP
+    wanted = bytearray(MOUNT_ATTR.pack(attributes | mapped, 0, propagation, userns or 0))
     empty, _owner = _pointer("")
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     _call("mount_setattr", None, tree, empty, flags, address_of(wanted), len(wanted))

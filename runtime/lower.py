@@ -24,6 +24,7 @@ SUPERVISOR_WORD, SUPERVISOR_THREAD, FD_STDIN, FD_STDOUT, FD_STDERR, FD_MORE = ra
 FD_DEVPTS = FD_MORE  # of a start with a terminal
 FD_PIDFD = FD_MORE  # of an entry
 
+LAYERS = "/.layers"  # where layers are mounted that are shown with other ids
 SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the container's tmpfs is mounted
 MISSING_ONLY = (errno.EEXIST,)
 
@@ -131,12 +132,30 @@ def _make_layers(asm: Assembler, where: str, root: tuple[int, int, int], forgive
 
 @lower.register
 def _(step: plan.MountOverlay, asm: Assembler) -> None:
-    if not step.in_memory:
-        asm.call("chdir", step.directory)
     layers = ":".join(_option(lower) for lower in step.lowers)
+    if step.userns is not None:
+        layers = ":".join(
+            _idmapped(asm, lower, f"{LAYERS}/{index}", step.userns) for index, lower in enumerate(step.lowers)
+        )
+    if not step.in_memory:
+        upper = (
+            step.directory if step.userns is None else _idmapped(asm, step.directory, f"{LAYERS}/upper", step.userns)
+        )
+        asm.call("chdir", upper)
     options = f"lowerdir={layers},upperdir=upper,workdir=work" + (",volatile" if step.volatile else "")
     asm.call("mount", step.directory, "merged", "overlay", MS_NODEV, options)
     asm.call("chdir", "merged")
+
+
+def _idmapped(asm: Assembler, path: str, target: str, userns: int) -> str:
+    """Mount it once more, with the ids of a user namespace."""
+    asm.call("mkdirat", AT_FDCWD, target, 0o700, forgive=MISSING_ONLY)
+    tree = asm.call("open_tree", AT_FDCWD, path, linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
+    attributes = linux.MOUNT_ATTR.pack(linux.MOUNT_ATTR_IDMAP, 0, 0, 0)
+    mapped = Struct(attributes, (linux.MOUNT_ATTR.size - 8, Descriptor(userns)))
+    asm.call("mount_setattr", tree, "", linux.AT_EMPTY_PATH, mapped, linux.MOUNT_ATTR.size)
+    asm.call("move_mount", tree, "", AT_FDCWD, target, linux.MOVE_MOUNT_F_EMPTY_PATH)
+    return target
 
 
 def _option(path: str) -> str:
@@ -177,13 +196,14 @@ def _(step: plan.MountDev, asm: Assembler) -> None:
     if step.terminal:
         asm.call("move_mount", Descriptor(FD_DEVPTS), "", AT_FDCWD, "/dev/pts", linux.MOVE_MOUNT_F_EMPTY_PATH)
     else:
-        asm.call("mount", "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, DEVPTS_OPTIONS)
+        options = f"{DEVPTS_OPTIONS},gid={step.tty_gid}"
+        asm.call("mount", "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
     shm = "/dev/shm"  # noqa: S108 (a mount point, no file of ours)
     asm.call("mount", "shm", shm, "tmpfs", _NO_PROGRAMS, f"mode=1777,size={step.shm_bytes}")
     asm.call("mount", "mqueue", "/dev/mqueue", "mqueue", _NO_PROGRAMS, None)
 
 
-DEVPTS_OPTIONS = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+DEVPTS_OPTIONS = "newinstance,ptmxmode=0666,mode=0620"
 
 
 @lower.register
@@ -300,7 +320,8 @@ def _(step: plan.SetSysctl, asm: Assembler) -> None:
     proc = asm.call("fsmount", context, linux.FSMOUNT_CLOEXEC, 0)
     resolve = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
     how = linux.OPEN_HOW.pack(os.O_WRONLY | os.O_CLOEXEC, 0, resolve)
-    path, value = f"sys/{step.name.replace('.', '/')}", os.fsencode(step.value)
+    name = step.name if "/" in step.name else step.name.replace(".", "/")  # as sysctl(8) reads them
+    path, value = f"sys/{name}", os.fsencode(step.value)
     file = asm.call("openat2", proc, path, Struct(how), linux.OPEN_HOW.size)
     asm.call("write", file, Struct(value), len(value))
 
@@ -412,6 +433,23 @@ def _(step: plan.InstallSeccomp, asm: Assembler) -> None:
     points = ((linux.SOCK_FPROG.size - 8, Struct(step.filter.code)),)
     program = Struct(linux.SOCK_FPROG.pack(step.filter.instructions, 0), points=points)
     asm.call("seccomp", linux.SECCOMP_SET_MODE_FILTER, step.filter.flags, program)
+
+
+@lower.register
+def _(step: plan.CreateAs, asm: Assembler) -> None:
+    # capabilities(7): that user 0 becomes another one of the file system's takes no capability away then. Entering a
+    # user namespace undoes it (kernel/user_namespace.c: set_cred_user_ns).
+    asm.call("prctl", linux.PR_SET_SECUREBITS, linux.SECBIT_NO_SETUID_FIXUP)
+    asm.call("setfsgid", step.gid)
+    asm.call("setfsuid", step.uid)
+
+
+@lower.register
+def _(step: plan.JoinUsers, asm: Assembler) -> None:
+    asm.call("setns", Descriptor(step.position), linux.CLONE_NEWUSER)
+    asm.call("setgroups", 0, None)
+    asm.call("setresgid", 0, 0, 0)
+    asm.call("setresuid", 0, 0, 0)
 
 
 @lower.register

@@ -11,6 +11,12 @@ from runtime.linux import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
 DATA = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV  # of volumes: what is data to the container is no way to privileges
 NO_PROGRAMS = DATA | MOUNT_ATTR_NOEXEC
 READ_ONLY = MOUNT_ATTR_RDONLY
+ATTRIBUTES = {  # in mount(8)'s words
+    MOUNT_ATTR_RDONLY: "ro",
+    MOUNT_ATTR_NOSUID: "nosuid",
+    MOUNT_ATTR_NODEV: "nodev",
+    MOUNT_ATTR_NOEXEC: "noexec",
+}
 
 
 class Propagation(StrEnum):
@@ -56,9 +62,6 @@ class MemoryFile:
     mode: int = 0o400
     uid: int = 0
     gid: int = 0
-
-    def __str__(self) -> str:
-        return f"file {self.target}"
 
 
 Mount = Bind | Tmpfs | MemoryFile

@@ -39,6 +39,7 @@ class Native:
         self._clone_args = bytearray(linux.CLONE_ARGS.size)
         self._job = bytearray(program.JOB.size)
         self._job_address = linux.address_of(self._job)
+        self._holding = _Holding()
 
     def launch(self, linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, int, int]:
         """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has
@@ -62,3 +63,26 @@ class Native:
         pid = self._function(self._job_address)
         call, error = program.JOB.unpack_from(self._job)[6:]
         return pid, error, call
+
+    def hold(self, flags: int) -> int:
+        """See `child.hold`. We do not wait for this child: it shares our memory, and has its own part of that."""
+        return self._function(self._holding.job(flags | linux.CLONE_VM))
+
+
+class _Holding:
+    """The program of all children that are there to be waited for: close what is not theirs, read(2), and end."""
+
+    def __init__(self) -> None:
+        self._clone_args = bytearray(linux.CLONE_ARGS.size)
+        self._results = bytearray(program.NO_MORE)
+        self._scratch = bytearray(8)
+        close = (linux.NR["close_range"], 0, program.REPORT, 0, 0, 0, 0, 0)
+        read = (linux.NR["read"], program.REPORT + 1, linux.address_of(self._scratch), 1, 0, 0, 0, 0)
+        self._calls = bytearray(program.CALL.pack(*close) + program.CALL.pack(*read))
+        addresses = (linux.address_of(self._calls), 0, 2, linux.address_of(self._results), 0, 0)
+        self._job = bytearray(program.JOB.pack(linux.address_of(self._clone_args), len(self._clone_args), *addresses))
+
+    def job(self, flags: int) -> int:
+        """Its address. Nothing of it but the flags ever changes: a child may read it late."""
+        linux.CLONE_ARGS.pack_into(self._clone_args, 0, flags, *(0,) * 10)
+        return linux.address_of(self._job)

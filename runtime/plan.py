@@ -13,6 +13,7 @@ from runtime.cgroup.limits import Setting
 from runtime.config import Network
 from runtime.seccomp.filter import Filter
 
+TTY_GID = 5  # the group of terminals, by which mesg(1) and wall(1) know each other
 NOTIFY_PATH = "/dev/notify"  # what NOTIFY_SOCKET of a container that may notify is set to: sd_notify(3)
 
 
@@ -104,6 +105,31 @@ class TakeStdio:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateAs:
+    """What is made from here on belongs to the container's root, who has another id on the host; the host's powers
+    stay.
+    """
+
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"create files as {self.uid}:{self.gid}, root inside"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinUsers:
+    """setns(2) into the user namespace that came with the request, as its root. That is the end of all power over the
+    host, and over the other namespaces, which are the host's: nothing can be mounted from here on.
+    """
+
+    position: int
+
+    def describe(self) -> str:
+        return "join the container's user namespace"
+
+
+@dataclass(frozen=True, slots=True)
 class MountMemory:
     """A tmpfs of the container's own for upper and work."""
 
@@ -127,6 +153,7 @@ class MountOverlay:
     directory: str
     in_memory: bool  # upper and work are in the tmpfs that is the working directory
     volatile: bool
+    userns: int | None = None  # position of the user namespace whose ids image and upper are shown with
 
     def describe(self) -> str:
         where = "memory" if self.in_memory else self.directory
@@ -147,6 +174,7 @@ class MountDev:
 
     terminal: bool
     shm_bytes: int
+    tty_gid: int  # the group of terminals, as the host calls it
 
     def describe(self) -> str:
         return "mount /dev"
@@ -492,4 +520,6 @@ class Plan:
     steps: tuple[Step, ...]
     owner: tuple[int, int]  # user and group whom the standard streams belong to
     stdin: bool = False  # its standard input can be written to
+    tty_gid: int = TTY_GID
+    userns: bool = False  # it joins one, and the network that this owns
     cgroup: Cgroup | None = None  # the descriptors of its places go along, after all others

@@ -12,6 +12,7 @@ from functools import cache
 from runtime import plan, volumes
 from runtime.capabilities import CAPABILITIES
 from runtime.config import ContainerConfig
+from runtime.userns import Users
 
 MASKED = (
     "/proc/acpi",
@@ -39,7 +40,9 @@ def prologue(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
     return [plan.MakeDirectories(config.directory, *owner, exist_ok=config.keep)]
 
 
-def steps(config: ContainerConfig, root: os.stat_result, found: volumes.Found, first: int) -> list[plan.Step]:
+def steps(
+    config: ContainerConfig, root: os.stat_result, found: volumes.Found, first: int, users: Users
+) -> list[plan.Step]:
     """From the launcher's root to the container's; `root` is the image's root directory, whose mode and owner are
     kept, and `first` the position of the descriptors of mounts.
 
@@ -47,19 +50,23 @@ def steps(config: ContainerConfig, root: os.stat_result, found: volumes.Found, f
     """
     made: list[plan.Step] = []
     if config.memory_bytes is not None:
-        owner = (stat.S_IMODE(root.st_mode), root.st_uid, root.st_gid)
+        owner = (stat.S_IMODE(root.st_mode), *users.created(root.st_uid, root.st_gid))
         made.append(plan.MountMemory(config.memory_bytes, *owner))
     made += [
         plan.MountOverlay(
-            config.lowers, config.directory, in_memory=config.memory_bytes is not None, volatile=not config.keep
+            config.lowers,
+            config.directory,
+            in_memory=config.memory_bytes is not None,
+            volatile=not config.keep,
+            userns=users.userns,
         ),
         plan.PivotRoot(),
-        plan.MountDev(config.terminal, config.shm_bytes),
-        *found.devices,
+        plan.MountDev(config.terminal, config.shm_bytes, users.tty_gid),
+        *map(users.device, found.devices),
         *_closing(config, found),
         plan.ShowFiles(_files(config)),
         *([plan.ShowNotify(config.terminal)] if config.notify else []),
-        *volumes.steps(config, found, first),
+        *volumes.steps(users.mounts(config.mounts), found, first),
         plan.MountSys(read_only=not config.privileged),
         plan.MountProc(),
         *(plan.SetSysctl(name, value) for name, value in config.sysctls),
@@ -68,8 +75,8 @@ def steps(config: ContainerConfig, root: os.stat_result, found: volumes.Found, f
 
 
 def _closing(config: ContainerConfig, found: volumes.Found) -> list[plan.Step]:
-    """Whoever is without CAP_MKNOD needs none of it."""
-    if config.privileged or not config.capabilities >> _MKNOD & 1:
+    """Whoever is without CAP_MKNOD needs none of it, or has it in a user namespace of his own, where it is none."""
+    if config.privileged or config.userns or not config.capabilities >> _MKNOD & 1:
         return []
     return [plan.CloseDev(tuple(each.path for each in found.devices))]
 

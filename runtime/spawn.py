@@ -84,8 +84,10 @@ class Launcher:
         # An init is the launcher's own process going on: only the loop in Python can become one.
         flags = launcher.IN_PYTHON if in_python or plan.init else 0
         _check_size(plan, image)
-        # A cgroup namespace has its root where it was made: so the child makes its own, once it is in its cgroup.
-        clone = clone_flags(plan.network) & ~(linux.CLONE_NEWCGROUP if plan.cgroup else 0)
+        # A cgroup namespace has its root where it was made: so the child makes its own, once it is in its cgroup. And
+        # a network belongs to the user namespace in which it was made, not by us.
+        made = (linux.CLONE_NEWCGROUP if plan.cgroup else 0) | (linux.CLONE_NEWNET if plan.userns else 0)
+        clone = clone_flags(plan.network) & ~made
         self._send(launcher.START, number, image, descriptors, flags, clone)
 
     def enter(
@@ -95,6 +97,12 @@ class Launcher:
         _check_size(entry, image)
         flags = launcher.IN_PYTHON if in_python or entry.init else 0
         self._send(launcher.ENTER, number, image, descriptors, flags)
+
+    def hold(self, number: int, pipe: int, flags: int) -> None:
+        """Ask for a process in new namespaces that lives until the pipe's other end is closed. The reply has its
+        pid.
+        """
+        self._send(launcher.HOLD, number, b"", (pipe,), clone=flags)
 
     def remove(self, number: int, path: str | None, cgroup: Cgroup | None = None) -> None:
         """Remove a container's directory, and its cgroup."""

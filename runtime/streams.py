@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from runtime import linux, lower
+from runtime.plan import TTY_GID
 
 
 @dataclass(slots=True)
@@ -98,9 +99,10 @@ def inherited() -> Streams:
     return Streams((0, 1, 2), ())
 
 
-def terminal(owner: tuple[int, int]) -> Streams:
+def terminal(owner: tuple[int, int], tty_gid: int = TTY_GID) -> Streams:
     """A pseudoterminal in a devpts instance of its own, which the container mounts as /dev/pts: pts(4), devpts(5)."""
     options = dict(option.split("=") for option in lower.DEVPTS_OPTIONS.split(",") if "=" in option)
+    options["gid"] = str(tty_gid)
     mount = linux.detached_mount("devpts", options, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
     try:
         master, peer = _terminal(mount, owner)

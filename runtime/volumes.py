@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,7 +19,7 @@ from runtime import advice, linux, plan, seeding
 from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
 from runtime.linux import AT_FDCWD, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
-from runtime.mounts import Bind, MemoryFile, Propagation, Tmpfs
+from runtime.mounts import Bind, MemoryFile, Mount, Propagation, Tmpfs
 
 DEVICES_MAX = 256  # in a directory of them
 _PROPAGATION = {Propagation.PRIVATE: linux.MS_PRIVATE, Propagation.SLAVE: linux.MS_SLAVE}
@@ -80,13 +79,14 @@ class Pinned:
         while self._held:
             os.close(self._held.pop())
 
-    def copies(self) -> list[int]:
+    def copies(self, userns: int | None = None) -> list[int]:
         """The descriptors for one start, in their order: a detached mount for each bind, then the contents of all files
-        in memory, one after the other. Who called closes them. OSError.
+        in memory, one after the other. Who called closes them. With `userns` all owners are seen by the ids of that
+        user namespace. OSError.
         """
         made: list[int] = []
         try:
-            made += (_copy(held, bind) for held, bind in zip(self._held, self._binds, strict=True))
+            made += (_copy(held, bind, userns) for held, bind in zip(self._held, self._binds, strict=True))
             if self._files:
                 made.append(_memory(self._files))
         except BaseException:
@@ -107,13 +107,13 @@ def count(config: ContainerConfig) -> int:
     return sum(1 for _ in _binds(config)) + files
 
 
-def steps(config: ContainerConfig, found: Found, first: int) -> list[plan.Step]:
+def steps(mounts: Sequence[Mount], found: Found, first: int) -> list[plan.Step]:
     """What the child does. `first` is the position of the first of their descriptors."""
-    if not config.mounts:
+    if not mounts:
         return []
     directories = iter(enumerate(found.directories, first))
     memory = first + len(found.directories)
-    return [_step(each, directories, memory) for each in config.mounts]
+    return [_step(each, directories, memory) for each in mounts]
 
 
 def _step(mount: Bind | Tmpfs | MemoryFile, directories: Iterator[tuple[int, bool]], memory: int) -> plan.Step:
@@ -139,8 +139,8 @@ def _binds(config: ContainerConfig) -> Iterator[Bind]:
 def _open(bind: Bind, config: ContainerConfig) -> int:
     """The source, by O_PATH. LaunchError."""
     try:
-        if bind.create:
-            _make(bind.source)
+        if bind.create and not os.path.lexists(bind.source):
+            _make(bind.source, 0o700 if bind.volume else 0o755)
         if bind.seed:
             seeding.seed(bind.source, config.lowers, bind.target)
         held = linux.openat2(AT_FDCWD, bind.source, os.O_PATH, resolve=linux.RESOLVE_NO_SYMLINKS)
@@ -150,24 +150,28 @@ def _open(bind: Bind, config: ContainerConfig) -> int:
         raise LaunchError(f"{what}: {advice.of_source(error)}", container=config.id) from error
 
 
-def _make(path: str) -> None:
-    """As mkdir -p does, but through no symbolic link."""
-    with suppress(FileExistsError):
-        try:
-            os.mkdir(path, 0o755)
-        except FileNotFoundError:
-            held = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            for name in path.split("/")[1:]:
-                held = _made_in(held, name)
-            os.close(held)
+def _make(path: str, above: int) -> None:
+    """As mkdir -p does, but through no symbolic link; what had to be made `above` it has that mode."""
+    held = os.open("/", _DIRECTORY)
+    names = path.split("/")[1:]
+    for depth, name in enumerate(names, 1):
+        held = _made_in(held, name, 0o755 if depth == len(names) else above)
+    os.close(held)
 
 
-def _made_in(parent: int, name: str) -> int:
-    """Gives up `parent`."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _made_in(parent: int, name: str, mode: int) -> int:
+    """Gives up `parent`. The mode is whole, whatever our umask."""
     try:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o755, dir_fd=parent)
-        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            return os.open(name, _DIRECTORY, dir_fd=parent)
+        made = os.open(name, _DIRECTORY, dir_fd=parent)
+        os.fchmod(made, mode)
+        return made
     finally:
         os.close(parent)
 
@@ -181,12 +185,13 @@ def _below(root: int, path: str) -> int:
         os.close(root)
 
 
-def _copy(held: int, bind: Bind) -> int:
+def _copy(held: int, bind: Bind, userns: int | None) -> int:
     """The mount that the container gets."""
     flags = linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_EMPTY_PATH
     tree = linux.open_tree(held, "", flags | (linux.AT_RECURSIVE if bind.recursive else 0))
     try:
-        linux.mount_setattr(tree, bind.attributes, _PROPAGATION[bind.propagation], recursive=bind.recursive)
+        propagation = _PROPAGATION[bind.propagation]
+        linux.mount_setattr(tree, bind.attributes, propagation, recursive=bind.recursive, userns=userns)
     except BaseException:
         os.close(tree)
         raise

@@ -27,6 +27,11 @@ class Attachment:
         self._over = False
         self._news = anyio.Event()
 
+    @property
+    def has_joined(self) -> bool:
+        """Is there, or was there, a run?"""
+        return self._run is not None
+
     def join(self, run: KernelRun) -> None:
         """This is the run."""
         self._run = run
@@ -49,7 +54,7 @@ class Attachment:
         while not self._queue:
             if self._over:
                 return None
-            await self._wait()
+            await self._news.wait()
         stream, chunk = self._queue.popleft()
         self._size -= len(chunk)
         if self._size < HELD_BYTES // 2:
@@ -58,8 +63,7 @@ class Attachment:
 
     async def send(self, data: bytes) -> None:
         """See `Attached.send`."""
-        while self._run is None and not self._over:
-            await self._wait()
+        await self._begun()
         while data and self._stdin and not self._over and self._run is not None and self._run.stdin is not None:
             try:
                 data = data[os.write(self._run.stdin, data) :]
@@ -70,8 +74,14 @@ class Attachment:
 
     async def send_eof(self) -> None:
         """See `Attached.send_eof`."""
+        await self._begun()
         if self._run is not None and self._stdin and not self._run.terminal:
             self._run.close_stdin()
+
+    async def _begun(self) -> None:
+        """Who attaches before the start may have said all he has to say by then."""
+        while self._run is None and not self._over:
+            await self._news.wait()
 
     def _hear(self, stream: Stream, chunk: bytes) -> None:
         self._queue.append((stream, chunk))
@@ -86,9 +96,7 @@ class Attachment:
             self._held = False
             self._run.hold(back=False)
 
-    async def _wait(self) -> None:
-        self._news = anyio.Event()
-        await self._news.wait()
-
     def _wake(self) -> None:
-        self._news.set()
+        """All who wait: one may receive while another sends."""
+        news, self._news = self._news, anyio.Event()
+        news.set()

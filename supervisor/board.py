@@ -49,6 +49,7 @@ class Workshop(Protocol):
 class Record:
     """What the wall clock says of a container, and what the API was told."""
 
+    name: str  # as it is shown: that of its entry, unless it was renamed
     created_at: float
     key: str
     managed: bool = True
@@ -93,25 +94,28 @@ class Chronicle:
         self._emit = emit
         self._clock = clock
         self._listeners: list[Listener] = []
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, Record] = {}  # by the ids of entries
+        self.renamed: dict[str, str] = {}  # to these
 
     def __call__(self, event: str, container: str | None, fields: Mapping[str, object]) -> None:
         """An `Emit`."""
-        self._emit(event, container, fields)
+        record = None if container is None else self.records.get(container)
+        shown = container if record is None else record.name
+        self._emit(event, shown, fields)
         at = self._clock()
-        if container is not None and (record := self.records.get(container)) is not None:
+        if record is not None:
             if event == "started":
                 record.started_at, record.finished_at, record.oom = at, None, False
             elif event == "exited":
                 record.finished_at, record.oom, record.paused = at, bool(fields.get("oom")), False
         for listener in self._listeners:
-            listener.put(Happening(at, event, container, fields))
+            listener.put(Happening(at, event, shown, fields))
 
     def record(self, name: str, stack: str, *, managed: bool = True, **more: object) -> Record:
         """A container that is there from now on."""
         at = self._clock()
         key = hashlib.sha256(f"{stack}/{name}/{at!r}".encode()).hexdigest()
-        self.records[name] = record = Record(at, key, managed, **more)  # type: ignore[arg-type]  # Record's fields
+        self.records[name] = record = Record(name, at, key, managed, **more)  # type: ignore[arg-type]  # Record's fields
         return record
 
     def paused(self, name: str, *, paused: bool) -> None:
@@ -150,7 +154,7 @@ class Board:
         self._ask = ask
         self._logs = logs
         self._workshop = workshop
-        self._attached: dict[str, list[Attachment]] = {}
+        self._attached: dict[str, tuple[Attachment, ...]] = {}
         self._changes = anyio.Event()
         for service in stack.services:
             chronicle.record(service.entry.id, name)
@@ -164,21 +168,29 @@ class Board:
 
     def find(self, reference: str) -> View:
         """See `Commands.find`."""
+        return self._view(self._service(reference))
+
+    def _service(self, reference: str) -> Service:
         records = self._chronicle.records
-        if reference in records:
-            return self._view(self._stack.service(reference))
-        found = [name for name, each in records.items() if name.startswith(reference) or each.key.startswith(reference)]
-        if len(found) == 1 and reference:
-            return self._view(self._stack.service(found[0]))
-        if found and reference:
-            raise NoSuchContainerError(f"{reference} is ambiguous: {', '.join(found[:5])}")
+        id_ = self._chronicle.renamed.get(reference, reference)
+        if id_ in records and records[id_].name == reference:
+            return self._stack.service(id_)
+        near = {
+            id_: record
+            for id_, record in records.items()
+            if record.name.startswith(reference) or record.key.startswith(reference)
+        }
+        if len(near) == 1 and reference:
+            return self._stack.service(next(iter(near)))
+        if near and reference:
+            raise NoSuchContainerError(f"{reference} is ambiguous: {', '.join([e.name for e in near.values()][:5])}")
         raise NoSuchContainerError(f"no such container: {reference}")
 
     def _view(self, service: Service) -> View:
         entry, state = service.entry, service.state
         record = self._chronicle.records[entry.id]
         return View(
-            id=entry.id,
+            id=record.name,
             key=record.key,
             group=entry.group,
             image=entry.image,
@@ -200,10 +212,13 @@ class Board:
             started_at=record.started_at,
             finished_at=record.finished_at,
             managed=record.managed,
+            logs=entry.logs,
+            lines_dropped=self._logs.lost_lines[entry.id],
             auto_remove=record.auto_remove,
             tty=entry.config.terminal,
-            open_stdin=entry.config.stdin,
+            open_stdin=record.stdin,
             labels=record.labels,
+            ids=None if entry.config.userns is None or service.current is None else _operated(service.current).ids,
         )
 
     async def happenings(self) -> AsyncIterator[Happening]:
@@ -269,12 +284,12 @@ class Board:
     async def pause(self, id_: str) -> None:
         """See `Commands.pause`."""
         self._live_run(id_).freeze(frozen=True)
-        self._chronicle.paused(self.find(id_).id, paused=True)
+        self._chronicle.paused(self._service(id_).entry.id, paused=True)
 
     async def unpause(self, id_: str) -> None:
         """See `Commands.unpause`."""
         self._live_run(id_).freeze(frozen=False)
-        self._chronicle.paused(self.find(id_).id, paused=False)
+        self._chronicle.paused(self._service(id_).entry.id, paused=False)
 
     async def stop_all(self) -> None:
         """See `Commands.stop_all`."""
@@ -298,19 +313,25 @@ class Board:
         stdin: bool,
     ) -> View:
         """See `Commands.create`."""
-        if id_ in self._chronicle.records:
-            raise ConflictError(f"the name {id_} is taken by container {self._chronicle.records[id_].key[:12]}")
+        self._check_free(id_)
         entry = await self._workshop.entry(id_, image, config, tty=tty, stdin=stdin)
         self._chronicle.record(id_, self.name, managed=False, auto_remove=auto_remove, stdin=stdin, labels=labels)
         self._chronicle("created", id_, {"image": image})
         return self._view(self._stack.add(entry, counts=False))
+
+    def _check_free(self, name: str) -> None:
+        """Also of the name that one had before: its directory, host name and cgroup have that."""
+        records = self._chronicle.records
+        if (taken := records.get(self._chronicle.renamed.get(name, name))) is not None:
+            before = "" if taken.name == name else f", which was made under it and is {taken.name} now"
+            raise ConflictError(f"the name {name} is taken by container {taken.key[:12]}{before}")
 
     async def remove(self, id_: str, *, force: bool = False) -> None:
         """See `Commands.remove`."""
         service = self._service(id_)
         name = service.entry.id
         if self._chronicle.records[name].managed:
-            raise ConflictError(f"{name} is in the stack's spec: take it out there, and reload")
+            raise ConflictError(f"{name} is in the stack's file: take it out there, and reload")
         if service.state.phase not in FINAL | {Phase.CREATED}:
             if not force:
                 raise ConflictError(f"{name} is running: stop it first, or force")
@@ -323,12 +344,24 @@ class Board:
         self._workshop.forget(name)
         self._chronicle("removed", name, {})
         del self._chronicle.records[name]
+        self._chronicle.renamed = {new: id_ for new, id_ in self._chronicle.renamed.items() if id_ != name}
         self._changed(None)
 
     async def rename(self, id_: str, to: str) -> None:
-        """See `Commands.rename`."""
-        name = self.find(id_).id
-        raise ConflictError(f"{name} can't become {to}: its name is that of its directories and of its host")
+        """See `Commands.rename`. Of what it is shown as: its directory, host name and cgroup stay as they are."""
+        name = self._service(id_).entry.id
+        record = self._chronicle.records[name]
+        if record.managed:
+            raise ConflictError(f"{name} is in the stack's file: rename it there, and reload")
+        if to == record.name:
+            raise ConflictError(f"{to} is its name already")
+        if to != name:
+            self._check_free(to)
+        before, record.name = record.name, to
+        self._chronicle.renamed.pop(before, None)
+        if to != name:
+            self._chronicle.renamed[to] = name
+        self._chronicle("renamed", name, {"from": before})
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -342,28 +375,37 @@ class Board:
         last: int | None = None,
     ) -> AsyncGenerator[LogLine, None]:
         """See `Commands.logs`."""
-        return self._logs.logs(self.find(id_).id, follow=follow, since=since, until=until, last=last)
+        return self._logs.logs(self._service(id_).entry.id, follow=follow, since=since, until=until, last=last)
 
     @asynccontextmanager
     async def attach(self, id_: str, *, stdin: bool) -> AsyncIterator[Attachment]:
         """See `Commands.attach`."""
         service, attachment = self._service(id_), Attachment(stdin=stdin)
+
+        def join(run: Run) -> None:
+            attachment.join(_operated(run))
+
         if service.current is not None:
-            attachment.join(_operated(service.current))
+            join(service.current)
         else:
-            service.joining += (lambda run: attachment.join(_operated(run)),)
-        self._attached.setdefault(service.entry.id, []).append(attachment)
+            service.joining += (join,)
+        name = service.entry.id
+        self._attached[name] = (*self._attached.get(name, ()), attachment)
         try:
             yield attachment
         finally:
-            self._attached[service.entry.id].remove(attachment)
+            if others := tuple(each for each in self._attached[name] if each is not attachment):
+                self._attached[name] = others
+            else:
+                del self._attached[name]
+            service.joining = tuple(each for each in service.joining if each is not join)
             attachment.leave()
 
     def resize(self, id_: str, rows: int, columns: int) -> None:
         """See `Commands.resize`."""
         run = self._live_run(id_)
         if not run.terminal:
-            raise ConflictError(f"{self.find(id_).id} has no terminal")
+            raise ConflictError(f"{id_} has no terminal")
         run.resize(rows, columns)
 
     async def execute(self, id_: str, execution: Execution, *, stdin: bool) -> Executed:
@@ -406,9 +448,6 @@ class Board:
             raise ConflictError(f"{service.entry.id} is not running")
         return _operated(service.current)
 
-    def _service(self, id_: str) -> Service:
-        return self._stack.service(self.find(id_).id)
-
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
             await self._changes.wait()
@@ -426,7 +465,8 @@ class Board:
         if service.current is not None:
             return
         for attachment in self._attached.get(name, ()):
-            attachment.end()
+            if attachment.has_joined or service.is_final:  # else it waits for the run that is to come
+                attachment.end()
         record = self._chronicle.records.get(name)
         if record is not None and record.auto_remove and service.is_final:
             self._forget(name)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from runtime.config import ContainerConfig
+from runtime.idmap import Ids
 from supervisor.lines import Stream
+from supervisor.logs.policy import AS_USUAL, LogPolicy
 from supervisor.metrics import Page
 from supervisor.policy import Policy
 from supervisor.states import HealthStatus, Phase
@@ -42,10 +44,13 @@ class View:
     started_at: float | None  # of the present run, or the last
     finished_at: float | None  # of the last run
     managed: bool  # it is in the spec; else it was made through the API
+    logs: LogPolicy = AS_USUAL
+    lines_dropped: int = 0  # of its log, since the stack was started
     auto_remove: bool = False
     tty: bool = False
     open_stdin: bool = False  # who attaches may write to its standard input
     labels: Mapping[str, str] = field(default_factory=dict)
+    ids: Ids | None = None  # of its own, while it runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from runtime.images.lookup import Image, find
 from runtime.plan import NOTIFY_PATH
 from runtime.seccomp.filter import Filter
 from runtime.seccomp.load import load_profile, parse_profile
-from supervisor import topology
+from supervisor import mounting, topology
 from supervisor.checks import Exec, File, Health, Notify, Probe, Ready
 from supervisor.entry import Compiled, Entry, OutputForm
+from supervisor.mounting import Store
 from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
 from supervisor.spec import Container, Fault, Instance, Spec, SpecError, instances, later
 from supervisor.spec.terms import SECCOMP_DEFAULT
@@ -74,13 +75,17 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
     if faults := list(topology.faults(spec)):
         raise SpecError(faults)
     placed = _placements(spec)
-    home, resolv_conf = Home.of_stack(state, spec.name), _resolv_conf()
+    networks = {container.id: placed[instances(container)[0].id].network for container in spec.containers}
+    store, faults = mounting.store(spec, Home.of_stack(state, spec.name))
+    if faults := [*faults, *mounting.misplaced(spec, networks)]:
+        raise SpecError(faults)
+    resolv_conf = _resolv_conf()
     shared = {each.id: policy(each) for each in spec.containers}  # one object for all replicas
     entries = (
         Entry(
             id=each.id,
             group=each.container.id,
-            config=compile_container(each, found, home, resolv_conf, placed[each.id]),
+            config=compile_container(each, found, store, resolv_conf, placed[each.id]),
             policy=_of_replica(shared[each.container.id], each.id, each.replica),
             depends_on=each.container.depends_on,
             output=_prefixed(each.container.output, each.id, each.replica),
@@ -105,15 +110,24 @@ def _placements(spec: Spec) -> dict[str, Placement]:
 def compile_one(container: Container, found: Images, home: Home, *, networked: bool = False) -> Entry:
     """A container that is in no spec, for a stack that runs, and may have networks."""
     here = topology.placement(container, networked=networked)
+    _check_alone(container, here)
     return Entry(
         id=container.id,
         group=container.id,
-        config=compile_container(instances(container)[0], found, home, _resolv_conf(), here),
+        config=compile_container(instances(container)[0], found, Store(home), _resolv_conf(), here),
         policy=policy(container),
         depends_on={},
         image=container.image,
         logs=container.logs,
     )
+
+
+def _check_alone(container: Container, here: Placement) -> None:
+    """SpecError if its network does not allow what it wants."""
+    alone = Spec(name="alone", containers=(container.model_copy(update={"depends_on": {}, "network": None}),))
+    faults = list(mounting.misplaced(alone, {container.id: here.network}))
+    if faults:
+        raise SpecError(f"{fault.path.partition('.')[2]}: {fault.message}" for fault in faults)
 
 
 def _unknown_users(spec: Spec, found: Images) -> Iterator[Fault]:
@@ -175,24 +189,25 @@ def _long_names(spec: Spec) -> Iterator[Fault]:
 def compile_single(container: Container, found: Images, home: Home, *, terminal: bool) -> ContainerConfig:
     """The configuration of the one container of `pysup run`."""
     here = topology.placement(container, networked=False)
-    config = compile_container(instances(container)[0], found, home, _resolv_conf(), here)
+    _check_alone(container, here)
+    config = compile_container(instances(container)[0], found, Store(home, shared=True), _resolv_conf(), here)
     user_terminal = os.environ.get("TERM") if terminal else None
     env = {**dict(config.env), **({"TERM": user_terminal} if user_terminal and "TERM" not in container.env else {})}
     return replace(config, terminal=terminal, env=tuple(env.items()))
 
 
 def compile_container(
-    instance: Instance, found: Images, home: Home, resolv_conf: bytes | None, placement: Placement
+    instance: Instance, found: Images, store: Store, resolv_conf: bytes | None, placement: Placement
 ) -> ContainerConfig:
     """The configuration of one container (OCI words) from its entry in a spec (Compose words)."""
     container, identity, replica = instance.container, instance.id, instance.replica
     user = found.lookup(container.image, container.user)
-    capabilities = _capabilities(container)
+    capabilities, dns = _capabilities(container), mounting.dns(container)
     hostname = later.filled(container.hostname or identity[:HOSTNAME_MAX], identity, replica)
     return ContainerConfig(
         id=identity,
         lowers=(str(found.find(container.image).path),),
-        directory=home.of(identity, keep=container.keep),
+        directory=store.home.of(identity, keep=container.keep),
         argv=later.filled(container.cmd, identity, replica),
         env=_environment(container, user.home, hostname, identity, replica),
         workdir=later.filled(container.workdir or "/", identity, replica),
@@ -208,10 +223,18 @@ def compile_container(
         notify=_may_notify(container),
         capabilities=capabilities,
         privileged=container.privileged,
+        userns=container.userns,
         seccomp=_filter(container, capabilities, found),
         umask=container.umask,
         rlimits=_rlimits(container.ulimits),
-        resolv_conf=resolv_conf if placement.network is Network.HOST else None,
+        resolv_conf=mounting.resolver(dns, resolv_conf if placement.network is Network.HOST else None),
+        dns=dns,
+        hosts=mounting.hosts(container, placement.network),
+        mounts=mounting.mounts(container, identity, replica, user, store),
+        devices=container.devices,
+        read_only=container.read_only,
+        shm_bytes=container.shm_size,
+        sysctls=tuple(container.sysctls.items()),
     )
 
 

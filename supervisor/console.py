@@ -104,13 +104,20 @@ class Console:
 
     def write(self, lines: bytes) -> None:
         """Take whole lines. Never waits; where there is no room, or nobody to read, drops them and counts."""
+        if not lines:  # an empty batch is how the thread ends
+            return
         with self._changed:
             if self._gone or self._abandoned or self._size + len(lines) > OVERDRAFT_MAX_BYTES:
                 self._lost_lines += lines.count(b"\n")
-            else:
+            elif lines:
                 self._queue.append(lines)
                 self._size += len(lines)
                 self._changed.notify()
+
+    def lose(self, lines: bytes) -> None:
+        """Count lines that were not worth waiting for."""
+        with self._changed:
+            self._lost_lines += lines.count(b"\n")
 
     def has_room(self) -> bool:
         """Do less than BUFFER_MAX_BYTES wait to be written? If not, `fileno()` is readable when there is room again."""
@@ -195,7 +202,7 @@ class Console:
                 self._torn = False
             self._batch, self._written = b"".join(self._queue), 0
             self._queue.clear()
-            return bool(self._batch or self._calls)
+            return bool(self._batch or self._calls) or not (self._closing or self._abandoned)
 
     def _write_some(self) -> None:
         end = _end_of_lines(self._batch, self._written)

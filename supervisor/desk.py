@@ -18,7 +18,8 @@ from supervisor import systemd
 from supervisor.board import Board, Chronicle
 from supervisor.entry import Compiled, Entry
 from supervisor.events import Events
-from supervisor.lines import Piece, Stream
+from supervisor.lines import JsonLines, LineForm, Piece, Stream
+from supervisor.logs.policy import Driver
 from supervisor.logs.writer import LogWriter
 from supervisor.metrics import Metrics, Sources
 from supervisor.states import State
@@ -78,10 +79,34 @@ class Keeping:
         self.fileno = logs.fileno
         self.acknowledge = logs.acknowledge
         self.has_room = logs.has_room
+        self.drops = logs.drops
+        self.moves = logs.moves
 
     def write(self, container: str, stream: Stream, piece: Piece) -> None:
         """With the time at which it was read."""
         self._logs.write(container, stream, piece, time.time_ns())
+
+    def move(self, container: str, stream: Stream, pipe: int, moved: Callable[[bool], None]) -> None:
+        """What is in a pipe, as it is."""
+        self._logs.move(container, stream, pipe, moved, time.time_ns())
+
+    def put(self, container: str, stream: Stream, data: bytes) -> None:
+        """Bytes as they are."""
+        self._logs.put(container, stream, data, time.time_ns())
+
+
+class Shown:
+    """The form of all lines: of a container whose log is on standard output as objects, of others as it is usual."""
+
+    def __init__(self, usual: LineForm, logs: LogWriter) -> None:
+        self._usual = usual
+        self._objects = JsonLines(time.time)
+        self._logs = logs
+
+    def __call__(self, container: str, stream: Stream, piece: Piece) -> bytes:
+        """A `LineForm`."""
+        is_object = self._logs.policy(container).driver is Driver.STDOUT_JSON
+        return (self._objects if is_object else self._usual)(container, stream, piece)
 
 
 @asynccontextmanager
@@ -95,16 +120,16 @@ async def keeping(directory: Path, events: Events, stack: Compiled) -> AsyncIter
 
 @asynccontextmanager
 async def serving(
-    socket: Path, board: Board, images: tuple[Path, ...], complain: Callable[[str], None]
+    socket: Path, board: Board, images: tuple[Path, ...], complain: Callable[[str], None], group: int | None = None
 ) -> AsyncIterator[None]:
-    """The control socket, for as long as the context lasts."""
+    """The control socket, for as long as the context lasts; `group` may use it too."""
     from supervisor.api.server import serve  # noqa: PLC0415 (h11 and all of the API: not for a stack without a socket)
     from supervisor.api.shelf import Folders  # noqa: PLC0415
 
     socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
         async with anyio.create_task_group() as tasks:
-            await tasks.start(partial(serve, socket, board, Folders(images), complain))
+            await tasks.start(partial(serve, socket, board, Folders(images), complain, group=group))
             yield
             tasks.cancel_scope.cancel()
     finally:

@@ -18,9 +18,10 @@ from runtime.build import build_plan
 from runtime.cgroup.branch import Branch
 from runtime.cgroup.figures import Figures
 from runtime.cgroup.group import Cgroup
-from runtime.config import ContainerConfig
+from runtime.config import ContainerConfig, Network
 from runtime.enter import Door, build_entry
 from runtime.errors import CgroupError, LauncherLostError, LaunchError
+from runtime.idmap import Ids
 from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
@@ -30,7 +31,9 @@ from supervisor import cgroups, probes
 from supervisor.checks import Exec, File, Log, Notice, Notify, Probe, Tcp, Verdict
 from supervisor.commands import Execution
 from supervisor.execution import Command, config_for, set_size
+from supervisor.ids import Blocks
 from supervisor.launchers import LauncherPool, ReplyError
+from supervisor.namespaces import Hold, Namespaces, Own
 from supervisor.network.stack import Connect, Networks, none
 from supervisor.notify import Listener, Mouth
 from supervisor.output import Capture, Output, Watch
@@ -58,6 +61,7 @@ class Means:
     branch: Branch
     door: Door
     listener: Listener
+    namespaces: Namespaces
     networks: Networks
     numbers: Iterator[int] = field(default_factory=count)  # of commands in containers
 
@@ -75,6 +79,7 @@ class KernelRun:
         "_ended",
         "_means",
         "_mouth",
+        "_own",
         "_pidfd",
         "_remove",
         "_watch",
@@ -89,6 +94,7 @@ class KernelRun:
         process: "Process",
         config: ContainerConfig,
         cgroup: Cgroup | None,
+        own: Own | None,
         means: Means,
         senses: "Senses",
         remove: Remove,
@@ -99,6 +105,7 @@ class KernelRun:
         self._ended = process.ended
         self._config = config
         self._cgroup = cgroup
+        self._own = own
         self._means = means
         self._capture = senses.capture
         self._watch = senses.watch
@@ -160,7 +167,15 @@ class KernelRun:
         if self._capture is not None:
             await self._capture.drain()
         await self._remove()
+        if self._own is not None:
+            self._means.namespaces.give(self._config.id, self._own)
+            self._own = None
         return status
+
+    @property
+    def ids(self) -> Ids | None:
+        """Its own, if it has such."""
+        return None if self._own is None else self._own.ids
 
     def _release(self) -> None:
         if self._pidfd is not None:
@@ -263,7 +278,7 @@ class KernelRun:
     async def _command(self, argv: tuple[str, ...], timeout_s: float, pidfd: int) -> Verdict:
         care = self._care = self._care or probes.Care()
         cgroup = None if self._cgroup is None else self._cgroup.inside(f"exec.{next(self._means.numbers)}")
-        entry = build_entry(self._config, argv, init=care.look(self.pid), cgroup=cgroup)
+        entry = build_entry(self._config, argv, init=care.look(self.pid), cgroup=cgroup, ids=self.ids)
         begin = partial(self._enter, entry, pidfd)
         try:
             return await probes.command(begin, entry.owner, self.pid, timeout_s, care, cgroup)
@@ -279,8 +294,10 @@ class KernelRun:
     async def _enter(self, entry: Plan, pidfd: int, streams: tuple[int, ...]) -> tuple[int, Exit]:
         image = lower_plan(entry).image
         places = () if entry.cgroup is None else entry.cgroup.descriptors
+        spaces = () if self._own is None else (self._own.user,)
+        descriptors = (*streams, pidfd, *spaces, *places)
         try:
-            return await _insist(partial(self._means.pool.enter, entry, image, (*streams, pidfd, *places), self.pid))
+            return await _insist(partial(self._means.pool.enter, entry, image, descriptors, self.pid))
         except ReplyError as error:
             raise spawn.launch_error(entry, error.reply.call, error.reply.error) from error
 
@@ -290,7 +307,9 @@ class KernelRun:
             raise LaunchError(ENDED.detail, container=self._config.id)
         config = config_for(self._config, execution)
         cgroup = None if self._cgroup is None else self._cgroup.inside("")
-        entry = build_entry(config, execution.argv, terminal=execution.terminal, keeps_orphans=False, cgroup=cgroup)
+        entry = build_entry(
+            config, execution.argv, terminal=execution.terminal, keeps_orphans=False, cgroup=cgroup, ids=self.ids
+        )
         try:
             made = self._execution_streams(entry, terminal=execution.terminal, stdin=stdin)
         except OSError as error:
@@ -385,16 +404,25 @@ class KernelRunner:
 
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
-        config, namespace = await self._means.networks.prepare(config)
+        config, joined = await self._means.networks.prepare(config)
         pinned = await _pinned(config)
+        own = None
         try:
-            plan = build_plan(
-                config, self._means.branch.cgroup(config.place, config.limits), None if pinned is None else pinned.found
-            )
-            start = partial(self._try, config, plan, pinned, policy, heard)
-            return await _insist(partial(start, namespaces=() if namespace is None else (namespace,)))
-        except CgroupError as error:
-            raise LaunchError(str(error), container=config.id) from error
+            if config.userns is not None:
+                own = await self._means.namespaces.take(
+                    config.id, config.userns, network=config.network is Network.NONE
+                )
+            cgroup = self._means.branch.cgroup(config.place, config.limits)
+            found, ids = None if pinned is None else pinned.found, None if own is None else own.ids
+            plan = build_plan(config, cgroup, found, ids)
+            start = partial(self._try, config, plan, pinned, own, policy, heard)
+            return await _insist(partial(start, joined=() if joined is None else (joined,)))
+        except BaseException as error:
+            if own is not None:
+                self._means.namespaces.give(config.id, own)
+            if isinstance(error, CgroupError):
+                raise LaunchError(str(error), container=config.id) from error
+            raise
         finally:
             if pinned is not None:
                 pinned.close()
@@ -404,19 +432,21 @@ class KernelRunner:
         config: ContainerConfig,
         plan: Plan,
         pinned: Pinned | None,
+        own: Own | None,
         policy: Policy,
         heard: Heard,
         *,
-        namespaces: tuple[int, ...],
+        joined: tuple[int, ...],
     ) -> KernelRun:
         made, senses = None, Senses()
+        spaces = () if own is None else own.descriptors()
         mounts: list[int] = []
         try:
             if pinned is not None:
-                mounts = pinned.copies()
+                mounts = pinned.copies(None if own is None else own.user)
             made = self._streams(plan)
             places = () if plan.cgroup is None else plan.cgroup.descriptors
-            descriptors = (*self._listen(senses, config, made, policy, heard), *namespaces, *mounts, *places)
+            descriptors = (*self._listen(senses, config, made, policy, heard), *joined, *spaces, *mounts, *places)
             process = await Process.of(*await self._means.pool.start(plan, lower_plan(plan).image, descriptors))
         except BaseException as error:
             senses.close()
@@ -438,7 +468,7 @@ class KernelRunner:
         remove = partial(self._remove, plan.id, _temporary(plan), plan.cgroup)
         senses.begin()
         self._means.networks.started(config.place)
-        return KernelRun(process, config, plan.cgroup, self._means, senses, remove)
+        return KernelRun(process, config, plan.cgroup, own, self._means, senses, remove)
 
     def _listen(
         self, senses: Senses, config: ContainerConfig, made: Streams, policy: Policy, heard: Heard
@@ -512,13 +542,23 @@ async def kernel(
     pool = LauncherPool(state, reaper, size)
     for path in paths:
         pool.attach(path)
-    with cgroups.branch(state) as branch, closing(Door()) as door, closing(Listener(state)) as listener:
+    with (
+        cgroups.branch(state) as branch,
+        closing(Door()) as door,
+        closing(Listener(state)) as listener,
+        closing(Namespaces(_holder(pool), Blocks(state))) as namespaces,
+    ):
         async with anyio.create_task_group() as tasks:
             await tasks.start(reaper.run)
             tasks.start_soon(listener.run)
             async with connect() as networks, anyio.create_task_group() as launchers:
                 await launchers.start(pool.run)
-                means = Means(pool, branch, door, listener, networks)
+                means = Means(pool, branch, door, listener, namespaces, networks)
                 yield KernelRunner(means, make, output, complain)
                 launchers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
+
+
+def _holder(pool: LauncherPool) -> Hold:
+    """A launcher that dies over it is no end: the next one is asked."""
+    return lambda pipe, flags: _insist(partial(pool.hold, pipe, flags))

@@ -201,6 +201,16 @@ class LauncherPool:
             raise ReplyError(reply)
         return reply.pid, ended
 
+    async def hold(self, pipe: int, flags: int) -> tuple[int, Exit]:
+        """A process in new namespaces, which ends when the other end of the pipe is closed. OSError."""
+        pending = await self._request(lambda seat, number: seat.launcher.hold(number, pipe, flags), start=True)
+        reply, ended = pending.reply, pending.exit
+        if reply is None:
+            raise LauncherLostError("the launcher died while it made namespaces")
+        if reply.error or ended is None:
+            raise OSError(reply.error, os.strerror(reply.error), "clone3")
+        return reply.pid, ended
+
     async def remove(self, path: str | None, cgroup: Cgroup | None = None) -> None:
         """Remove a container's directory, and its cgroup, in which nobody lives. OSError if they can't be."""
         if path is None and cgroup is None:

@@ -90,6 +90,11 @@ class Cutter:
             yield self._piece(self._held + b"\n")
             self._held = b""
 
+    def taken(self) -> bytes:
+        """What is held of a line, which is the caller's from now on."""
+        held, self._held = self._held, b""
+        return held
+
     def _piece(self, lines: bytes, *, cut: bool = False) -> Piece:
         continues, self._continues = self._continues, False
         return Piece(lines, continues, cut)

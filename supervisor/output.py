@@ -22,6 +22,10 @@ For this the list of ready descriptors must be exact. Level-triggered, and edge-
 the place in it of a line that was read long ago (fs/eventpoll.c, ep_send_events and ep_poll_callback). So each is
 armed for one event (EPOLLONESHOT), and again after each read: if there is more, it goes to the end of the list.
 
+A container whose log is raw (`Keeper.moves`) is not read at all: whoever keeps the log moves its bytes from pipe to
+file, and says when it is done. Only while somebody has joined its streams are they read here, and given to the log as
+they are.
+
 When a run has been reaped, everything it wrote is already in its pipes, for its whole pid namespace died with it
 (pid_namespaces(7)). So `drain` takes it at once, paused console or not, and what is reported afterwards comes after
 its last line. Only where something outside the container holds the pipe does it wait, for at most DRAIN_MAX_S.
@@ -34,7 +38,9 @@ import re
 import select
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from contextlib import suppress
+from fcntl import F_SETPIPE_SZ, fcntl
+from functools import lru_cache, partial
 from typing import Protocol, Self
 
 import anyio
@@ -47,6 +53,7 @@ CHUNK_BYTES = LINE_MAX_BYTES  # a pipe's usual capacity; the cutter wants no mor
 READS_PER_TURN = 64  # then the loop's other tasks have their turn
 LAST_READS_MAX = 16  # of a dead run's pipe: 1 MiB, the largest a pipe gets (/proc/sys/fs/pipe-max-size)
 DRAIN_MAX_S = 1.0
+MOVED_PIPE_BYTES = 1024 * 1024  # of a pipe whose bytes are moved: what one system call may take
 TAIL_MAX_BYTES = 2048  # kept of each run that has written something
 TAIL_LINES_MAX = 10
 
@@ -64,6 +71,24 @@ class Keeper(Protocol):
 
     def write(self, container: str, stream: Stream, piece: Piece) -> None:
         """Never waits."""
+        ...
+
+    def drops(self, container: str) -> bool:
+        """Would it rather lose lines than wait?"""
+        ...
+
+    def moves(self, container: str) -> bool:
+        """Are its bytes to be moved, and not read?"""
+        ...
+
+    def move(self, container: str, stream: Stream, pipe: int, moved: Callable[[bool], None]) -> None:
+        """Move what is in the pipe, which nobody touches until `moved` is called, by `acknowledge`: with False at its
+        end.
+        """
+        ...
+
+    def put(self, container: str, stream: Stream, data: bytes) -> None:
+        """Bytes to be kept as they are, of one whose bytes are moved."""
         ...
 
 
@@ -151,9 +176,6 @@ class Output:
 
     def _read_some(self) -> None:
         for _ in range(min(len(self._ready), READS_PER_TURN)):
-            if not self._console.has_room():
-                self._read_watched()
-                return
             channel = self._ready.popleft()
             if self._has_room(channel):
                 channel.read()
@@ -162,15 +184,13 @@ class Output:
 
     def _has_room(self, channel: "_Channel") -> bool:
         """Is there room for what it would write?"""
-        return self._console.has_room() and (self._keeper is None or self._keeper.has_room(channel.container))
+        if not self._console.has_room() and not self._needs_no_console(channel.container):
+            return channel.watched and self._console.has_overdraft()
+        return self._keeper is None or self._keeper.has_room(channel.container)
 
-    def _read_watched(self) -> None:
-        ready, self._ready = self._ready, deque()
-        for channel in ready:
-            if channel.watched and self._console.has_overdraft():
-                channel.read()
-            else:
-                self._ready.append(channel)
+    def _needs_no_console(self, container: str) -> bool:
+        keeper = self._keeper
+        return keeper is not None and (keeper.drops(container) or keeper.moves(container))
 
     # For captures and channels.
 
@@ -193,6 +213,9 @@ class Output:
 
     def add(self, channel: "_Channel") -> None:
         os.set_blocking(channel.fd, False)
+        if self.keeper_of_raw(channel.container):
+            with suppress(OSError):  # a terminal, or there is a limit: it is slower then
+                fcntl(channel.fd, F_SETPIPE_SZ, MOVED_PIPE_BYTES)
         self._epoll.register(channel.fd, _ARMED)
         self._channels[channel.fd] = channel
 
@@ -203,8 +226,16 @@ class Output:
         self._epoll.unregister(channel.fd)
         del self._channels[channel.fd]
 
+    def keeper_of_raw(self, container: str) -> "Keeper | None":
+        """Who moves its bytes; None: they are lines."""
+        return self._keeper if self._keeper is not None and self._keeper.moves(container) else None
+
     def write(self, container: str, stream: Stream, piece: Piece) -> None:
-        self._console.write(self._form(container, stream, piece))
+        if shown := self._form(container, stream, piece):
+            if self._keeper is not None and self._keeper.drops(container) and not self._console.has_room():
+                self._console.lose(shown)
+            else:
+                self._console.write(shown)
         if self._keeper is not None:
             self._keeper.write(container, stream, piece)
 
@@ -303,12 +334,13 @@ class Capture:
 class _Channel:
     """One pipe: open while `fd` is not -1."""
 
-    __slots__ = ("_capture", "_cutter", "_stream", "fd", "turn")
+    __slots__ = ("_capture", "_cutter", "_moves", "_stream", "fd", "turn")
 
     def __init__(self, capture: Capture, stream: Stream, fd: int) -> None:
         self._capture = capture
         self._stream = stream
         self._cutter = Cutter()
+        self._moves = 0  # asked for, and not done yet
         self.fd = fd
         self.turn = 0  # when it became ready, among all channels; 0: it is not, as far as we know
         capture.output.add(self)
@@ -326,8 +358,12 @@ class _Channel:
         return bool(self._capture.watches)
 
     def read(self) -> bool:
-        """Take one chunk; False if there was none."""
-        if self.fd < 0:  # closed while it waited for its turn
+        """Take one chunk; False if there was none, or it is taken for us."""
+        if self.fd < 0 or self._moves:  # closed while it waited for its turn
+            return False
+        keeper = self._capture.output.keeper_of_raw(self.container)
+        if keeper is not None and not self._capture.listeners:
+            self._move(keeper)
             return False
         chunk = _read_chunk(self.fd)
         if chunk == b"":
@@ -338,9 +374,29 @@ class _Channel:
         if chunk is None:
             return False
         self._capture.hear(self._stream, chunk)
+        if keeper is not None:
+            keeper.put(self.container, self._stream, chunk)
+            return True
         for piece in self._cutter.feed(chunk):
             self._write(piece)
         return True
+
+    def _move(self, keeper: Keeper) -> None:
+        if held := self._cutter.taken():  # of a line, from when lines were kept
+            keeper.put(self.container, self._stream, held)
+        self._moves += 1
+        keeper.move(self.container, self._stream, self.fd, partial(self._moved, self.fd))
+
+    def _moved(self, fd: int, more: bool) -> None:
+        self._moves -= 1
+        if self.fd < 0:
+            if not self._moves:
+                os.close(fd)
+        elif more:
+            self.turn = 0
+            self._capture.output.rearm(self)
+        else:
+            self._end()
 
     def read_ahead(self) -> None:
         """Take what is in the pipe now, without a turn of the loop."""
@@ -350,14 +406,23 @@ class _Channel:
 
     def finish(self) -> None:
         self.read_ahead()
-        if self.fd >= 0:
+        if self.fd < 0:
+            return
+        if keeper := self._capture.output.keeper_of_raw(self.container):
+            self._move(keeper)  # the last: once it is done, the pipe is closed
+            self._leave()
+        else:
             self._end()
 
     def _end(self) -> None:
         for piece in self._cutter.end():
             self._write(piece)
+        fd = self.fd
+        self._leave()
+        os.close(fd)
+
+    def _leave(self) -> None:
         self._capture.output.remove(self)
-        os.close(self.fd)
         self.fd = -1
         self._capture.channel_ended()
 

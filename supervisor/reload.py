@@ -23,22 +23,26 @@ kernel: a run's directory and cgroup are known to the run alone, and the next ru
 be done where both would have the same directory (`keep: true`): such a container is stopped first, and it is said.
 """
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum, StrEnum
 from graphlib import TopologicalSorter
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
+from runtime.mounts import ATTRIBUTES, Bind, Device, MemoryFile, Mount, Tmpfs
 from supervisor.checks import Log
 from supervisor.entry import Compiled, Entry
 from supervisor.errors import StackError
 from supervisor.events import printable
 
 if TYPE_CHECKING:
+    from runtime.idmap import Ids
     from runtime.seccomp.filter import Filter
 
 SHOWN_MAX_CHARS = 60  # of a value
@@ -56,6 +60,9 @@ _WORDS = {
     "lowers": "image",
     "memory_bytes": "storage_size",
     "rlimits": "ulimits",
+    "mounts": "volumes",
+    "shm_bytes": "shm_size",
+    "hosts": "extra_hosts",
     "max_retries": "restart.max_retries",
 }
 
@@ -165,8 +172,17 @@ def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
     elif path == "config.rlimits":
         limits = cast("Iterable[tuple[int, int, int]]", value)
         yield from ((f"{path}.{RLIMITS[kind]}", f"{soft}:{hard}") for kind, soft, hard in limits)
+    elif path == "config.mounts":
+        yield from ((f"{path}.{mount.target}", _mount(mount)) for mount in cast("Iterable[Mount]", value))
+    elif path == "config.devices":
+        yield path, ", ".join(f"{each.source}:{each.target}" for each in cast("Iterable[Device]", value))
+    elif path in {"config.hosts", "config.sysctls"}:
+        pairs = cast("Iterable[tuple[str, str]]", value)
+        yield from ((f"{path}.{name}", text) for name, text in pairs)
     elif path == "config.capabilities":
         yield path, _capabilities(cast("int", value))
+    elif path == "config.userns":
+        yield path, str(cast("Ids", value))
     elif path == "config.seccomp":
         yield path, cast("Filter", value).name
     elif is_dataclass(value):
@@ -174,6 +190,28 @@ def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
             yield from _facts(f"{path}.{_step(each.name, value)}".lstrip("."), getattr(value, each.name))
     else:
         yield path, _shown(value)
+
+
+def _mount(mount: Mount) -> str:
+    """In words; of a secret's contents only whether they are the same."""
+    match mount:
+        case MemoryFile():
+            mark = blake2b(mount.contents, key=_MARKED_WITH, digest_size=3).hexdigest()
+            return f"hidden ({mark}), mode {mount.mode:04o}, of {mount.uid}:{mount.gid}"
+        case Bind():
+            more = [mount.propagation.value, *(["without what is below"] if not mount.recursive else [])]
+            return ", ".join([mount.volume or mount.source, *_forbidden(mount.attributes), *more])
+        case Tmpfs():
+            size = "any size" if mount.size_bytes is None else f"{mount.size_bytes} bytes"
+            owner = f"mode {mount.mode:04o}, of {mount.uid}:{mount.gid}"
+            return ", ".join(["tmpfs", size, owner, *_forbidden(mount.attributes)])
+
+
+_MARKED_WITH = os.urandom(16)  # so that a mark tells nothing to who has it
+
+
+def _forbidden(attributes: int) -> list[str]:
+    return [word for attribute, word in ATTRIBUTES.items() if attributes & attribute]
 
 
 def _step(name: str, owner: object) -> str:

@@ -66,7 +66,7 @@ async def _in_terminal(single: Single, signals: Signals) -> Status:
     masters: list[int] = []
 
     def make(plan: Plan) -> Streams:
-        made = streams.terminal(plan.owner)
+        made = streams.terminal(plan.owner, plan.tty_gid)
         assert made.terminal is not None
         terminal.copy_size(0, made.terminal)
         masters.append(made.terminal)

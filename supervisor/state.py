@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from runtime.remove import remove_run
-from supervisor import cgroups
+from supervisor import cgroups, ids
 from supervisor.errors import StackError
 from supervisor.network import note
 
@@ -56,6 +56,11 @@ class Home:
     @property
     def kept(self) -> Path:
         return self.path / "kept"
+
+    @property
+    def volumes(self) -> Path:
+        """They outlive the stack."""
+        return self.path / "volumes"
 
     @property
     def logs(self) -> Path:
@@ -278,6 +283,7 @@ def sweep(home: Home) -> Swept:
             remove_run(str(path))
         except OSError as error:
             raise StackError(f"can't remove {path}, left by a killed supervisor: {error.strerror}") from error
+    (home.path / ids.NOTE).unlink(missing_ok=True)
     _sweep_network(home)
     for socket in home.path.glob("notify-*"):  # it died between bind(2) and unlink(2): see notify.py
         socket.unlink()

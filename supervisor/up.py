@@ -22,7 +22,7 @@ from runtime.plan import Plan
 from runtime.streams import Streams
 from supervisor.board import Board
 from supervisor.console import Console, ConsoleGoneError
-from supervisor.desk import SOCKET, Keeping, Told, keeping, serving
+from supervisor.desk import SOCKET, Keeping, Shown, Told, keeping, serving
 from supervisor.entry import Compiled
 from supervisor.events import Events, Level, LogFormat, forms
 from supervisor.kernel import kernel
@@ -103,6 +103,7 @@ class Manner:
     console: int = 1  # the descriptor that all is written to
     stays: bool = False  # also when all containers are done, until it is stopped
     run_directory: Path | None = None  # where the control socket is; None: there is none
+    socket_group: int | None = None  # who may use it, besides its owner
     images: tuple[Path, ...] = ()  # where the API looks for images
 
 
@@ -133,7 +134,7 @@ async def _supervise(
             _null() as null,
             Output(
                 console,
-                line_form if manner.shows_lines else Unseen(),
+                Shown(line_form, logs) if manner.shows_lines else Unseen(),
                 on_gone=control.nobody_reads,
                 on_lost=partial(_lost, emit),
                 keeper=Keeping(logs),
@@ -181,7 +182,7 @@ def _socket(manner: Manner, name: str, board: Board, emit: Emit) -> AbstractAsyn
     if manner.run_directory is None:
         return nullcontext()
     complain = partial(_complain, emit)
-    return serving(manner.run_directory / name / SOCKET, board, manner.images, complain)
+    return serving(manner.run_directory / name / SOCKET, board, manner.images, complain, manner.socket_group)
 
 
 def _complain(emit: Emit, what: str) -> None:
@@ -267,7 +268,7 @@ def _lost(emit: Emit, lines: int) -> None:
 
 def _pipes(null: int, plan: Plan) -> Streams:
     if plan.terminal:
-        return streams.terminal(plan.owner)
+        return streams.terminal(plan.owner, plan.tty_gid)
     return streams.conversing(plan.owner, stdin=True) if plan.stdin else streams.pipes(null, plan.owner)
 
 

@@ -12,9 +12,12 @@ from runtime.config import ContainerConfig, Network
 KEPT = (Network.BRIDGE, Network.CONTAINER)  # whose namespace comes along
 
 
-def joining(config: ContainerConfig, position: int) -> list[plan.Step]:
-    """What the child does before its root is made. `position` is that of the namespace among the descriptors."""
-    return [plan.JoinNetwork(position)] if config.network in KEPT else []
+def joining(config: ContainerConfig, position: int, *, owned: bool) -> list[plan.Step]:
+    """What the child does before its root is made. `position` is that of the namespace among the descriptors. One that
+    is `owned` by the container's user namespace can't be made by the child, which joins that last.
+    """
+    comes = config.network in KEPT or (owned and config.network is Network.NONE)
+    return [plan.JoinNetwork(position)] if comes else []
 
 
 def steps(config: ContainerConfig) -> list[plan.Step]:

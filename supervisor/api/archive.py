@@ -17,6 +17,7 @@ import anyio
 from anyio import to_thread
 
 from runtime.errors import PysupError
+from runtime.userns import creating_as
 from supervisor.api import limits, tarball
 from supervisor.api.call import Api, Call
 from supervisor.api.errors import bad
@@ -39,7 +40,7 @@ async def get(call: Call) -> Answering:
 
     def work(out: IO[bytes]) -> None:
         with _root(call.api, view.id) as root:
-            tarball.pack(root, path, out)
+            tarball.pack(root, path, out, view.ids)
 
     return Stream(partial(stream_out, call.api, work), TAR, headers)
 
@@ -49,10 +50,10 @@ async def put(call: Call) -> Answering:
     view, path, query = call.container(), _path(call), call.query
     user = view.config.user
     owner = (user.uid, user.gid) if query.truth("copyUIDGID") else None
-    manner = Manner(owner, keep_kinds=query.truth("noOverwriteDirNonDir"))
+    manner = Manner(owner, keep_kinds=query.truth("noOverwriteDirNonDir"), ids=view.ids)
 
     def work(source: IO[bytes]) -> int:
-        with _root(call.api, view.id) as root:
+        with _root(call.api, view.id) as root, creating_as(view.ids):
             return tarball.unpack(root, path, source, manner)
 
     await stream_in(call.api, call.request.pieces(), work)

@@ -23,19 +23,30 @@ class Change:
     kind: int
 
 
-def changes(upper: int | None, lowers: Sequence[str]) -> list[Change]:
-    """By path. RefusedError if there are too many."""
+def changes(upper: int | None, lowers: Sequence[str], targets: Sequence[str] = ()) -> list[Change]:
+    """By path. What was made there for the `targets` of mounts is none. RefusedError if there are too many."""
     if upper is None:
         return []
     bases: list[int] = []
     try:
         bases += (os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in lowers)
         found = [Change(f"/{path}", _kind(path, status, bases)) for path, status in walk(upper)]
-        return sorted(found, key=lambda change: change.path)
+        return _without_targets(sorted(found, key=lambda change: change.path), targets)
     finally:
         for base in bases:
             os.close(base)
         os.close(upper)
+
+
+def _without_targets(found: list[Change], targets: Sequence[str]) -> list[Change]:
+    """Less where they are, and the directories above them in which nothing else has changed."""
+    above = {target[:end] for target in targets for end, letter in enumerate(target) if letter == "/" and end}
+    result: list[Change] = []
+    for change in reversed(found):  # what is in a directory comes before it
+        needed = change.path not in above or any(each.path.startswith(f"{change.path}/") for each in result)
+        if change.path not in targets and needed:
+            result.append(change)
+    return result[::-1]
 
 
 def _kind(path: str, status: os.stat_result, bases: Sequence[int]) -> int:

@@ -9,12 +9,13 @@ import anyio
 
 from supervisor.api import changes
 from supervisor.api.call import Call, now
+from supervisor.api.creation import check_name
 from supervisor.api.errors import RefusedError, bad, conflict
 from supervisor.api.http import NOTHING, UNCHANGED, Answer, Answering, Reply, Stream, encoded, shown
 from supervisor.api.queries import Filters, has_labels, moment
 from supervisor.api.shapes import exit_code_of, inspection, is_running, labels_of, state_of, summary
 from supervisor.commands import Commands, View
-from supervisor.errors import CommandError, NoSuchContainerError
+from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
 
 FILTERS = frozenset(
     "ancestor before exited expose health id is-task isolation label name network publish since status volume".split()
@@ -124,7 +125,12 @@ async def top(call: Call) -> Answering:
 async def diff(call: Call) -> Answering:
     """`docker diff`."""
     view = call.container()
-    found = await call.api.aside(changes.changes, call.commands.upper(view.id), view.config.lowers)
+    found = await call.api.aside(
+        changes.changes,
+        call.commands.upper(view.id),
+        view.config.lowers,
+        [mount.target for mount in view.config.mounts],
+    )
     return shown([{"Path": each.path, "Kind": each.kind} for each in found])
 
 
@@ -136,8 +142,16 @@ async def start(call: Call) -> Answering:
     view = call.container()
     if is_running(view):
         return UNCHANGED
-    await call.commands.start(view.id)
+    try:
+        await call.commands.start(view.id)
+    except ConflictError as error:
+        raise conflict(_as_docker_says(str(error))) from error
     return NOTHING
+
+
+def _as_docker_says(message: str) -> str:
+    """Docker's command line looks for these words, and exits with 127 then."""
+    return f"{message} (executable file not found)" if "not found in the image" in message else message
 
 
 async def stop(call: Call) -> Answering:
@@ -267,6 +281,7 @@ async def rename(call: Call) -> Answering:
     name = call.query.text("name").removeprefix("/")
     if not name:
         raise bad("neither old nor new names may be empty")
+    check_name(name)
     await call.commands.rename(view.id, name)
     return NOTHING
 

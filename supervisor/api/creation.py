@@ -11,23 +11,26 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from runtime.errors import ImageError
+from supervisor.api import files
 from supervisor.api.call import Call
 from supervisor.api.errors import bad, missing, not_offered
 from supervisor.api.fields import Fields
 from supervisor.api.http import Answering, shown
 from supervisor.api.shelf import familiar
+from supervisor.logs.foreign import DRIVERS, MODE, OPTIONS, keys_of
 from supervisor.policy import RestartPolicy
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")  # as in a spec
 _KNOWN = frozenset(
     "Image Cmd Entrypoint Env User WorkingDir Hostname Tty OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr "
-    "Labels StopSignal StopTimeout NetworkDisabled HostConfig".split()
+    "Labels StopSignal StopTimeout NetworkDisabled Volumes HostConfig".split()
 )
 _KNOWN_OF_HOST = frozenset(
-    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt Ulimits "
+    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt UsernsMode Ulimits LogConfig "
+    "Binds Mounts Tmpfs ReadonlyRootfs ShmSize Sysctls ExtraHosts Dns DnsSearch DnsOptions Devices "
     "ConsoleSize ContainerIDFile".split()  # a client's own business
 )
-_MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False, "ReadonlyRootfs": False}
+_MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False}
 _POLICIES = {"always", "unless-stopped", "no", ""}
 
 
@@ -47,8 +50,8 @@ async def create(call: Call) -> Answering:
     """Make it known; it is not started."""
     name = call.query.text("name").removeprefix("/")
     wanted = translated(await call.request.data())
-    if name and not _NAME.fullmatch(name):
-        raise bad(f"Invalid container name ({name[:100]}), only {_NAME.pattern} are allowed")
+    if name:
+        check_name(name)
     try:
         view = await call.commands.create(
             name or _some_name(wanted.image),
@@ -62,6 +65,12 @@ async def create(call: Call) -> Answering:
     except ImageError as error:
         raise missing(f"No such image: {wanted.image[:200]}: {error}") from error
     return shown({"Id": view.key, "Warnings": []}, HTTPStatus.CREATED)
+
+
+def check_name(name: str) -> None:
+    """RefusedError for one that no container may have."""
+    if not _NAME.fullmatch(name):
+        raise bad(f"Invalid container name ({name[:100]}), only {_NAME.pattern} are allowed")
 
 
 def _some_name(image: str) -> str:
@@ -105,7 +114,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
     """Only what was asked for: all else is as in a spec that does not say it."""
     command = (*fields.texts("Entrypoint"), *fields.texts("Cmd"))
     if not command:
-        raise bad("no command specified")
+        raise bad("no command specified: images have none of their own here")
     yield "cmd", list(command)
     yield from _asked(
         env=dict(_variables(fields.texts("Env"))),
@@ -119,8 +128,11 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         init=host.truth("Init"),
         cap_add=list(host.texts("CapAdd")),
         cap_drop=list(host.texts("CapDrop")),
+        userns=_users(host.text("UsernsMode")),
         seccomp=_seccomp(host.texts("SecurityOpt")),
+        logs=_logs(host.below("LogConfig")),
         ulimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
+        **files.keys(fields, host),
     )
     if fields.values.get("StopTimeout") is not None:
         yield "stop_grace_s", fields.number("StopTimeout")
@@ -159,6 +171,13 @@ def _network(mode: str) -> str:
     return mode
 
 
+def _users(mode: str) -> str:
+    """Docker's word is host; auto is Podman's."""
+    if mode not in {"", "host", "auto"}:
+        raise not_offered(f"the user namespace mode {mode[:100]!r}", "there is host and auto")
+    return mode
+
+
 # What holds here anyway, or means nothing here.
 _MEANT_ANYWAY = {"no-new-privileges", "no-new-privileges=true", "apparmor=unconfined", "label=disable"}
 
@@ -176,6 +195,18 @@ def _seccomp(options: Iterable[str]) -> str:
         else:
             raise bad(f"seccomp={value[:100]}: unconfined, builtin, or the text of a profile is expected")
     return wanted
+
+
+def _logs(config: Fields) -> Mapping[str, object]:
+    driver, options = config.text("Type"), config.pairs("Config")
+    if driver not in DRIVERS:
+        raise not_offered(f"the log driver {driver[:100]!r}", f"there is {', '.join(filter(None, DRIVERS))}")
+    try:
+        return dict(keys_of(driver, options))
+    except KeyError as error:
+        raise not_offered(
+            f"the log option {str(error.args[0])[:100]!r}", f"there are {', '.join((*OPTIONS, MODE))}"
+        ) from None
 
 
 def _limits(limit: Fields) -> Mapping[str, int]:

@@ -1,6 +1,8 @@
 """Commands in a container: `docker exec`. One is asked for, then started, by whom it is then attached to or by nobody.
 
-A caller who is gone takes his command with him: nothing runs on unseen, unless it was detached.
+A caller who is gone takes his command with him: nothing runs on unseen, unless it was detached. One that can't be
+started has ended with 126, or with 127 if it is not there, and its output says why: so it is with Docker, too, and so
+all its clients know what to do.
 """
 
 from functools import partial
@@ -9,27 +11,28 @@ from typing import Any
 
 import anyio
 
+from runtime.errors import PysupError
 from supervisor.api.call import Api, Call, now
 from supervisor.api.containers import sides, window
 from supervisor.api.errors import bad, conflict
 from supervisor.api.executions import Asked
 from supervisor.api.fields import Fields
+from supervisor.api.frames import frame
 from supervisor.api.http import MULTIPLEXED, RAW, Answer, Answering, Handover, Line, shown
 from supervisor.api.keys import Watch, sequence
 from supervisor.api.relay import Outcome, Relay, discard
 from supervisor.api.shapes import is_running
 from supervisor.commands import Executed, Execution, Happening
-from supervisor.errors import CommandError
 from supervisor.lines import Stream
 
-NOT_FOUND_STATUS = 126  # as Docker has it, of a command that could not be started
+NOT_STARTED = 126  # as Docker has it, unless it is more exactly known
 
 
 async def create(call: Call) -> Answering:
     """What is to run: `docker exec` asks so first."""
     view = call.container()
     if not is_running(view):
-        raise conflict(f"container {view.key} is not running")
+        raise conflict(f"container {view.id} is not running")
     if view.paused:
         raise conflict(f"container {view.id} is paused, unpause the container before exec")
     fields = Fields(await call.request.data())
@@ -83,7 +86,12 @@ async def start(call: Call) -> Answering:
 
 
 async def _talk(api: Api, asked: Asked, size: tuple[int, ...], line: Line) -> None:
-    executed = await _begin(api, asked, size, stdin=asked.stdin)
+    try:
+        executed = await _begin(api, asked, size, stdin=asked.stdin)
+    except PysupError as error:
+        await line.begin()
+        await line.wire.send(_complaint(asked, f"pysup: {error}"))
+        return
     outcome = Outcome.LEFT
     try:
         await line.begin()
@@ -99,12 +107,17 @@ async def _talk(api: Api, asked: Asked, size: tuple[int, ...], line: Line) -> No
                 await executed.aclose()
 
 
+def _complaint(asked: Asked, text: str) -> bytes:
+    return f"{text}\r\n".encode() if asked.execution.terminal else frame(Stream.STDERR, f"{text}\n".encode())
+
+
 async def _begin(api: Api, asked: Asked, size: tuple[int, ...], *, stdin: bool) -> Executed:
-    """Run it, and have its end noted. CommandError."""
+    """Run it, and have its end noted. PysupError."""
     try:
         executed = await api.commands.execute(asked.container, asked.execution, stdin=stdin)
-    except CommandError:
-        asked.ended(NOT_FOUND_STATUS)
+    except PysupError as error:
+        known = error.exit_status != PysupError.exit_status
+        asked.ended(error.exit_status if known else NOT_STARTED)
         raise
     asked.began(executed)
     if asked.execution.terminal and len(size) == 2 and all(size):

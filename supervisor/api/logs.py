@@ -4,16 +4,20 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 import anyio
 
 from supervisor.api.call import Call, now
-from supervisor.api.errors import bad
+from supervisor.api.errors import RefusedError, bad
 from supervisor.api.frames import bare, frame
 from supervisor.api.gather import Gathered
 from supervisor.api.http import MULTIPLEXED, RAW, Answering, Reply, Stream
 from supervisor.commands import LogLine
 from supervisor.lines import Stream as Output
+
+# In Docker's words first: its clients look for them.
+NOT_READABLE = "configured logging driver does not support reading: that of {id} is {driver}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ async def logs(call: Call) -> Answering:
     streams = frozenset(stream for stream, is_wanted in wanted.items() if is_wanted)
     if not streams:
         raise bad("Bad parameters: you must choose at least one stream")
+    if not view.logs.driver.is_readable:
+        raise RefusedError(HTTPStatus.NOT_IMPLEMENTED, NOT_READABLE.format(driver=view.logs.driver, id=view.id))
     choice = Choice(streams, view.tty, query.truth("timestamps"))
     since, until = query.moment("since", at), query.moment("until", at)
     lines = call.commands.logs(

@@ -26,7 +26,9 @@ async def stack(call: Call) -> Answering:
 
 
 def plain(value: object) -> Any:
-    """As JSON has it: every field under its own name, enums by value, sets and tuples as lists."""
+    """As JSON has it: every field under its own name, enums by value, sets and tuples as lists. What a dataclass keeps
+    to itself (secrets, a filter's code) stays there.
+    """
     match value:
         case Enum():
             return value.value
@@ -38,7 +40,7 @@ def plain(value: object) -> Any:
             return [plain(each) for each in value]
         case None | bool() | int() | float() | str():
             return value
-    return {each.name: plain(getattr(value, each.name)) for each in fields(value)}  # type: ignore[arg-type]  # a dataclass
+    return {each.name: plain(getattr(value, each.name)) for each in fields(value) if each.repr}  # type: ignore[arg-type]  # a dataclass
 
 
 async def listing(call: Call) -> Answering:
@@ -69,6 +71,8 @@ def _listed(stack: str, view: View, at: float) -> dict[str, Any]:
         "finished_at": view.finished_at,
         "age": f"{human(at - view.created_at)} ago",
         "managed": view.managed,
+        "log_driver": view.logs.driver,
+        "log_lines_dropped": view.lines_dropped,
     }
 
 

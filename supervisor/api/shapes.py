@@ -9,9 +9,12 @@ from dataclasses import astuple
 from typing import Any
 
 from runtime.config import ContainerConfig, Network
+from runtime.idmap import AUTO
+from supervisor.api import files
 from supervisor.checks import Exec, Health, Probe
 from supervisor.commands import View
 from supervisor.lines import rfc3339
+from supervisor.logs.foreign import docker_of
 from supervisor.policy import RestartPolicy
 from supervisor.states import LIVE, HealthStatus, Phase
 
@@ -133,7 +136,7 @@ def summary(stack: str, view: View, now: float, size: tuple[int, int] | None = N
         "Status": status_of(view, now),
         "HostConfig": {"NetworkMode": view.config.network},
         "NetworkSettings": {"Networks": _networks(view.config)},
-        "Mounts": [],
+        "Mounts": files.shown_mounts(view.config),
     }
 
 
@@ -170,7 +173,7 @@ def inspection(stack: str, view: View, size: tuple[int, int] | None = None, exec
         "HostConfig": _host_config(view),
         "GraphDriver": {"Name": "overlay", "Data": _graph(view.config)},
         **sizes,
-        "Mounts": [],
+        "Mounts": files.shown_mounts(view.config),
         "Config": _config(stack, view),
         "NetworkSettings": {"Ports": {}, "SandboxID": "", "SandboxKey": "", "Networks": _networks(view.config)},
     }
@@ -216,21 +219,30 @@ def _host_config(view: View) -> Shape:
         },
         "Privileged": config.privileged,
         "SecurityOpt": _security(config),
+        "UsernsMode": "" if config.userns is None else "auto" if config.userns == AUTO else "private",
+        **_mapped(view),
         "Init": config.init,
         "Ulimits": [{"Name": _rlimit(number), "Soft": soft, "Hard": hard} for number, soft, hard in config.rlimits],
-        "Binds": None,
+        **files.shown_host_config(config),
         "PortBindings": {},
-        "LogConfig": {"Type": "json-file", "Config": {}},
+        "LogConfig": dict(zip(("Type", "Config"), docker_of(view.logs), strict=True)),
         "PidMode": "",
         "IpcMode": "private",
         "CgroupnsMode": "private",
-        "ReadonlyRootfs": False,
         "Memory": 0,
         "NanoCpus": 0,
         "CpuShares": 0,
         "PidsLimit": None,
         "Runtime": "pysup",
     }
+
+
+def _mapped(view: View) -> Shape:
+    """Who is who, as Podman tells it: inside:outside:count. Of one that has not run yet, what was asked for."""
+    ids = view.ids or view.config.userns
+    if not ids or ids == AUTO:
+        return {}
+    return {"IDMappings": {"UidMap": list(map(str, ids.uid)), "GidMap": list(map(str, ids.gid))}}
 
 
 def _security(config: ContainerConfig) -> list[str] | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from runtime import linux
+from runtime.idmap import Ids
 from supervisor.api import limits
 from supervisor.api.errors import RefusedError, bad, conflict, missing
 
@@ -127,17 +128,27 @@ def _entries(directory: int) -> Iterator[tuple[str, os.stat_result]]:
 # --- out -------------------------------------------------------------------------------------------------------------
 
 
-def pack(root: int, path: str, out: IO[bytes]) -> None:
-    """Write what is at `path`, and all below it, as a tar stream. RefusedError if there is nothing."""
+def pack(root: int, path: str, out: IO[bytes], ids: Ids | None = None) -> None:
+    """Write what is at `path`, and all below it, as a tar stream. With `ids` owners are as inside. RefusedError if
+    there is nothing.
+    """
     with opened(root, path) as top, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        name, status = name_of(path), os.fstat(top)
+        name, status = name_of(path), _seen_inside(os.fstat(top), ids)
         if not stat.S_ISDIR(status.st_mode):
             _add_file(tar, root, path, name, status, {})
             return
         tar.addfile(_header(name, status))
         seen: dict[tuple[int, int], str] = {}
         for below, found in walk(top):
-            _add_file(tar, top, below, f"{name.rstrip('/')}/{below}", found, seen)
+            _add_file(tar, top, below, f"{name.rstrip('/')}/{below}", _seen_inside(found, ids), seen)
+
+
+def _seen_inside(status: os.stat_result, ids: Ids | None) -> os.stat_result:
+    """With the owners that the container knows."""
+    if ids is None:
+        return status
+    uid, gid = ids.inside(status.st_uid, status.st_gid)
+    return os.stat_result((*status[:4], uid, gid, *status[6:]), {"st_rdev": status.st_rdev})
 
 
 def _header(name: str, status: os.stat_result) -> tarfile.TarInfo:
@@ -226,6 +237,7 @@ class Manner:
 
     owner: tuple[int, int] | None = None
     keep_kinds: bool = False  # a directory never takes the place of a file
+    ids: Ids | None = None  # the container's own
 
 
 def unpack(root: int, path: str, source: IO[bytes], manner: Manner) -> int:
@@ -364,7 +376,8 @@ class _Entry:
         os.utime(place, (self._header.mtime, self._header.mtime))
 
     def _owner(self) -> tuple[int, int]:
-        return self._manner.owner or (self._header.uid, self._header.gid)
+        owner = self._manner.owner or (self._header.uid, self._header.gid)
+        return owner if self._manner.ids is None else self._manner.ids.outside(*owner)
 
 
 def _parts(name: str) -> list[str]:

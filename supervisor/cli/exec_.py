@@ -10,9 +10,7 @@ import click
 from supervisor.cli import options, stacks
 from supervisor.cli.session import PASSED_ON, Session, window
 from supervisor.client import Client, name_in_path
-from supervisor.errors import CommandError, StackError
-
-CANNOT_EXECUTE, NOT_FOUND = 126, 127
+from supervisor.errors import StackError
 
 
 @contextmanager
@@ -100,21 +98,12 @@ class _Execution:
         if detach:
             self._client.post(f"/exec/{self._key}/start", body)
             return 0
-        try:
-            connection = self._client.hijack(f"/exec/{self._key}/start", body)
-        except CommandError as error:
-            return self._not_started(error)
+        connection = self._client.hijack(f"/exec/{self._key}/start", body)
         with connection, _raw() if self._terminal else nullcontext():
             session = Session(connection, terminal=self._terminal, stdin=True)
             passed_on = (signal.SIGTERM, signal.SIGHUP) if self._terminal else PASSED_ON
             number = session.run(passed_on, self._signal, self._resize if self._terminal else None)
         return self._status() if number is None else 128 + number
-
-    def _not_started(self, error: CommandError) -> int:
-        """Docker's statuses for what can't be executed, or is not there."""
-        message = str(error)
-        click.echo(f"pysup: {message}", err=True)
-        return NOT_FOUND if "not found" in message else CANNOT_EXECUTE
 
     def _status(self) -> int:
         """0 if it runs on: it was detached from."""

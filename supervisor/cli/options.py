@@ -181,6 +181,28 @@ run_dir = click.option(
 )
 
 
+def _group(_context: click.Context, _parameter: click.Parameter, word: str | None) -> int | None:
+    """A name of the host's group(5), or a number."""
+    if word is None:
+        return None
+    if word.isdecimal():
+        return int(word)
+    import grp  # noqa: PLC0415 (for this alone)
+
+    try:
+        return grp.getgrnam(word).gr_gid
+    except KeyError:
+        raise PysupError(f"--socket-group {word}: there is no such group on this host") from None
+
+
+socket_group = click.option(
+    "--socket-group",
+    metavar="GROUP",
+    callback=_group,
+    help="Who may use the control socket, besides its owner: that is to be root, in what it can do.",
+)
+
+
 def run_of(state: Path, run_dir: Path | None) -> Path:
     """The directory of the control sockets of all stacks with this state directory."""
     if run_dir is not None:

@@ -42,6 +42,7 @@ _WRITTEN = {
 @click.option("--cap-add", multiple=True, metavar="CAP", help="Add a capability, or ALL.")
 @click.option("--cap-drop", multiple=True, metavar="CAP", help="Drop a capability, or ALL.")
 @click.option("--privileged", is_flag=True, help="All capabilities, nothing masked. No sandbox.")
+@click.option("--userns", type=click.Choice(["auto", "host"]), help="Ids of its own on the host, or the host's.")
 @click.option("--seccomp", metavar="PROFILE", help="Its system calls: default, unconfined, or a profile's path.")
 @click.option("--umask", metavar="OCTAL", help="Its file mode creation mask; default 022.")
 @click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Set a resource limit.")

@@ -34,6 +34,7 @@ class Wish:
     no_deps: bool
     timeout_s: float | None
     run: Path | None = None  # where the control socket is to be
+    socket_group: int | None = None  # who may use it, too
 
     @property
     def image_path(self) -> tuple[Path, ...]:
@@ -69,6 +70,7 @@ class Show:
 @options.images
 @options.state
 @options.run_dir
+@options.socket_group
 @click.option("--scale", multiple=True, metavar="ID=N", help="Run N replicas of a container, whatever the spec says.")
 @click.option("--no-deps", is_flag=True, help="Of the containers named, start no dependencies.")
 @click.option("--dry-run", "dry", is_flag=True, help="Print the order and every step of each plan; start nothing.")
@@ -111,6 +113,7 @@ def up(
     images: Path | None,
     state: Path,
     run_dir: Path | None,
+    socket_group: int | None,
     scale: tuple[str, ...],
     no_deps: bool,
     dry: bool,
@@ -136,7 +139,7 @@ def up(
     The exit status is 0; 1 if a container failed or had to be killed; 125 if the stack could not be run.
     """
     scales = dict(_scale(item) for item in scale)
-    wish = Wish(source, images, state, scales, ids, no_deps, timeout_s, options.run_of(state, run_dir))
+    wish = Wish(source, images, state, scales, ids, no_deps, timeout_s, options.run_of(state, run_dir), socket_group)
     if dry:
         click.echo(apart(partial(_dry_run, wish))(), nl=False)
         return 0
@@ -197,6 +200,7 @@ class Conduct:
             stays=parent is not None,
             console=1 if parent is None else parent.output,
             run_directory=wish.run,
+            socket_group=wish.socket_group,
             images=wish.image_path,
         )
         outcome = anyio.run(supervise.up, stack, Home.of_stack(wish.state, stack.name), look, manner)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from supervisor.compose import writer
 from supervisor.compose.health import NONE
+from supervisor.compose.kept import KEPT, kept
 from supervisor.compose.keys import SERVICE, carry
 from supervisor.compose.notes import Kind, Note, Notes
 from supervisor.compose.scalars import nothing
@@ -16,14 +17,10 @@ from supervisor.spec.reader import read
 from supervisor.spec.tree import Map, Plain, locate
 from supervisor.spec.values import NAME_PATTERN
 
-_NO_MOUNTS = "there are no mounts yet: see what is told of the services that use it"
 TOP = {
-    "configs": _NO_MOUNTS,
     "include": "a spec includes specs only: import each of these files too, and list what is written under include",
     "models": "pysup runs containers only",
     "networks": "there are no networks but the host's, and none: see network",
-    "secrets": _NO_MOUNTS,
-    "volumes": _NO_MOUNTS,
 }
 _CARRIED = ("name", "services")
 _SILENT = ("version",)  # of no meaning to Compose either
@@ -52,7 +49,7 @@ def convert(path: str, output: str | None = None) -> Converted:
     _tell_left_out(services)
     _settle_health(containers, file)
     _tell_once(containers, file)
-    top = _top(tree, notes)
+    top = {**_top(tree, notes), **kept(tree, file)}
     return Converted(writer.spec(path, top, containers.values(), notes.all()), notes.all())
 
 
@@ -161,8 +158,8 @@ def _top(tree: Map, notes: Notes) -> Keys:
             top[key] = value
         elif key in TOP and not nothing(value):
             notes.dropped((key,), TOP[key])
-        elif key not in (*TOP, *_CARRIED, *_SILENT):
-            near = nearest(key, (*TOP, *_CARRIED))
+        elif key not in (*TOP, *_CARRIED, *KEPT, *_SILENT):
+            near = nearest(key, (*TOP, *_CARRIED, *KEPT))
             notes.dropped((key,), "is no key of Compose" + (f"; did you mean {quoted(near)}?" if near else ""))
     if isinstance(name := tree.get("name"), str) and name:
         if "$" in name or re.fullmatch(NAME_PATTERN, name):

@@ -10,12 +10,17 @@ from supervisor.compose import dollar
 from supervisor.compose.health import health
 from supervisor.compose.scalars import duration, nothing, truth
 from supervisor.compose.services import Keys, Service, refused
+from supervisor.logs.foreign import DRIVERS, MODE, MODES, OPTIONS, keys_of
 from supervisor.spec.faults import Loc, Wrong, nearest, quoted, unexpected
-from supervisor.spec.tree import Map, Plain, Seq
+from supervisor.spec.mounts import is_path
+from supervisor.spec.tree import Map, Plain, Position, Seq
 
 Rule = Callable[[Service, object], Keys] | str  # or why it is dropped
 
-_MEMBERS = ("env", "ulimits", "cap_add", "cap_drop")  # of these, one bad member leaves the others
+_MEMBERS = (
+    *("env", "ulimits", "cap_add", "cap_drop", "volumes", "tmpfs", "secrets", "configs", "devices", "sysctls"),
+    "extra_hosts",
+)  # of these, one bad member leaves the others
 
 
 def carry(service: Service) -> Keys:
@@ -270,10 +275,87 @@ def _security_opt(service: Service, value: object) -> Keys:
     return result
 
 
+def _userns_mode(_service: Service, value: object) -> Keys:
+    """Compose's word is host; auto is Podman's."""
+    if value in (None, ""):
+        return {}
+    if value not in ("host", "auto") and not dollar.has(value):
+        raise Wrong(f"is {quoted(str(value))}", "host or auto")
+    return {"userns": value}
+
+
 def _profile(service: Service, text: str) -> str:
     if text in ("unconfined", "default", "builtin") or dollar.has(text):
         return "default" if text == "builtin" else text
     return service.file.path(text)
+
+
+def _volumes(service: Service, value: object) -> Keys:
+    if not isinstance(value, Seq):
+        raise unexpected(value, "a list of volumes")
+    return {"volumes": [_volume(service, entry, index) for index, entry in enumerate(value)]} if value else {}
+
+
+def _volume(service: Service, entry: object, index: int) -> object:
+    if isinstance(entry, str):
+        parts = entry.split(":")
+        if len(parts) > 1 and not dollar.has(parts[0]):
+            parts[0] = _source(service, parts[0])
+        if len(parts) == _WITH_OPTIONS:
+            parts[2] = _options(service, parts[2], index)
+        return ":".join(part for part in parts if part)
+    volume = dict(_mapping(entry))
+    if isinstance(source := volume.get("source"), str) and volume.get("type") == "bind" and not dollar.has(source):
+        volume["source"] = _source(service, source if is_path(source) else f"./{source}")
+    for key, where in ((volume, "consistency"), (volume.get("bind"), "selinux"), (volume.get("volume"), "labels")):
+        if isinstance(key, dict):
+            _without(service, key, where, index)
+    return volume
+
+
+_WITH_OPTIONS = 3
+
+
+def _without(service: Service, entries: Keys, key: str, index: int) -> None:
+    if entries.pop(key, None) is not None:
+        service.notes.dropped(service.loc("volumes", index), f"{key}: has no meaning here", key=False)
+
+
+def _source(service: Service, source: str) -> str:
+    """A path in the spec begins with a dot, or it would be the name of a volume."""
+    if not is_path(source) or source.startswith(("/", "~")):
+        return source
+    found = service.file.path(source)
+    return found if is_path(found) else f"./{found}"
+
+
+def _options(service: Service, options: str, index: int) -> str:
+    kept = [word for word in options.split(",") if word not in ("z", "Z")]
+    if len(kept) < len(options.split(",")):
+        service.notes.dropped(service.loc("volumes", index), "z and Z: pysup sets no SELinux labels", key=False)
+    return ",".join(kept)
+
+
+def _entries(key: str) -> Rule:
+    """A list of texts and mappings, or a mapping, as it is."""
+
+    def rule(_service: Service, value: object) -> Keys:
+        if isinstance(value, Seq | Map):
+            return {key: _untied(value)} if value else {}
+        raise unexpected(value, "a list, or a mapping")
+
+    return rule
+
+
+def _untied(value: object) -> object:
+    """In plain collections."""
+    if isinstance(value, Map):
+        return {key: _untied(entry) for key, entry in value.items()}
+    return [_untied(entry) for entry in value] if isinstance(value, Seq) else value
+
+
+def _one_or_more(key: str) -> Rule:
+    return lambda _service, value: {} if value is None else {key: value if isinstance(value, str) else _texts(value)}
 
 
 def _restart(_service: Service, value: object) -> Keys:
@@ -324,17 +406,40 @@ def _limited(service: Service, condition: str, attempts: object, window: object)
     return {"policy": word, "max_restarts": attempts, "window_s": window}
 
 
+def _logging(service: Service, value: object) -> Keys:
+    """What Docker keeps as lines, and nothing at all. It needs no limits; what has none gets ours."""
+    entries = _mapping(value)
+    driver, options = entries.get("driver") or "", _mapping(entries.get("options") or Map(Position(0, 0)))
+    if driver not in DRIVERS:
+        raise Wrong("there is no such driver: see logs, or send pysup's own output on, as with systemd").within(
+            "driver"
+        )
+    known = {**OPTIONS, MODE: ""}
+    for name in options:
+        if name not in known:
+            service.notes.dropped(
+                service.loc("logging", "options", name), f"of the options there are {', '.join(known)}"
+            )
+    kept = {name: each for name, each in options.items() if name in known}
+    if MODE in kept and kept[MODE] not in MODES:
+        raise Wrong(f"is {quoted(str(kept[MODE]))}", f"one of {', '.join(MODES)}").within("options", MODE)
+    if "compress" in kept:
+        kept["compress"] = truth(kept["compress"])
+    keys = dict(keys_of(str(driver), kept))
+    return {"logs": keys} if keys else {}
+
+
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 _IMAGE_IS_LOCAL = "images are never pulled: what is in images/ is used as it is"
-_NO_DEVICES = "a container has the harmless devices only (null, zero, random, tty…), and there is no key for others"
+_NO_DEVICES = "no device controller is used: name the devices themselves in `devices`"
 _NO_LIMITS = "there are no resource limits yet but ulimits: limit pysup as a whole, as with systemd-run -p MemoryMax=…"
 _NO_METADATA = "nothing reads metadata here: a comment or an x- key can hold it"
 _NO_NAMESPACES = "which namespaces a container has of its own is no choice"
 _NO_NAMES = "names are looked up as on the host: write what is needed to its /etc/hosts or resolv.conf"
 _NO_PORTS = "a port is the host's own on the host's network: it is open as the program opens it, under no other number"
 _NO_NETWORKS = "there are no networks but the host's, and none: see network"
-_NO_FILES = "there are no mounts yet: put the files into the image; `keep: true` keeps what a container writes"
+_NO_FILES = "name the volumes of the other in `volumes`"
 _NO_HOOK = "there are no hooks: make the command a container, "
 _NO_SWARM = "is of a swarm of machines; pysup runs on one"
 _NO_TERMINAL = "a container of a stack has no terminal and no input; `pysup run` gives one"
@@ -351,7 +456,7 @@ SERVICE: dict[str, Rule] = {
     "cgroup": _NO_NAMESPACES,
     "cgroup_parent": _NO_LIMITS,
     "command": _elsewhere,
-    "configs": _NO_FILES,
+    "configs": _entries("configs"),
     "container_name": _elsewhere,
     "cpu_count": _WINDOWS,
     "cpu_percent": _WINDOWS,
@@ -367,10 +472,10 @@ SERVICE: dict[str, Rule] = {
     "deploy": _deploy,
     "develop": "nothing watches sources: pysup runs what is in the image",
     "device_cgroup_rules": _NO_DEVICES,
-    "devices": _NO_DEVICES,
-    "dns": _NO_NAMES,
-    "dns_opt": _NO_NAMES,
-    "dns_search": _NO_NAMES,
+    "devices": _entries("devices"),
+    "dns": _one_or_more("dns"),
+    "dns_opt": _one_or_more("dns_opt"),
+    "dns_search": _one_or_more("dns_search"),
     "domainname": _NO_NAMES,
     "entrypoint": _elsewhere,
     "env_file": _env_file,
@@ -378,7 +483,7 @@ SERVICE: dict[str, Rule] = {
     "expose": _NO_PORTS,
     "extends": _extends,
     "external_links": _NO_NETWORKS,
-    "extra_hosts": _NO_NAMES,
+    "extra_hosts": _entries("extra_hosts"),
     "gpus": _NO_DEVICES,
     "group_add": "there are no groups but the one of `user: uid:gid`, and those that the image gives a user by name",
     "healthcheck": health,
@@ -390,7 +495,7 @@ SERVICE: dict[str, Rule] = {
     "label_file": _NO_METADATA,
     "labels": _NO_METADATA,
     "links": "names of other containers are not looked up: they are at 127.0.0.1; depends_on gives the order",
-    "logging": "output goes to pysup's own: send it on from there, as with systemd or a pipe",
+    "logging": _logging,
     "mac_address": _NO_NETWORKS,
     "mem_limit": _NO_LIMITS,
     "mem_reservation": _NO_LIMITS,
@@ -413,26 +518,26 @@ SERVICE: dict[str, Rule] = {
     "provider": "pysup runs containers only: the service is left out",
     "pull_policy": _IMAGE_IS_LOCAL,
     "pull_refresh_after": _IMAGE_IS_LOCAL,
-    "read_only": "a container can always write, to a layer of its own that goes when it does; the image stays as it is",
+    "read_only": _switch("read_only"),
     "restart": _restart,
     "runtime": "pysup is its own runtime",
     "scale": _same("replicas"),
-    "secrets": _NO_FILES,
+    "secrets": _entries("secrets"),
     "security_opt": _security_opt,
-    "shm_size": "there is no key for the size of /dev/shm",
+    "shm_size": _same("shm_size"),
     "stdin_open": _NO_TERMINAL,
     "stop_grace_period": _time("stop_grace_s"),
     "stop_signal": _same("stop_signal"),
     "storage_opt": "see storage and storage_size",
-    "sysctls": "there is no key for it: set it on the host, whose network the container shares",
-    "tmpfs": "there are no mounts yet: `storage: memory` keeps all that a container writes in memory",
+    "sysctls": _entries("sysctls"),
+    "tmpfs": _one_or_more("tmpfs"),
     "tty": _NO_TERMINAL,
     "ulimits": _ulimits,
     "use_api_socket": "there is no Docker Engine to speak to",
     "user": _same("user"),
-    "userns_mode": _NO_NAMESPACES,
+    "userns_mode": _userns_mode,
     "uts": _NO_NAMESPACES,
-    "volumes": _NO_FILES,
+    "volumes": _volumes,
     "volumes_from": _NO_FILES,
     "working_dir": _same("workdir"),
 }

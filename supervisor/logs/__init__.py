@@ -12,6 +12,7 @@ number; there is nothing to lose or to see twice, and nothing to lock.
       ▲              │ a word when lines of a followed log are written
       └── logs() ◄── Cursor (in worker threads)
 
+* `policy`: how a container's output is kept; `foreign`: the same in Docker's words. Pure.
 * `cri`: how lines look on disk. Pure.
 * `shelf`: one directory as its writer sees it: append, rotate, compress, repair.
 * `store`: all directories of a stack, and the limit that they share.

@@ -117,6 +117,24 @@ class Shelf:
         finally:
             os.close(target)
 
+    def put(self, data: bytes) -> None:
+        """Write bytes as they are. UnwrittenError if some could not be."""
+        at = 0
+        try:
+            while at < len(data):
+                if self.size_bytes >= self.policy.max_size_bytes:
+                    self.rotate()
+                target = self._open(os.O_APPEND)
+                try:
+                    room = max(1, self.policy.max_size_bytes - self.size_bytes)
+                    written = os.write(target, memoryview(data)[at : at + room])
+                finally:
+                    os.close(target)
+                at += written
+                self.size_bytes += written
+        except OSError as error:
+            raise UnwrittenError(data.count(b"\n", at), error) from error
+
     def rotate(self) -> None:
         """Begin a new file with the next write."""
         if self.size_bytes:

@@ -91,6 +91,17 @@ class Store:
                 raise UnwrittenError(data.count(b"\n"), error) from error
             return 0
 
+    def put(self, name: str, policy: LogPolicy, stream: Stream, data: bytes, at_ns: int) -> int:
+        """Bytes as they are, to a raw log; returns how many. UnwrittenError if not all could be."""
+        try:
+            shelf = self._shelf(f"{name}/{stream}", policy)
+            shelf.clock(at_ns)
+            with self._settled(shelf):
+                shelf.put(data)
+        except OSError as error:
+            raise UnwrittenError(data.count(b"\n"), error) from error
+        return len(data)
+
     def remove(self, name: str) -> None:
         """A log and all its files."""
         gone = [shelf for directory in _directories(name) if (shelf := self._shelves.pop(directory, None))]

@@ -68,6 +68,15 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Bytes:
+    """To be added to a raw log."""
+
+    stream: Stream
+    data: bytes
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """To be called, by the loop, when what was taken before is written; `remove`: and the log removed."""
 
@@ -75,7 +84,7 @@ class Call:
     remove: bool = False
 
 
-Entry = Lines | Move | Call
+Entry = Lines | Move | Bytes | Call
 _NO_LOG = LogPolicy(driver=Driver.NONE)
 
 
@@ -137,15 +146,27 @@ class LogWriter:
 
     def has_room(self, container: str) -> bool:
         """May its pipes be read? If not, `fileno()` is readable when there is room again."""
-        if self._size < BUFFER_MAX_BYTES or self._policy(container).overflow is Overflow.DROP:
+        if self._size < BUFFER_MAX_BYTES or self.drops(container) or not self._fills(container):
             return True
         with self._changed:
             self._awaited = self._awaited or self._size >= BUFFER_MAX_BYTES
             return self._size < BUFFER_MAX_BYTES
 
+    def drops(self, container: str) -> bool:
+        """Are its lines dropped where there is no room?"""
+        return self.policy(container).overflow is Overflow.DROP
+
+    def moves(self, container: str) -> bool:
+        """Is its log raw?"""
+        return self.policy(container).driver is Driver.RAW
+
+    def _fills(self, container: str) -> bool:
+        """Does what it writes come into our buffer?"""
+        return self.policy(container).driver is Driver.FILE
+
     def write(self, container: str, stream: Stream, piece: Piece, at_ns: int) -> None:
         """Take what a Cutter gave. Never waits; where there is no room, drops it and counts."""
-        policy = self._policy(container)
+        policy = self.policy(container)
         if policy.driver is Driver.FILE:
             limit = BUFFER_MAX_BYTES if policy.overflow is Overflow.DROP else OVERDRAFT_MAX_BYTES
             self._take_in(container, Lines(stream, piece, at_ns), limit)
@@ -156,6 +177,10 @@ class LogWriter:
         """
         self._take_in(container, Move(stream, pipe, at_ns, moved))
 
+    def put(self, container: str, stream: Stream, data: bytes, at_ns: int) -> None:
+        """Take bytes for a raw log. Never waits; where there is no room, drops them and counts their lines."""
+        self._take_in(container, Bytes(stream, data, at_ns), OVERDRAFT_MAX_BYTES)
+
     def end(self, container: str) -> None:
         """No more lines will come: who follows its log reads the rest, and is done."""
         self._take_in(container, Call(lambda: self._end(container)))
@@ -165,7 +190,8 @@ class LogWriter:
         self._policies.pop(container, None)
         self._take_in(container, Call(lambda: self._end(container), remove=True))
 
-    def _policy(self, container: str) -> LogPolicy:
+    def policy(self, container: str) -> LogPolicy:
+        """How its output is kept."""
         return self._policies.get(container, _NO_LOG)
 
     def _take_in(self, container: str, entry: Entry, limit: float = math.inf) -> None:
@@ -310,6 +336,9 @@ class LogWriter:
             elif kind is Move:
                 for each in cast("Iterable[Move]", some):
                     outcome.calls.append(partial(each.moved, self._move(container, each, outcome)))
+            elif kind is Bytes:
+                for data in cast("Iterable[Bytes]", some):
+                    self._put(container, data, outcome)
             else:
                 for call in cast("Iterable[Call]", some):
                     if call.remove:
@@ -320,6 +349,12 @@ class LogWriter:
     def _append(self, container: str, batch: Iterable[Lines], outcome: "_Outcome") -> None:
         try:
             self.written_bytes += self._store.append(container, self._policies.get(container, LogPolicy()), batch)
+        except UnwrittenError as unwritten:
+            outcome.failed(unwritten)
+
+    def _put(self, container: str, data: Bytes, outcome: "_Outcome") -> None:
+        try:
+            self.written_bytes += self._store.put(container, self.policy(container), data.stream, data.data, data.at_ns)
         except UnwrittenError as unwritten:
             outcome.failed(unwritten)
 
@@ -410,8 +445,14 @@ class _Outcome:
 
 
 def _lines(entry: Entry) -> int:
-    return entry.piece.lines.count(b"\n") if isinstance(entry, Lines) else 0
+    return _data(entry).count(b"\n")
 
 
 def _size(entry: Entry) -> int:
-    return len(entry.piece.lines) + ENTRY_BYTES if isinstance(entry, Lines) else 0
+    return len(_data(entry)) + ENTRY_BYTES if isinstance(entry, Lines | Bytes) else 0
+
+
+def _data(entry: Entry) -> bytes:
+    if isinstance(entry, Lines):
+        return entry.piece.lines
+    return entry.data if isinstance(entry, Bytes) else b""

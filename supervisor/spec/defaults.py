@@ -9,7 +9,16 @@ from supervisor.spec.model import Container, Sharing
 from supervisor.spec.terms import Storage
 from supervisor.spec.tree import DEFAULTS, Map, locate
 
-JOINED_KEYS = ("env", "backoff", "ulimits", "ready", "health", "output", "logs")  # laid over the defaults' one by one
+JOINED_KEYS = (
+    "env",
+    "backoff",
+    "ulimits",
+    "sysctls",
+    "ready",
+    "health",
+    "output",
+    "logs",
+)  # laid over the defaults' one by one
 
 
 def sound(written: Map, defaults: object, report: Report) -> Map:

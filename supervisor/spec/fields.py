@@ -13,6 +13,9 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from runtime.build import RLIMITS as RLIMIT_NAMES
 from runtime.config import Attachment
+from runtime.idmap import Ids
+from runtime.mounts import Device
+from runtime.users import ID_MAX
 from supervisor.checks import Health as _Health
 from supervisor.checks import OnUnhealthy
 from supervisor.checks import Ready as _Ready
@@ -20,7 +23,7 @@ from supervisor.entry import OutputForm, StackNetwork
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Condition, Dependency, RestartPolicy
 from supervisor.policy import RestartOn as _RestartOn
-from supervisor.spec import limits, networking, probes, restarts, sharing, values
+from supervisor.spec import idmaps, limits, mounts, naming, networking, probes, restarts, sharing, values
 from supervisor.spec.terms import Publication, Restart
 from supervisor.spec.terms import Storage as _Storage
 
@@ -271,6 +274,7 @@ Size = Annotated[
     PlainValidator(values.storage_size),
     WithJsonSchema(_either(*_SIZE["anyOf"], _NULL)),
 ]
+SomeSize = Annotated[int, PlainValidator(values.size), WithJsonSchema(_SIZE)]
 Truth = Annotated[bool, PlainValidator(values.boolean), WithJsonSchema(_TRUTH)]
 Network = Annotated[
     str | None,
@@ -322,6 +326,12 @@ Capabilities = Annotated[
         )
     ),
 ]
+_EXTENTS = {**_list_of({"type": "string", "pattern": f"^(?:{idmaps.EXTENT_PATTERN})$"}), "minItems": 1}
+Userns = Annotated[
+    Ids | None,
+    PlainValidator(idmaps.userns),
+    WithJsonSchema(_either(_words(idmaps.WORDS), {**_some_of(uid=_EXTENTS, gid=_EXTENTS), "required": ["uid"]})),
+]
 Seccomp = Annotated[str, PlainValidator(values.seccomp), WithJsonSchema(SOME_TEXT)]
 Umask = Annotated[
     int,
@@ -344,6 +354,96 @@ Ulimits = Annotated[
                 {"type": "string", "pattern": "^[a-zA-Z0-9-]+:[a-zA-Z0-9-]+$"},
                 _exactly(soft=_RLIMIT, hard=_RLIMIT),
             ),
+        )
+    ),
+]
+
+_MODE = _either(
+    {"type": "integer", "minimum": 0, "maximum": 7777}, {"type": "string", "pattern": "^(?:0[oO]?)?[0-7]{1,4}$"}
+)
+_ID_NUMBER = _either(_whole(0, ID_MAX), {"type": "string", "pattern": "^[0-9]{1,10}$"})
+_VOLUME: Schema = {
+    **_some_of(
+        type=_words(mounts.Kind),
+        source=TEXT,
+        target=_PATH,
+        read_only=_TRUTH,
+        options=_either(SOME_TEXT, _list_of(SOME_TEXT)),
+        bind=_some_of(
+            propagation=_words(["private", "rprivate", "slave", "rslave"]),
+            create_host_path=_TRUTH,
+            recursive=_either(_TRUTH, _words(["enabled", "disabled"])),
+        ),
+        volume=_some_of(nocopy=_TRUTH, subpath=TEXT),
+        tmpfs=_some_of(size=_SIZE, mode=_MODE, uid=_ID_NUMBER, gid=_ID_NUMBER),
+        consistency=TEXT,
+    ),
+    "required": ["target"],
+}
+_GRANT = {
+    **_some_of(source=_text(values.ID_PATTERN), target=SOME_TEXT, uid=_ID_NUMBER, gid=_ID_NUMBER, mode=_MODE),
+    "required": ["source"],
+}
+_GRANTS = _list_of(_either(_text(values.ID_PATTERN), _GRANT))
+_FEW = _either(SOME_TEXT, _list_of(SOME_TEXT))
+Volumes = Annotated[
+    tuple[mounts.Volume, ...],
+    PlainValidator(mounts.volumes),
+    WithJsonSchema(_list_of(_either({"type": "string", "pattern": "^[^:]+(?::[^:]+){0,2}$"}, _VOLUME))),
+]
+Tmpfs = Annotated[
+    tuple[mounts.Volume, ...], PlainValidator(mounts.tmpfs), WithJsonSchema(_either(_PATH, _list_of(_PATH)))
+]
+Secrets = Annotated[tuple[mounts.Grant, ...], PlainValidator(mounts.secrets), WithJsonSchema(_GRANTS)]
+Configs = Annotated[tuple[mounts.Grant, ...], PlainValidator(mounts.configs), WithJsonSchema(_GRANTS)]
+Devices = Annotated[
+    tuple[Device, ...],
+    PlainValidator(mounts.devices),
+    WithJsonSchema(
+        _list_of(
+            _either(_PATH, {**_some_of(source=_PATH, target=_PATH, permissions=SOME_TEXT), "required": ["source"]})
+        )
+    ),
+]
+Sysctls = Annotated[
+    dict[str, str],
+    PlainValidator(naming.sysctls),
+    WithJsonSchema(
+        _either(
+            _mapping({"pattern": r"^(?:kernel|fs|net)[./]"}, TEXT), _list_of({"type": "string", "pattern": "^[^=]+="})
+        )
+    ),
+]
+ExtraHosts = Annotated[
+    naming.Hosts,
+    PlainValidator(naming.extra_hosts),
+    WithJsonSchema(
+        _either(
+            _mapping({"pattern": "^[^=]+$"}, _either(SOME_TEXT, _list_of(SOME_TEXT))),
+            _list_of({"type": "string", "pattern": "^[^=:]+[=:]"}),
+        )
+    ),
+]
+Dns = Annotated[tuple[str, ...], PlainValidator(naming.dns), WithJsonSchema(_FEW)]
+DnsSearch = Annotated[tuple[str, ...], PlainValidator(naming.dns_search), WithJsonSchema(_FEW)]
+DnsOptions = Annotated[tuple[str, ...], PlainValidator(naming.dns_opt), WithJsonSchema(_FEW)]
+NamedVolumes = Annotated[
+    dict[str, mounts.NamedVolume],
+    PlainValidator(mounts.named_volumes),
+    WithJsonSchema(
+        _mapping(
+            {"pattern": f"^{values.ID_PATTERN}$"},
+            _either(_some_of(name=_text(values.ID_PATTERN, "null"), external=_TRUTH, driver=TEXT), _NULL),
+        )
+    ),
+]
+Sources = Annotated[
+    dict[str, mounts.Source],
+    PlainValidator(mounts.sources),
+    WithJsonSchema(
+        _mapping(
+            {"pattern": f"^{values.ID_PATTERN}$"},
+            {**_some_of(file=SOME_TEXT, environment=SOME_TEXT, content=TEXT), "minProperties": 1},
         )
     ),
 ]

@@ -26,6 +26,7 @@ GRACE_MAX_S = 86_400.0  # a day
 WAIT_MAX_S = 365 * 86_400.0  # between two runs
 STORAGE_MIN_BYTES = 64 << 10
 STORAGE_MAX_BYTES = 1 << 50
+MOUNTS_MAX = 100  # of a container: each is a descriptor that goes along with its start
 RLIMIT_MAX = (1 << 63) - 1
 
 PORTS_MAX = 1_024  # of a container that are published: each is a socket of ours

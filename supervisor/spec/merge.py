@@ -6,12 +6,15 @@ place in its file (tree.py).
 """
 
 from supervisor.spec.faults import Loc
+from supervisor.spec.mounts import target_of
 from supervisor.spec.probes import OF_A_PROBE, PROBES
 from supervisor.spec.tree import DEFAULTS, Filled, Map, Seq, Spot
 
 CHECKS = ("ready", "health")
-APPENDED = ("cap_add", "cap_drop", "profiles", "env_file", "include", "ports", "aliases")
+APPENDED = ("cap_add", "cap_drop", "profiles", "env_file", "include", "ports", "aliases", "extra_hosts")
+BY_TARGET = ("volumes", "tmpfs", "secrets", "configs", "devices")
 CONTAINERS = "containers"
+_ASSIGNED = ("env", "sysctls")  # a list of them has NAME=value
 
 
 def laid(over: Map, base: Map, over_at: Loc, base_at: Loc) -> Map:
@@ -38,6 +41,8 @@ def _joined(key: str, over: Map, base: Map, over_at: Loc, base_at: Loc) -> objec
         return laid(upper, lower, *places)
     if key in APPENDED and isinstance(upper, Seq) and isinstance(lower, Seq) and not upper.whole:
         return _appended(upper, lower)
+    if key in BY_TARGET and isinstance(upper, Seq) and isinstance(lower, Seq) and not upper.whole:
+        return _by_target(key, upper, lower)
     return over[key]
 
 
@@ -59,18 +64,30 @@ def _appended(over: Seq, base: Seq) -> Seq:
     return result
 
 
+def _by_target(key: str, over: Seq, base: Seq) -> Seq:
+    """What is mounted over something takes its place."""
+    result = Seq(over.position)
+    taken = {target_of(key, value) for value in over} - {None}
+    for value, position in zip(base, base.spots, strict=True):
+        if target_of(key, value) not in taken:
+            result.put(value, position)
+    for value, position in zip(over, over.spots, strict=True):
+        result.put(value, position)
+    return result
+
+
 def as_map(key: str, value: object) -> object:
     """A list of variables, dependencies or networks, as a mapping; as it was if it has faults: they are told of it."""
-    if not isinstance(value, Seq) or key not in {"env", "depends_on", "networks"}:
+    if not isinstance(value, Seq) or key not in {*_ASSIGNED, "depends_on", "networks"}:
         return value
     result = Map(value.position)
     result.whole = value.whole
     for entry, position in zip(value, value.spots, strict=True):
         name, equals, text = entry.partition("=") if isinstance(entry, str) else ("", "", "")
-        if name in result or not name or (key == "env" and not equals):
+        if name in result or not name or (key in _ASSIGNED and not equals):
             return value
-        put: object = _retyped(entry, text) if key == "env" else Map(position)
-        result.put(name if key == "env" else str(entry), put, Spot(position, position))
+        put: object = _retyped(entry, text) if key in _ASSIGNED else Map(position)
+        result.put(name if key in _ASSIGNED else str(entry), put, Spot(position, position))
     return result
 
 

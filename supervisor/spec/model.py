@@ -7,7 +7,7 @@ between containers is checked whenever a Spec is made.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -20,11 +20,12 @@ from pydantic import (
     model_validator,
 )
 
+from runtime.config import SHM_BYTES
 from supervisor.checks import Log
 from supervisor.entry import OutputForm
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy
 from supervisor.policy import RestartOn, RestartPolicy
-from supervisor.spec import fields, graph, values
+from supervisor.spec import fields, graph, limits, values
 from supervisor.spec.faults import Fault, Report, Wrong, loc_of, path_of, quoted
 from supervisor.spec.terms import SECCOMP_DEFAULT, Restart, Storage
 from supervisor.spec.tree import Map, Position, Seq, locate
@@ -156,6 +157,11 @@ class Container(BaseModel):
     cap_add: fields.Capabilities = Field(default=(), description="Capabilities it has beyond the default ones, or ALL.")
     cap_drop: fields.Capabilities = Field(default=(), description="Capabilities it does without, or ALL.")
     privileged: fields.Truth = Field(default=False, description="Whether it has all capabilities.")
+    userns: fields.Userns = Field(
+        default=None,
+        description="Who its users are on the host: host (the same ones), auto (65,536 that nobody else has), or maps "
+        "{uid: [INSIDE:OUTSIDE:COUNT], gid: the same if absent}.",
+    )
     seccomp: fields.Seccomp = Field(
         default=SECCOMP_DEFAULT,
         description="Which system calls it may make: default (as Docker's), unconfined (all of them), or the path of a "
@@ -167,6 +173,43 @@ class Container(BaseModel):
     ulimits: fields.Ulimits = Field(
         default_factory=dict, description="Limits by name: a number or unlimited, or {soft: …, hard: …}."
     )
+    volumes: fields.Volumes = Field(
+        default=(),
+        description="What it sees of the host's files: SOURCE:TARGET[:OPTIONS], SOURCE a path or the name of a volume "
+        "of the stack, OPTIONS ro, rw, suid, dev, noexec, slave, nocopy; or {type, source, target, read_only, options, "
+        "bind: {propagation, create_host_path, recursive}, volume: {nocopy, subpath}, tmpfs: {size, mode, uid, gid}}.",
+    )
+    tmpfs: fields.Tmpfs = Field(
+        default=(), description="Memory of its own at a path, with options: /tmp:size=64m,mode=1777,exec; or a list."
+    )
+    secrets: fields.Secrets = Field(
+        default=(),
+        description="Secrets of the stack that it sees in /run/secrets, read-only and in memory: a list of names, or "
+        "of {source, target, uid, gid, mode}.",
+    )
+    configs: fields.Configs = Field(
+        default=(), description="Configs of the stack that it sees at /NAME, or as with secrets."
+    )
+    read_only: fields.Truth = Field(
+        default=False, description="Whether its root is read-only: what is mounted there is as it says itself."
+    )
+    devices: fields.Devices = Field(
+        default=(), description="Devices of the host that it may use: a list of SOURCE[:TARGET], both in /dev."
+    )
+    shm_size: fields.SomeSize = Field(default=SHM_BYTES, description="The size of /dev/shm.")
+    sysctls: fields.Sysctls = Field(
+        default_factory=dict,
+        description="Settings of its kernel that it has of its own: kernel.msg*, kernel.sem*, kernel.shm*, "
+        "fs.mqueue.*, and net.* in a network of its own.",
+    )
+    extra_hosts: fields.ExtraHosts = Field(
+        default=(),
+        description="More lines of its /etc/hosts: a mapping of names to addresses, or a list of NAME=ADDRESS; "
+        "host-gateway is the host's.",
+    )
+    dns: fields.Dns = Field(default=(), description="The name servers it asks; none: those of its network.")
+    dns_search: fields.DnsSearch = Field(default=(), description="The domains it looks for names without one in.")
+    dns_opt: fields.DnsOptions = Field(default=(), description="Options of its resolv.conf, such as ndots:2.")
     output: fields.Output = Field(
         default=OutputForm(),
         description="How its lines look as text: {prefix: true (its name), false (none) or a text, timestamps: true}.",
@@ -176,6 +219,19 @@ class Container(BaseModel):
         description="How its output is kept: {driver: file, raw (bytes without times), none, or stdout-json; max_size "
         "of a file; max_files; compress: those that are full; overflow: block, or drop lines where the disk is slow}.",
     )
+
+    @field_validator("volumes", "tmpfs", "secrets", "configs")
+    @classmethod
+    def _each_at_its_own_place(cls, mounts: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        others = (other for key in ("volumes", "tmpfs", "secrets", "configs") for other in info.data.get(key, ()))
+        taken = {other.target for other in others}
+        for index, mount in enumerate(mounts):
+            if mount.target in taken:
+                raise Wrong(f"is the second at {mount.target}", "each at a place of its own").within(index)
+            taken.add(mount.target)
+        if len(taken) > limits.MOUNTS_MAX:
+            raise Wrong(f"is one of {len(taken)} mounts", f"at most {limits.MOUNTS_MAX}")
+        return mounts
 
     @field_validator("retries")
     @classmethod
@@ -298,6 +354,15 @@ class Spec(BaseModel):
         description="The stack's networks, by name: {internal: true if nothing leads out, ipv6: …, subnet: one, or a "
         "list of an IPv4 and an IPv6 one}.",
     )
+    volumes: fields.NamedVolumes = Field(
+        default_factory=dict,
+        description="The stack's volumes, which outlive it, by name: {} or {name: …, external: …}; of a name, the "
+        "machine's.",
+    )
+    secrets: fields.Sources = Field(
+        default_factory=dict, description="The stack's secrets, by name: {file: …}, {environment: …} or {content: …}."
+    )
+    configs: fields.Sources = Field(default_factory=dict, description="The stack's configs, as secrets.")
     _source: Source = PrivateAttr(default_factory=_code)
 
     @field_validator("containers")
@@ -336,8 +401,8 @@ class Spec(BaseModel):
         return self._source.tree
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spec) and (self.name, self.containers, self.logs, self.networks) == (
-            *(other.name, other.containers, other.logs, other.networks),
+        return isinstance(other, Spec) and all(
+            getattr(self, key) == getattr(other, key) for key in type(self).model_fields
         )
 
     def __hash__(self) -> int:

@@ -13,7 +13,7 @@ from supervisor.checks import Exec, File, Health, Http, Log, Notify, Probe, Read
 from supervisor.entry import StackNetwork
 from supervisor.logs.policy import LogPolicy
 from supervisor.policy import RestartOn
-from supervisor.spec import later
+from supervisor.spec import idmaps, later, mounts
 from supervisor.spec.model import Container, Spec
 from supervisor.spec.restarts import written
 from supervisor.spec.terms import Restart
@@ -32,6 +32,11 @@ def resolved(spec: Spec) -> str:
     }
     if spec.networks:
         document["networks"] = {name: _network(network) for name, network in spec.networks.items()}
+    if spec.volumes:
+        document["volumes"] = {name: _plain_fields(volume) for name, volume in spec.volumes.items()}
+    for key, sources in (("secrets", spec.secrets), ("configs", spec.configs)):
+        if sources:
+            document[key] = {name: _escaped(mounts.written_source(source)) for name, source in sources.items()}
     as_is = DUMPER is not yaml.SafeDumper  # which writes U+0085 so that it is read back as a space
     text: str = yaml.dump(document, Dumper=DUMPER, sort_keys=False, allow_unicode=as_is, width=_NO_FOLDING)
     return text
@@ -70,8 +75,16 @@ def plain(container: Container) -> dict[str, object]:
         "ports": [str(publication) for publication in container.ports],
         "cap_add": list(container.cap_add),
         "cap_drop": list(container.cap_drop),
+        "userns": idmaps.plain(container.userns),
         "umask": f"{container.umask:04o}",
         "ulimits": _rlimits(container.ulimits),
+        "volumes": list(map(mounts.written, container.volumes)),
+        "tmpfs": list(map(mounts.written_tmpfs, container.tmpfs)),
+        "secrets": list(map(mounts.written_grant, container.secrets)),
+        "configs": list(map(mounts.written_grant, container.configs)),
+        "devices": [f"{each.source}:{each.target}" for each in container.devices],
+        "extra_hosts": [f"{name}={address}" for name, address in container.extra_hosts],
+        **{key: list(getattr(container, key)) for key in ("dns", "dns_search", "dns_opt")},
         "output": {**_plain_fields(container.output), "prefix": _prefix(container.output.prefix)},
         "logs": _logs(container.logs),
     }

@@ -31,7 +31,12 @@ from supervisor.spec.reader import read
 from supervisor.spec.sharing import Base, env_files, is_active
 from supervisor.spec.tree import DEFAULTS, Map, Position, Seq, Spot, locate
 
-SHARED = ("networks",)  # mappings at the top of a file that it brings along where it is included
+SHARED = (
+    "networks",
+    "volumes",
+    "secrets",
+    "configs",
+)  # at the top; they go where a file is included
 CHAIN_SHOWN_MAX = 6  # members of a cycle in a message
 _USERS_OWN = "x-"  # keys that begin so
 

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -12,6 +13,7 @@ import pytest
 from fake_commands import view
 from served import Stage
 
+from runtime.mounts import READ_ONLY, Bind, MemoryFile, Tmpfs
 from supervisor.api.shapes import human, state_of, status_of
 from supervisor.checks import Exec, Health
 from supervisor.errors import CommandError
@@ -211,6 +213,32 @@ def test_changes(engine: docker.DockerClient, stage: Stage) -> None:
     assert engine.containers.get("web.2").diff() == []
 
 
+def test_mounts_are_told_and_are_no_changes(engine: docker.DockerClient, stage: Stage) -> None:
+    mounts = (
+        Bind(source="/srv", target="/data", attributes=READ_ONLY),
+        Bind(source="/state/db", target="/lib/db", volume="db"),
+        Tmpfs(target="/tmp", size_bytes=1 << 20),
+        MemoryFile(target="/run/secrets/key", contents=b"hush"),
+    )
+    view = stage.commands.known["web.1"]
+    object.__setattr__(view, "config", replace(view.config, mounts=mounts, read_only=True))
+    told = engine.containers.get("web.1").attrs
+    assert [(each["Type"], each["Destination"], each["RW"]) for each in told["Mounts"]] == [
+        ("bind", "/data", False),
+        ("volume", "/lib/db", True),
+        ("tmpfs", "/tmp", True),
+    ]
+    assert told["HostConfig"]["Binds"] == ["/srv:/data:ro", "db:/lib/db"]
+    assert told["HostConfig"]["ReadonlyRootfs"]
+    assert "hush" not in json.dumps(told)
+    upper = stage.root.parent / "uppers/web.1"
+    for made in ("data", "lib/db", "run/secrets"):
+        (upper / made).mkdir(parents=True)
+    for made in ("run/secrets/key", "lib/other"):
+        (upper / made).touch()
+    assert {each["Path"] for each in engine.containers.get("web.1").diff()} == {"/lib", "/lib/other"}
+
+
 # --- up and down -----------------------------------------------------------------------------------------------------
 
 
@@ -326,8 +354,12 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         privileged=True,
         cap_add=["NET_ADMIN"],
         cap_drop=["KILL"],
+        userns_mode="host",
         security_opt=["no-new-privileges", "seccomp=unconfined"],
         ulimits=[docker.types.Ulimit(name="nofile", soft=10, hard=20)],
+        log_config=docker.types.LogConfig(
+            type="json-file", config={"max-size": "1m", "max-file": "3", "compress": "true", "mode": "non-blocking"}
+        ),
         stop_signal="SIGINT",
         auto_remove=True,
         tty=True,
@@ -347,10 +379,66 @@ def test_create_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage
         "init": True,
         "cap_add": ["NET_ADMIN"],
         "cap_drop": ["KILL"],
+        "userns": "host",
         "seccomp": "unconfined",
+        "logs": {"driver": "file", "max_size": "1m", "max_files": 3, "compress": True, "overflow": "drop"},
         "ulimits": {"nofile": {"soft": 10, "hard": 20}},
     }
     assert actions(stage)[-1] == ("create", "mine", "base", config, {"l": "v"}, True, True, True)
+
+
+def test_create_asks_for_files_and_names(engine: docker.DockerClient, stage: Stage) -> None:
+    engine.containers.create(
+        "base",
+        "true",
+        volumes={"/srv": {"bind": "/data", "mode": "ro"}, "db": {"bind": "/db", "mode": "rw"}},
+        mounts=[
+            docker.types.Mount("/m", "/srv", type="bind", read_only=True, propagation="rslave"),
+            docker.types.Mount("/v", "vol", type="volume", no_copy=True),
+            docker.types.Mount("/t", None, type="tmpfs", tmpfs_size=1 << 20, tmpfs_mode=0o1700),
+        ],
+        tmpfs={"/tmp": "size=64m"},
+        read_only=True,
+        shm_size="128m",
+        sysctls={"net.core.somaxconn": "1024"},
+        extra_hosts={"a": "1.2.3.4"},
+        dns=["1.1.1.1"],
+        dns_search=["x"],
+        dns_opt=["rotate"],
+        devices=["/dev/fuse:/dev/fuse:rwm"],
+    )
+    _, _, _, config, *_ = actions(stage)[-1]
+    assert config == {
+        "cmd": ["true"],
+        "volumes": [
+            "/srv:/data:ro",
+            "db:/db:rw",
+            {
+                "type": "bind",
+                "target": "/m",
+                "read_only": True,
+                "source": "/srv",
+                "bind": {"propagation": "rslave", "create_host_path": False, "recursive": True},
+            },
+            {
+                "type": "volume",
+                "target": "/v",
+                "read_only": False,
+                "source": "vol",
+                "volume": {"nocopy": True, "subpath": ""},
+            },
+            {"type": "tmpfs", "target": "/t", "read_only": False, "tmpfs": {"size": 1 << 20, "mode": 0o1700}},
+        ],
+        "tmpfs": ["/tmp:size=64m"],
+        "read_only": True,
+        "shm_size": 128 << 20,
+        "sysctls": {"net.core.somaxconn": "1024"},
+        "extra_hosts": ["a:1.2.3.4"],
+        "dns": ["1.1.1.1"],
+        "dns_search": ["x"],
+        "dns_opt": ["rotate"],
+        "devices": ["/dev/fuse:/dev/fuse:rwm"],
+    }
 
 
 def test_create_asks_for_nothing_else(engine: docker.DockerClient, stage: Stage) -> None:
@@ -366,8 +454,20 @@ def test_create_asks_for_nothing_else(engine: docker.DockerClient, stage: Stage)
         ({"Cmd": ["a"]}, 400, "no image was given"),
         ({"Image": "base"}, 400, "no command specified"),
         ({"Image": "other", "Cmd": ["a"]}, 404, "No such image: other"),
-        ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Binds": ["/:/x"]}}, 501, "HostConfig.Binds is not offered"),
+        ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Binds": ["./a:/x"]}}, 400, "a path must be absolute"),
+        ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Mounts": [{"Type": "npipe"}]}}, 501, "type 'npipe'"),
+        ({"Image": "base", "Cmd": ["a"], "HostConfig": {"VolumesFrom": ["x"]}}, 501, "HostConfig.VolumesFrom is not"),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Memory": 1}}, 501, "HostConfig.Memory is not offered"),
+        (
+            {"Image": "base", "Cmd": ["a"], "HostConfig": {"LogConfig": {"Type": "syslog"}}},
+            501,
+            "the log driver 'syslog' is not offered by pysup: there is json-file, local, none",
+        ),
+        (
+            {"Image": "base", "Cmd": ["a"], "HostConfig": {"LogConfig": {"Config": {"tag": "x"}}}},
+            501,
+            "the log option 'tag' is not offered",
+        ),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"NetworkMode": "x"}}, 501, "the network mode 'x' is not"),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"RestartPolicy": {"Name": "x"}}}, 400, "unknown policy 'x'"),
         ({"Image": "base", "Cmd": ["a"], "ExposedPorts": {"80/tcp": {"a": 1}}}, 501, "ExposedPorts is not offered"),

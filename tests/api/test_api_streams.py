@@ -12,7 +12,7 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
-from fake_commands import Echo
+from fake_commands import Echo, view
 from served import Stage
 
 from supervisor.api import limits
@@ -20,6 +20,7 @@ from supervisor.api.keys import Watch, sequence
 from supervisor.client import frames
 from supervisor.errors import CommandError
 from supervisor.lines import Stream
+from supervisor.logs.policy import Driver, LogPolicy
 
 SECOND_NS = 1_000_000_000
 MUCH = 3 << 20
@@ -77,6 +78,13 @@ def test_logs_of_some_lines(engine: docker.DockerClient, written: Stage) -> None
     ) as reply:
         assert list(reply.frames()) == [(1, b"thr"), (1, b"ee\n")]
     assert written.commands.asked[-1] == ("logs", "web.1", False, 2.0, None, None)
+
+
+def test_logs_that_are_not_kept_are_refused_in_dockers_words(engine: docker.DockerClient, stage: Stage) -> None:
+    stage.commands.known["mute"] = view("mute", logs=LogPolicy(Driver.NONE))
+    with pytest.raises(docker.errors.APIError, match="configured logging driver does not support reading") as refused:
+        engine.containers.get("mute").logs()
+    assert refused.value.status_code == 501
 
 
 def test_logs_of_a_terminal_have_no_frames(engine: docker.DockerClient, stage: Stage) -> None:
@@ -366,11 +374,11 @@ def test_exec_resizes_its_terminal(stage: Stage) -> None:
 
 
 def test_exec_that_can_not_start(engine: docker.DockerClient, stage: Stage) -> None:
-    with pytest.raises(docker.errors.APIError, match="No such file or directory"):
-        engine.containers.get("web.1").exec_run("/no/such")
+    done = engine.containers.get("web.1").exec_run("/no/such")
+    assert (done.exit_code, done.output) == (126, b"pysup: web.1: /no/such: No such file or directory\n")
     key = stage.client.post("/containers/web.1/exec", {"Cmd": ["/no/such"]})["Id"]
     with pytest.raises(CommandError):
-        stage.client.hijack(f"/exec/{key}/start", {})
+        stage.client.post(f"/exec/{key}/start", {"Detach": True})
     assert stage.client.get(f"/exec/{key}/json")["ExitCode"] == 126
 
 

@@ -7,6 +7,7 @@ import yaml
 
 from supervisor.compose import Converted
 from supervisor.compose.convert import TOP
+from supervisor.compose.kept import KEPT
 from supervisor.compose.keys import DEPLOY, SERVICE
 
 Container = Callable[[str], dict[str, object]]
@@ -32,7 +33,7 @@ TOP_KEYS = "configs include models name networks secrets services version volume
 def test_the_tables_have_every_key_of_compose() -> None:
     assert sorted(SERVICE) == sorted(SERVICE_KEYS.split())
     assert sorted(DEPLOY) == sorted(DEPLOY_KEYS.split())
-    assert {*TOP, "name", "services", "version"} == set(TOP_KEYS.split())
+    assert {*TOP, *KEPT, "name", "services", "version"} == set(TOP_KEYS.split())
 
 
 DROPPED = sorted(key for key, rule in SERVICE.items() if isinstance(rule, str) and key != "provider")
@@ -73,11 +74,42 @@ BECOMES = [
     ("network_mode: none", {"network": "none"}),
     ("profiles: [debug]", {"profiles": ["debug"]}),
     ("cap_add: [CAP_SYS_TIME, net_admin]", {"cap_add": ["CAP_SYS_TIME", "net_admin"]}),
+    ("userns_mode: host", {"userns": "host"}),
+    ("userns_mode: auto", {"userns": "auto"}),
     ("security_opt: [seccomp:unconfined, no-new-privileges:true]", {"seccomp": "unconfined"}),
     ("security_opt: ['seccomp=./p.json', 'seccomp=builtin']", {"seccomp": "default"}),
     ("security_opt: ['seccomp:p.json']", {"seccomp": "p.json"}),
     ("ulimits: {nofile: 1024, core: -1}", {"ulimits": {"nofile": 1024, "core": -1}}),
     ("ulimits: {nofile: {soft: 10, hard: 20}}", {"ulimits": {"nofile": {"soft": 10, "hard": 20}}}),
+    ("volumes: ['./a:/a:ro', 'v:/v', /x]", {"volumes": ["./a:/a:ro", "v:/v", "/x"]}),
+    ("volumes: ['./a:/a:ro,z', '$A:/b']", {"volumes": ["./a:/a:ro", "${A:-}:/b"]}),
+    (
+        "volumes: [{type: bind, source: a, target: /a, consistency: cached}, {type: tmpfs, target: /t}]",
+        {"volumes": [{"type": "bind", "source": "./a", "target": "/a"}, {"type": "tmpfs", "target": "/t"}]},
+    ),
+    ("volumes: ['./a:/proc/a', './b:/b']", {"volumes": ["./b:/b"]}),
+    ("tmpfs: /run", {"tmpfs": "/run"}),
+    ("tmpfs: ['/run:size=1m']", {"tmpfs": ["/run:size=1m"]}),
+    ("secrets: [a, {source: b, mode: 0440}]", {"secrets": ["a", {"source": "b", "mode": 288}]}),  # YAML 1.1: octal
+    ("configs: [{source: b, target: /etc/b}]", {"configs": [{"source": "b", "target": "/etc/b"}]}),
+    ("read_only: true", {"read_only": True}),
+    ("devices: [/dev/fuse, '/dev/sda:/dev/sda:r']", {"devices": ["/dev/fuse"]}),
+    ("shm_size: 1gb", {"shm_size": "1gb"}),
+    ("sysctls: {net.core.somaxconn: 1024, kernel.panic: 1}", {"sysctls": {"net.core.somaxconn": 1024}}),
+    ("sysctls: [net.core.somaxconn=1024]", {"sysctls": ["net.core.somaxconn=1024"]}),
+    ("extra_hosts: ['a:1.2.3.4']", {"extra_hosts": ["a:1.2.3.4"]}),
+    ("dns: 1.1.1.1", {"dns": "1.1.1.1"}),
+    ("dns_search: [a, b]", {"dns_search": ["a", "b"]}),
+    ("dns_opt: [rotate]", {"dns_opt": ["rotate"]}),
+    (
+        "logging: {driver: json-file, options: {max-size: 10m, max-file: '5', compress: 'true', mode: non-blocking}}",
+        {"logs": {"driver": "file", "max_size": "10m", "max_files": 5, "compress": True, "overflow": "drop"}},
+    ),
+    ("logging: {driver: none}", {"logs": {"driver": "none"}}),
+    ("logging: {options: {max-size: $SIZE, tag: web}}", {"logs": {"max_size": "${SIZE:-}"}}),
+    ("logging: {driver: syslog}", {}),
+    ("logging: {options: {max-size: 1k}}", {}),
+    ("logging: {options: {mode: sometimes}}", {}),
     ("env_file: a.env", {"env_file": "a.env"}),
     ("env_file: [a.env, {path: b.env}]", {"env_file": ["a.env", "b.env"]}),
     ("env_file: [{path: b.env, required: false}]", {"env_file": [{"path": "b.env", "required": False}]}),
@@ -153,3 +185,21 @@ def test_a_command_that_is_not_known_is_asked_for(keys: str, imported: Import) -
     converted = imported(f"services:\n  my-web:\n    image: base\n    network_mode: none\n    {keys}\n")
     assert "${CMD_MY_WEB:?" in converted.text
     assert not converted.complete
+
+
+def test_what_the_stack_has_is_kept(imported: Import, notes: Notes) -> None:
+    text = """
+volumes:
+  db:
+  old: {external: {name: before}}
+  far: {driver: nfs, labels: {a: b}}
+secrets: {a: {file: ./a}, b: {environment: B}, c: {external: true}}
+configs: {d: {content: hello}}
+services: {web: {image: base, command: run, network_mode: none}}
+"""
+    spec = yaml.safe_load(imported(text).text)
+    assert spec["volumes"] == {"db": {}, "old": {"external": True, "name": "before"}, "far": {}}
+    assert spec["secrets"] == {"a": {"file": "./a"}, "b": {"environment": "B"}}
+    assert spec["configs"] == {"d": {"content": "hello"}}
+    told = [note for note in notes(text) if "services" not in note]
+    assert [note.split(": ")[1] for note in told] == ["volumes.far.driver", "secrets.c"]

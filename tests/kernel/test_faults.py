@@ -15,6 +15,7 @@ from runtime import linux, program
 from runtime.build import build_plan
 from runtime.config import ContainerConfig, Network
 from runtime.errors import ImageError
+from runtime.idmap import block
 from runtime.lower import lower_plan
 from runtime.mounts import Bind, Device, MemoryFile, Tmpfs
 from runtime.status import Exited
@@ -66,6 +67,10 @@ def test_an_error_of_any_call_is_told_and_leaves_nothing(driver: Driver, changes
     check_every_call(driver, full(driver, **changes))
 
 
+def test_an_error_of_any_call_with_ids_of_its_own_too(driver: Driver) -> None:
+    check_every_call(driver, full(driver, userns=block(1 << 31)))
+
+
 @pytest.mark.parametrize("driver", ["python"], indirect=True)  # an init is always made by the loop in Python
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_an_error_of_any_call_on_the_way_to_an_init_too(driver: Driver, changes: dict[str, object]) -> None:
@@ -74,7 +79,7 @@ def test_an_error_of_any_call_on_the_way_to_an_init_too(driver: Driver, changes:
 
 def check_every_call(driver: Driver, config: ContainerConfig) -> None:
     """Fail each call in turn."""
-    plan = build_plan(config)
+    plan = build_plan(config, ids=config.userns)
     steps = lower_plan(plan).steps
     wrong = []
     for index, step in enumerate(steps):

@@ -49,7 +49,7 @@ def test_it_sees_nothing_of_the_hosts_mounts_but_state_and_images(driver: Driver
 
 
 def test_its_root_is_not_the_hosts(driver: Driver) -> None:
-    assert {path.name for path in proc(driver, "root").iterdir()} == {".scratch", driver.state.parts[1]}
+    assert {path.name for path in proc(driver, "root").iterdir()} == {".scratch", ".layers", driver.state.parts[1]}
 
 
 def test_nothing_mounted_there_comes_back_to_the_host(driver: Driver) -> None:

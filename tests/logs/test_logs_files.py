@@ -195,8 +195,8 @@ def dated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = Shelf(directory, LogPolicy(max_size_bytes=2 << 20, max_files=100, compress=True))
     for second in range(1000):
         piece = Piece((b"%d " % second + b"x" * 300 + b"\n") * 20)
-        log.append(log.stamped(second * SECOND_NS, Stream.STDOUT, piece))
         log.clock(second * SECOND_NS)
+        log.append(log.stamped(second * SECOND_NS, Stream.STDOUT, piece))
     os.utime(directory / f"{log.number}.log", (1000, 1000))
     for number in log.unpacked()[:2]:
         for _ in log.pack(number):

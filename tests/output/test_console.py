@@ -216,6 +216,17 @@ async def test_a_line_torn_by_a_full_disk_is_ended_before_the_next(
     assert read_all(out_read) == b"tor\nwhole\n"
 
 
+async def test_what_says_nothing_does_not_end_it(pipe: PipeMaker) -> None:
+    reader, writer = pipe()
+    async with Console(writer) as console:
+        console.write(b"")  # a line that is not to be shown
+        written = threading.Event()
+        console.afterwards(written.set)
+        assert written.wait(10)
+        console.write(b"line\n")
+    assert read_all(reader) == b"line\n"
+
+
 async def test_beyond_the_overdraft_lines_are_dropped_whole_counted_and_told(
     full_pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from runtime import plan
 from runtime.build import RLIMITS, build_plan, candidates
 from runtime.config import DEFAULT_PATH, ContainerConfig, Network
 from runtime.errors import ImageError
+from runtime.idmap import block
 from runtime.mounts import Bind, Device, MemoryFile, Tmpfs
 from runtime.users import User
 
@@ -59,6 +60,24 @@ ORDER = [
     (plan.SetCapabilities, plan.CloseDescriptors),
     (plan.CloseDescriptors, plan.Exec),
 ]
+
+
+OWN = block(1 << 31)
+ORDER_WITH_OWN_IDS = [
+    (plan.JoinNetwork, plan.CreateAs),
+    (plan.CreateAs, plan.MountOverlay),  # who mounts must have an id in the upper: fs/overlayfs/super.c
+    (plan.ReadOnlyRoot, plan.JoinUsers),  # nothing can be mounted after it
+    (plan.SetHostname, plan.JoinUsers),
+    (plan.SetRlimit, plan.JoinUsers),  # no hard limit can be raised after it
+    (plan.JoinUsers, plan.DropBounding),  # it gives all capabilities
+    (plan.JoinUsers, plan.ForkInit),
+]
+
+
+@pytest.mark.parametrize(("earlier", "later"), ORDER_WITH_OWN_IDS, ids=lambda step: step.__name__)
+def test_with_ids_of_its_own_too(config: MakeConfig, earlier: type, later: type) -> None:
+    kinds = [type(step) for step in build_plan(config(**EVERY, userns=OWN), ids=OWN).steps]
+    assert len(kinds) - 1 - kinds[::-1].index(earlier) < kinds.index(later)
 
 
 @pytest.mark.parametrize(("earlier", "later"), ORDER, ids=lambda step: step.__name__)

@@ -13,8 +13,11 @@ ENTRY_KEYS = (
     "id, image, cmd, env, workdir, user, hostname, restart, retries, restart_on, success_codes, backoff, timeout_s, "
     "stop_cmd, stop_signal, stop_grace_s, depends_on, ready, health, replicas, storage, storage_size, keep, network, "
     "networks, aliases, ports, "
-    "init, cap_add, cap_drop, privileged, seccomp, umask, ulimits, output, logs, extends, env_file, profiles"
+    "init, cap_add, cap_drop, privileged, userns, seccomp, umask, ulimits, volumes, tmpfs, secrets, configs, "
+    "read_only, devices, shm_size, sysctls, extra_hosts, dns, dns_search, dns_opt, output, logs, extends, env_file, "
+    "profiles"
 )
+TOP_KEYS = "name, containers, logs, networks, volumes, secrets, configs, defaults, include"
 RLIMITS = "a whole number from 0 to 9223372036854775807, or unlimited"
 NEEDS = "{condition: …, restart: …, required: …, timeout_s: …}"
 CONDITIONS = "started, ready, healthy or completed"
@@ -36,6 +39,8 @@ COMMANDS = "a list of arguments, or a string"
 LETTERS = "up to 63 of a-z A-Z 0-9 _ . -, the first one a letter or digit"
 MISSING_CMD = "a list of arguments or a string, here or in the defaults"
 HOSTS = "a host name: letters, digits, - and ., at most 64 of them"
+USERNS = "auto, host, or {uid: [INSIDE:OUTSIDE:COUNT, …], gid: …}"
+EXTENT = "INSIDE:OUTSIDE:COUNT, ids from 0 to 4294967294"
 OCTAL = "octal digits from 000 to 777, such as 022"
 
 FAULTS = [
@@ -296,6 +301,21 @@ FAULTS = [
         "logs: {driver: raw}\n    ready: {log: up}",
         "6:11: logs: has driver: raw, with which no line is looked at, beside ready.log, expected driver: file",
     ),
+    ("userns: yes", f'6:13: userns: is "yes", expected {USERNS}'),
+    ("userns: Auto", f'6:13: userns: is "Auto", expected {USERNS}; did you mean "auto"?'),
+    ("userns: {gid: ['0:1:1']}", f"6:13: userns: is without uid, expected {USERNS}"),
+    ("userns: {uid: ['0:1']}", f'6:20: userns.uid[0]: is "0:1", expected {EXTENT}'),
+    ("userns: {uid: ['0:1:0']}", f'6:20: userns.uid[0]: is "0:1:0", expected {EXTENT}'),
+    ("userns: {uid: ['0:4294967294:2']}", f'6:20: userns.uid[0]: is "0:4294967294:2", expected {EXTENT}'),
+    ("userns: {uid: []}", "6:19: userns.uid: has 0 of them, expected 1 to 340"),
+    ("userns: {uid: ['1:1:5']}", "6:19: userns.uid: is without root, expected one that begins with 0 inside"),
+    (
+        "userns: {uid: ['0:10:5', '5:14:1']}",
+        "6:19: userns.uid: gives 14 twice, outside, expected each id once",
+    ),
+    ("userns: {uid: ['0:10:5', '4:90:1']}", "6:19: userns.uid: gives 4 twice, inside, expected each id once"),
+    ("seccomp:", "6:13: seccomp: is empty, expected default, unconfined, or the path of a profile"),
+    ("seccomp: [a]", "6:14: seccomp: is a list, expected default, unconfined, or the path of a profile"),
     ("output: true", '6:13: output: is "true", expected {prefix: …, timestamps: …}'),
     (
         "ulimits: {nofile: 0}",
@@ -386,7 +406,10 @@ def test_containers_are_a_list_of_mappings(faults_of: FaultsOf, text: str, fault
         ("name: Demo", 'name: is "Demo", expected up to 63 of a-z 0-9 _ . -, the first one a letter or digit'),
         ("services: []", 'services: unknown key; did you mean "containers"?'),
         ("default: {}", 'default: unknown key; did you mean "defaults"?'),
-        ("source: x", "source: unknown key, expected one of name, containers, logs, networks, defaults, include"),
+        (
+            "source: x",
+            f"source: unknown key, expected one of {TOP_KEYS}",
+        ),
     ],
 )
 def test_few_keys_are_known_at_the_top(faults_of: FaultsOf, key: str, fault: str) -> None:

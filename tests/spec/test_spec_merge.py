@@ -205,7 +205,10 @@ def test_a_file_may_do_no_more_than_include(write: Write) -> None:
                 "a.yaml:1:14: containers[0].image: is missing, expected the name of an image, here or in the defaults",
                 'a.yaml:1:22: containers[0].imag: unknown key; did you mean "image"?',
                 'a.yaml:1:43: containers[1]: is "5", expected a mapping with id, image, cmd',
-                "a.yaml:2:1: zzz: unknown key, expected one of name, containers, logs, networks, defaults, include",
+                (
+                    "a.yaml:2:1: zzz: unknown key, expected one of name, containers, logs, networks, "
+                    "volumes, secrets, configs, defaults, include"
+                ),
             ],
         ),
         (

@@ -163,7 +163,10 @@ def test_explicit_core_tags_are_taken_at_their_word(load_text: LoadText) -> None
 @pytest.mark.usefixtures("parser")
 def test_a_byte_order_mark_and_windows_lines_are_read(faults_of: FaultsOf) -> None:
     assert faults_of(b"\xef\xbb\xbf" + SOUND.replace("\n", "\r\n").encode() + b"zzz: 1\r\n") == [
-        "stack.yaml:2:1: zzz: unknown key, expected one of name, containers, logs, networks, defaults, include"
+        (
+            "stack.yaml:2:1: zzz: unknown key, expected one of name, containers, logs, networks, "
+            "volumes, secrets, configs, defaults, include"
+        )
     ]
 
 

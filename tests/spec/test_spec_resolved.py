@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.config import Attachment
+from runtime.mounts import Device, Propagation
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
 from supervisor.entry import OutputForm
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
@@ -23,6 +24,7 @@ from supervisor.spec import (
     RestartPolicy,
     Spec,
     Storage,
+    mounts,
     reader,
     resolve,
     resolved,
@@ -115,7 +117,54 @@ def by_network(attachment: Attachment) -> str:
     return attachment.network
 
 
+def by_target(mount: Any) -> object:
+    return mount.target
+
+
+PARTS = st.from_regex(r"/(?:[a-z:$ ]{1,5}/)?[a-z]{2,3}", fullmatch=True).filter(lambda path: "/dev" not in path)
+KINDS = st.builds(
+    mounts.Volume,
+    st.just(mounts.Kind.BIND),
+    PARTS,
+    PARTS,
+    *[st.booleans()] * 4,
+    st.sampled_from(Propagation),
+    *[st.booleans()] * 2,
+) | st.builds(
+    lambda target, source, nocopy, subpath: mounts.Volume(
+        mounts.Kind.VOLUME, target, source, nocopy=nocopy, subpath=subpath
+    ),
+    PARTS,
+    NAMES | st.just(""),
+    st.booleans(),
+    st.sampled_from(["", "a/b"]),
+)
+MEMORY = st.builds(
+    lambda target, exec_, size, mode, uid: mounts.Volume(
+        mounts.Kind.TMPFS, target, exec=exec_, size=size, mode=mode, uid=uid
+    ),
+    st.from_regex(r"/m[a-z]{1,3}", fullmatch=True),
+    st.booleans(),
+    st.none() | SIZES,
+    st.integers(0, 0o7777),
+    st.integers(0, 70_000),
+)
+IDS_OF_FILES = st.none() | st.integers(0, 70_000)
+GRANTS = st.builds(
+    mounts.Grant, NAMES, st.from_regex(r"/g[a-z]{1,3}", fullmatch=True), IDS_OF_FILES, IDS_OF_FILES, st.just(0o440)
+)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "volumes": st.lists(KINDS, max_size=3, unique_by=by_target).map(tuple),
+    "tmpfs": st.lists(MEMORY, max_size=2, unique_by=by_target).map(tuple),
+    "secrets": st.lists(GRANTS, max_size=2, unique_by=by_target).map(tuple),
+    "read_only": st.booleans(),
+    "devices": st.sampled_from([(), (Device("/dev/kvm", "/dev/other"),)]),
+    "shm_size": SIZES,
+    "sysctls": st.sampled_from([{}, {"net.ipv4.ip_forward": "1", "kernel.sem": "1 2 3 4"}]),
+    "extra_hosts": st.sampled_from([(), (("a", "::1"), ("b", "host-gateway"))]),
+    "dns": st.sampled_from([(), ("1.1.1.1", "::1")]),
+    "dns_search": st.sampled_from([(), (".",), ("a.example",)]),
+    "dns_opt": st.sampled_from([(), ("ndots:2", "rotate")]),
     "image": TEXT.filter(bool),
     "cmd": st.lists(TEXT, min_size=1, max_size=4).filter(lambda words: words[0] != "").map(tuple),
     "env": st.dictionaries(TEXT.filter(lambda name: name and "=" not in name), TEXT, max_size=4),
@@ -207,6 +256,8 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
             umask: 077
             cap_add: [net_admin]
             ulimits: {nofile: 100, core: {soft: 0, hard: unlimited}}
+            volumes: ["/srv:/data:ro,noexec"]
+            tmpfs: /tmp
             depends_on: [db]
           - {id: db, image: base, cmd: run}
     """)
@@ -276,6 +327,7 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "  - CAP_NET_ADMIN\n"
         "  cap_drop: []\n"
         "  privileged: false\n"
+        "  userns: host\n"
         "  seccomp: default\n"
         "  umask: '0077'\n"
         "  ulimits:\n"
@@ -285,6 +337,31 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "    core:\n"
         "      soft: 0\n"
         "      hard: unlimited\n"
+        "  volumes:\n"
+        "  - type: bind\n"
+        "    target: /data\n"
+        "    options:\n"
+        "    - nosuid\n"
+        "    - nodev\n"
+        "    - noexec\n"
+        "    source: /srv\n"
+        "    read_only: true\n"
+        "    bind:\n"
+        "      propagation: private\n"
+        "      create_host_path: true\n"
+        "      recursive: true\n"
+        "  tmpfs:\n"
+        "  - /tmp:rw,nosuid,nodev,noexec,mode=1777,uid=0,gid=0\n"
+        "  secrets: []\n"
+        "  configs: []\n"
+        "  read_only: false\n"
+        "  devices: []\n"
+        "  shm_size: 67108864\n"
+        "  sysctls: {}\n"
+        "  extra_hosts: []\n"
+        "  dns: []\n"
+        "  dns_search: []\n"
+        "  dns_opt: []\n"
         "  output:\n"
         "    prefix: true\n"
         "    timestamps: false\n"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.idmap import AUTO, Extent, Ids
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
 from supervisor.entry import OutputForm
 from supervisor.logs.policy import Driver, LogPolicy, Overflow
@@ -113,6 +114,11 @@ CASES: list[tuple[str, str, object]] = [
     ("privileged: true", "privileged", True),
     ("cap_add: [net_admin, CAP_CHOWN, Cap_Bpf]", "cap_add", ("CAP_NET_ADMIN", "CAP_CHOWN", "CAP_BPF")),
     ("cap_drop: [all, KILL, cap_kill]", "cap_drop", ("ALL", "CAP_KILL")),
+    ("userns: auto", "userns", AUTO),
+    ("userns: host", "userns", None),
+    ("userns: {uid: ['0:7:1'], gid: ['0:8:2']}", "userns", Ids((Extent(0, 7, 1),), (Extent(0, 8, 2),))),
+    ("userns: {uid: ['0:7:1']}", "userns", Ids((Extent(0, 7, 1),), (Extent(0, 7, 1),))),
+    ("seccomp: unconfined", "seccomp", "unconfined"),
     ("umask: 022", "umask", 0o022),
     ("umask: 0022", "umask", 0o022),
     ("umask: 22", "umask", 0o022),

@@ -8,19 +8,28 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+import anyio
 
 from runtime import launcher, security, spawn, streams
 from runtime.build import build_plan
 from runtime.child import FAILED
-from runtime.config import ContainerConfig
+from runtime.config import ContainerConfig, Network
 from runtime.errors import LaunchError
 from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Exited, Status, from_waitid
 from runtime.users import User
 from runtime.volumes import Pinned
+from supervisor.ids import Blocks
+from supervisor.namespaces import Namespaces, Own
+from supervisor.reaper import Exit
+
+if TYPE_CHECKING:
+    from runtime.idmap import Ids
 
 ROOT = User(0, 0, (0,), "root", "/root")
 PATIENCE_S = 30
@@ -46,6 +55,8 @@ class Driver:
         self.image = image
         self.launcher = spawn.Launcher.spawn(str(state))
         self._number = 0
+        self._held: list[int] = []
+        self._own: dict[tuple[Ids, bool], Own] = {}
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         for path in (state, image):
             self.attach(path)
@@ -56,6 +67,8 @@ class Driver:
     def __exit__(self, *_: object) -> None:
         self.launcher.close()
         os.close(self._null)
+        for own in self._own.values():
+            own.close()
         wait(self.launcher.pid)
 
     def _next(self) -> int:
@@ -82,6 +95,26 @@ class Driver:
         """Remove a container's directory."""
         self.launcher.remove(self._next(), path)
         assert self.reply().error == 0
+
+    def own(self, config: ContainerConfig) -> Own | None:
+        """Its namespaces, if it has ids of its own."""
+        if config.userns is None:
+            return None
+        key = config.userns, config.network is Network.NONE
+        if key not in self._own:
+            self._own[key] = anyio.run(
+                partial(Namespaces(self._hold, Blocks(self.state)).take, "c", key[0], network=key[1])
+            )
+            wait(self._held.pop())
+        return self._own[key]
+
+    async def _hold(self, pipe: int, flags: int) -> tuple[int, Exit]:
+        self.launcher.hold(self._next(), pipe, flags)
+        reply = self.reply()
+        if reply.error:
+            raise OSError(reply.error, os.strerror(reply.error))
+        self._held.append(reply.pid)
+        return reply.pid, Exit()
 
     def config(self, *argv: str, **changes: object) -> ContainerConfig:
         """A container `c` of the test image; `changes` replace fields."""
@@ -110,10 +143,11 @@ class Driver:
     @contextmanager
     def started(self, config: ContainerConfig, spoil: Spoil = bytes) -> Iterator[tuple[int, streams.Streams]]:
         """A container that reached execve; the block must wait for its end. Its directory is removed afterwards."""
+        own = self.own(config)
         with Pinned(config) as pinned:
-            plan = build_plan(config, found=pinned.found)
-            mounts = pinned.copies()
-        with self.requested(plan, spoil, more=mounts) as made:
+            plan = build_plan(config, found=pinned.found, ids=config.userns)
+            mounts = pinned.copies(None if own is None else own.user)
+        with self.requested(plan, spoil, more=(*(own.descriptors() if own else ()), *mounts)) as made:
             for mount in mounts:
                 os.close(mount)
             pid = self.executed(plan, made)
@@ -128,7 +162,10 @@ class Driver:
         self, plan: Plan, spoil: Spoil = bytes, *, stdin: int | None = None, more: Sequence[int] = ()
     ) -> Iterator[streams.Streams]:
         """A start under way, whose reply the block must take; `more` are descriptors that go along."""
-        made = streams.terminal(plan.owner) if plan.terminal else streams.pipes(stdin or self._null, plan.owner)
+        if plan.terminal:
+            made = streams.terminal(plan.owner, plan.tty_gid)
+        else:
+            made = streams.pipes(stdin or self._null, plan.owner)
         try:
             image = spoil(lower_plan(plan).image)
             self.launcher.start(self._next(), plan, image, (*made.theirs, *more), in_python=self.in_python)
