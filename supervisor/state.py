@@ -4,6 +4,8 @@
                                 a clean end
     STATE/stacks/NAME/runs/ID   upper, work and merged of a run; gone when the run is
     STATE/stacks/NAME/kept/ID   the same with `keep: true`: stays, and the next run goes on with it
+    STATE/stacks/NAME/volumes   its volumes, which outlive it
+    STATE/volumes/NAME          volumes of the machine
     STATE/single/ID/...         the same for `pysup run ID`
 
 A supervisor that was killed leaves its pid in the lock; the next one then looks for containers that outlived it (one
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from runtime.remove import remove_run
+from runtime.remove import remove_run, remove_tree
 from supervisor import cgroups, ids
 from supervisor.errors import StackError
 from supervisor.network import note
@@ -254,6 +256,17 @@ def clear(home: Home) -> Left | None:
         return found
     finally:
         os.close(lock)
+
+
+def remove_volumes(home: Home) -> None:
+    """Those of a stack that does not run. StackError if it runs, or they can't be removed."""
+    if not home.volumes.is_dir():
+        return
+    with locked(home):
+        try:
+            remove_tree(str(home.volumes))
+        except OSError as error:
+            raise StackError(f"can't remove the volumes in {home.volumes}: {error.strerror}") from error
 
 
 def _flocks() -> dict[int, int]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from runtime import linux
 from supervisor.api.tarball import PLAIN, walk
 
+# Where something is mounted in every container: what is there of it in the upper was made for that.
+OWN = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 MODIFIED, ADDED, DELETED = 0, 1, 2  # as Docker numbers them
 
 

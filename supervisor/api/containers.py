@@ -129,7 +129,7 @@ async def diff(call: Call) -> Answering:
         changes.changes,
         call.commands.upper(view.id),
         view.config.lowers,
-        [mount.target for mount in view.config.mounts],
+        [*changes.OWN, *(mount.target for mount in view.config.mounts)],
     )
     return shown([{"Path": each.path, "Kind": each.kind} for each in found])
 

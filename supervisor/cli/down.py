@@ -15,7 +15,7 @@ import click
 from supervisor.cli import options, stacks
 from supervisor.cli.together import check, side_by_side
 from supervisor.errors import CommandError, StackError
-from supervisor.state import running
+from supervisor.state import Home, remove_volumes, running
 
 
 @click.command()
@@ -24,16 +24,28 @@ from supervisor.state import running
 @options.run_dir
 @click.option("-t", "--timeout", "timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="Kill it after this.")
 @click.option("--all", "every", is_flag=True, help="All stacks that run.")
-def down(name: str | None, *, state: Path, run_dir: Path | None, timeout_s: float | None, every: bool) -> None:
+@click.option("-v", "--volumes", is_flag=True, help="Remove its volumes too, whether it runs or not.")
+def down(
+    name: str | None, *, state: Path, run_dir: Path | None, timeout_s: float | None, every: bool, volumes: bool
+) -> None:
     """Stop a stack, wherever it was started.
 
     Its containers get their stop signals and grace periods, dependents before what they depend on, as after a Ctrl-C.
-    Returns when nothing of it is left.
+    Returns when nothing of it is left, but for its volumes.
     """
     run = str(options.run_of(state, run_dir))
     there = _supervisors(run, state)
+    if volumes and name is not None and name not in there and Home.of_stack(state, name).volumes.is_dir():
+        remove_volumes(Home.of_stack(state, name))
+        return
     chosen = list(there) if every else [_chosen(there, name)]
-    _, errors = side_by_side(lambda each: _end(each, there[each], stacks.Stack(run, each), timeout_s), chosen)
+
+    def end(each: str) -> None:
+        _end(each, there[each], stacks.Stack(run, each), timeout_s)
+        if volumes:
+            remove_volumes(Home.of_stack(state, each))
+
+    _, errors = side_by_side(end, chosen)
     check(errors)
 
 

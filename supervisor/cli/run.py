@@ -22,6 +22,10 @@ _WRITTEN = {
     "image": "IMAGE",
     "cmd": "CMD",
     "ulimits": "--ulimit",
+    "volumes": "--volume",
+    "devices": "--device",
+    "sysctls": "--sysctl",
+    "extra_hosts": "--add-host",
     "stop_grace_s": "--stop-grace",
 }
 
@@ -46,6 +50,16 @@ _WRITTEN = {
 @click.option("--seccomp", metavar="PROFILE", help="Its system calls: default, unconfined, or a profile's path.")
 @click.option("--umask", metavar="OCTAL", help="Its file mode creation mask; default 022.")
 @click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Set a resource limit.")
+@click.option(
+    "-v", "--volume", "volumes", multiple=True, metavar="SOURCE:TARGET[:OPTIONS]", help="Mount a path, or a volume."
+)
+@click.option("--tmpfs", multiple=True, metavar="TARGET[:OPTIONS]", help="Mount memory of its own.")
+@click.option("--read-only", is_flag=True, help="Make its root read-only.")
+@click.option("--device", "devices", multiple=True, metavar="SOURCE[:TARGET]", help="Let it use a device.")
+@click.option("--shm-size", metavar="SIZE", help="The size of /dev/shm; default 64MiB.")
+@click.option("--sysctl", "sysctls", multiple=True, metavar="NAME=VALUE", help="Set a kernel parameter of its own.")
+@click.option("--add-host", "extra_hosts", multiple=True, metavar="NAME=ADDRESS", help="Add to its /etc/hosts.")
+@click.option("--dns", multiple=True, metavar="ADDRESS", help="Ask this name server.")
 @click.option("--stop-grace", metavar="DURATION", help="How long it may take to end on SIGTERM; default 10s.")
 @click.argument("id")
 @click.argument("image")
