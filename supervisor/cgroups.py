@@ -2,28 +2,40 @@
 
     HOME/cgroups    the directories that a supervisor may have made, one a line; gone once they are
 
-The next supervisor may live in another cgroup than the one that was killed, so it can't guess them.
+The next supervisor may live in another cgroup than the one that was killed, so it can't guess them. But the note may be
+damaged, and what it says is killed: so no line of it counts that does not end in the stack's own name, and where the
+stack's cgroups would be now is looked at in any case.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.cgroup.branch import Branch
+from runtime.cgroup.branch import TOP, Branch, directory_name
 from runtime.cgroup.branch import sweep as sweep_branches
+from runtime.cgroup.files import below
 from runtime.cgroup.hierarchies import discover
+from supervisor.errors import StackError
 
 NOTE = "cgroups"
 
 
 @contextmanager
 def branch(home: Path) -> Iterator[Branch]:
-    """The branch of the stack whose directory this is; of its own even where another state directory has its like."""
-    status = home.stat()
-    made = Branch(discover(), f"{home.name}-{status.st_dev:x}-{status.st_ino:x}")
+    """The branch of the stack whose directory this is; of its own even where another state directory has its like.
+
+    StackError if there is no room for the note of it.
+    """
+    made = Branch(discover(), _name(home))
     note = home / NOTE
-    note.write_bytes(b"".join(os.fsencode(directory) + b"\n" for directory in made.directories()))
+    try:
+        note.write_bytes(b"".join(os.fsencode(directory) + b"\n" for directory in made.directories()))
+    except OSError as error:
+        raise StackError(
+            f"state directory {note}: {error.strerror}; make room, or give another with --state"
+        ) from error
     try:
         made.prepare()
         yield made
@@ -33,14 +45,39 @@ def branch(home: Path) -> Iterator[Branch]:
             note.unlink(missing_ok=True)
 
 
+def _name(home: Path) -> str:
+    status = home.stat()
+    return f"{home.name}-{status.st_dev:x}-{status.st_ino:x}"
+
+
+def left(home: Path) -> int:
+    """How many cgroups of containers a killed supervisor has left."""
+    return len({os.path.basename(one) for each in _branches(home) for one in below(each)[1:]})  # noqa: PTH119
+
+
 def sweep(home: Path) -> int:
     """Kill what a killed supervisor has left in cgroups, and remove them; returns of how many containers they were.
     OSError if something does not end.
     """
-    try:
-        noted = (home / NOTE).read_bytes()
-    except FileNotFoundError:
-        return 0
-    swept = sweep_branches([os.fsdecode(line) for line in noted.splitlines()])
-    (home / NOTE).unlink()
+    swept = sweep_branches(_branches(home))
+    note = home / NOTE
+    if note.is_dir() and not note.is_symlink():
+        shutil.rmtree(note)
+    note.unlink(missing_ok=True)
     return swept
+
+
+def _branches(home: Path) -> list[str]:
+    """Those that are there."""
+    name = _name(home)
+    noted = dict.fromkeys((*_noted(home / NOTE), *Branch(discover(), name).directories()))
+    ending = f"/{TOP}/{directory_name(name)}"
+    return [each for each in noted if each.endswith(ending) and os.path.isdir(each)]  # noqa: PTH112 (strings)
+
+
+def _noted(note: Path) -> list[str]:
+    try:
+        lines = note.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    return [os.fsdecode(line) for line in lines if b"\0" not in line and b"/../" not in line]

@@ -8,7 +8,8 @@
     STATE/volumes/NAME          volumes of the machine
     STATE/single/ID/...         the same for `pysup run ID`
 
-A supervisor that was killed leaves its pid in the lock; the next one then looks for containers that outlived it (one
+A supervisor that was killed leaves its pid in the lock; the next one then, and also where there is anything of a run or
+a note of cgroups, whatever has become of the lock, looks for containers that outlived it (one
 that cleared its parent-death signal), by the directory that their overlay is named after, kills them, and removes the
 directories.
 """
@@ -78,27 +79,22 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """What a killed supervisor had left."""
-
-    containers: int
-    directories: int
-
-
-@dataclass(frozen=True, slots=True)
 class Left:
-    """What is still there of a killed supervisor. Nothing of either: its empty directory."""
+    """What is, or was, still there of a killed supervisor. Nothing of all that: its empty directory."""
 
     processes: int
     runs: tuple[str, ...]  # ids of containers
+    cgroups: int = 0
 
     def __str__(self) -> str:
         runs = (
             f"{len(self.runs)} directories of runs" if len(self.runs) > 1 else f"the directory of {''.join(self.runs)}"
         )
         strays = f"{self.processes} process{'es' if self.processes > 1 else ''}"
-        parts = [*([strays] if self.processes else []), *([runs] if self.runs else [])]
-        return " and ".join(parts) or "an empty directory"
+        groups = f"{self.cgroups} cgroup{'s' if self.cgroups > 1 else ''}"
+        found = ((strays, self.processes), (groups, self.cgroups), (runs, self.runs))
+        *first, last = [text for text, any_ in found if any_] or ["an empty directory"]
+        return f"{', '.join(first)} and {last}" if first else last
 
 
 class HeldError(StackError):
@@ -106,7 +102,7 @@ class HeldError(StackError):
 
 
 @contextmanager
-def locked(home: Home) -> Iterator[Swept | None]:
+def locked(home: Home) -> Iterator[Left | None]:
     """Hold a stack's lock; yields what was swept, if the last supervisor did not end cleanly.
 
     StackError if another supervisor holds it, or the state directory can't be used.
@@ -144,17 +140,26 @@ def _is_current(lock: int, home: Home) -> bool:
 
 
 def _move_in(home: Home, lock: int) -> bool:
-    """Make what is in a home, and sign the lock. Was it signed, by one that was killed?"""
+    """Make what is in a home, and sign the lock. Did one that was killed sign it, or leave anything?"""
     signature = b"%d\n" % os.getpid()
     try:
         for path in (home.runs, home.kept):
+            if path.is_symlink() or path.is_file():  # nothing of ours: the disk was damaged
+                path.unlink()
             path.mkdir(mode=0o700, exist_ok=True)
-        previous = os.pread(lock, 32, 0)
+        previous = os.pread(lock, 32, 0) or _remains(home)
         os.pwrite(lock, signature, 0)  # before it is cut: an empty lock would tell the next start that all is swept
         os.ftruncate(lock, len(signature))
     except OSError as error:
         raise _unusable(error, home.path) from error
     return bool(previous)
+
+
+def _remains(home: Home) -> bool:
+    """What can only be a killed supervisor's, even if its lock was emptied."""
+    return bool(_names(home.runs)) or any(
+        name == cgroups.NOTE or name.startswith("notify-") for name in _names(home.path)
+    )
 
 
 def _unusable(error: OSError, path: Path) -> StackError:
@@ -187,11 +192,16 @@ def _take(lock: int, home: Home) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.pread(lock, 32, 0).decode().strip() or "unknown"
+        pid = _signature(os.pread(lock, 32, 0)) or "unknown"
         where = f"{home.path}/lock"
         raise HeldError(
             f"{home.path.name} is already running under pid {pid} (lock {where}): stop that first"
         ) from None
+
+
+def _signature(text: bytes) -> int | None:
+    """None: it was damaged, or is not there yet."""
+    return int(text) if text.strip().isdigit() else None
 
 
 def running(state: Path) -> dict[str, int]:
@@ -212,11 +222,13 @@ def homes(state: Path) -> list[Home]:
 
 def left(home: Home) -> Left | None:
     """What `clear` would remove now; changes nothing. None: nothing, or it runs."""
-    return None if _is_held(home.path / "lock") else _of_nobody(home)
+    return None if is_held(home) else _of_nobody(home)
 
 
-def _is_held(lock: Path) -> bool:
-    with suppress(FileNotFoundError):
+def is_held(home: Home) -> bool:
+    """Does it run?"""
+    lock = home.path / "lock"
+    with suppress(FileNotFoundError, NotADirectoryError):
         pid = _flocks().get(lock.stat().st_ino)
         return pid is not None and _holds(pid, lock)
     return False
@@ -232,8 +244,8 @@ def _of_nobody(home: Home) -> Left | None:
         return None
     except OSError as error:
         raise _unusable(error, home.path) from error
-    found = Left(len(_members(str(home.path))), runs)
-    return found if found.processes or runs or signed or empty else None
+    found = Left(len(_members(str(home.path))), runs, cgroups.left(home.path))
+    return found if found.processes or runs or found.cgroups or signed or empty else None
 
 
 def _names(directory: Path) -> set[str]:
@@ -279,28 +291,35 @@ def _flocks() -> dict[int, int]:
 
 def _holds(pid: int, lock: Path) -> bool:
     """An inode's number alone may be that of another file system's file: the holder has signed the lock."""
-    return lock.read_text(encoding="ascii").strip() == str(pid)
+    return _signature(lock.read_bytes()[:32]) == pid
 
 
-def sweep(home: Home) -> Swept:
+def sweep(home: Home) -> Left:
     """Kill what outlived a killed supervisor, and remove the directories of its runs, and their cgroups."""
     strays = len(_members(str(home.path)))
     try:
-        cgroups.sweep(home.path)
+        groups = cgroups.sweep(home.path)
     except OSError as error:
         raise StackError(f"can't remove {error.filename}, left by a killed supervisor: {error.strerror}") from error
     _kill_strays(str(home.path))
     runs = sorted(home.runs.iterdir())
     for path in runs:
         try:
-            remove_run(str(path))
+            _remove(path)
         except OSError as error:
             raise StackError(f"can't remove {path}, left by a killed supervisor: {error.strerror}") from error
     (home.path / ids.NOTE).unlink(missing_ok=True)
     _sweep_network(home)
     for socket in home.path.glob("notify-*"):  # it died between bind(2) and unlink(2): see notify.py
         socket.unlink()
-    return Swept(strays, len(runs))
+    return Left(strays, tuple(path.name for path in runs), groups)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        remove_run(str(path))
+    else:  # nothing of ours: the disk was damaged
+        path.unlink()
 
 
 def _sweep_network(home: Home) -> None:

@@ -30,7 +30,7 @@ from supervisor.lines import Layout, Piece, Stream
 from supervisor.metrics import Timed
 from supervisor.network.stack import networks
 from supervisor.output import Output
-from supervisor.state import Home, Swept, locked
+from supervisor.state import Home, Left, locked
 from supervisor.tree import Emit, Stack, Summary
 from supervisor.workshop import ApiWorkshop
 
@@ -115,7 +115,7 @@ async def up(stack: Compiled, home: Home, look: Look, manner: Manner) -> Outcome
 
 
 async def _supervise(
-    stack: Compiled, home: Home, swept: Swept | None, console: Console, look: Look, manner: Manner
+    stack: Compiled, home: Home, swept: Left | None, console: Console, look: Look, manner: Manner
 ) -> Outcome:
     line_form, render = forms(look.log_format, look.layout)
     events = Events(console.write, render, level=look.level)
@@ -124,7 +124,7 @@ async def _supervise(
     told = Told(stack.name, Herald(last, tell) if tell is not None and manner.wait else last)
     emit = told.emit
     if swept is not None:
-        emit("swept", None, {"what": f"{swept.containers} containers, {swept.directories} directories"})
+        emit("swept", None, {"what": str(swept)})
     control = Control(emit)
     lowers = {lower for entry in stack.entries for lower in entry.config.lowers}
     async with keeping(home.logs, events, stack) as logs:

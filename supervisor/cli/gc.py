@@ -6,15 +6,15 @@ to know. A stack whose lock is held runs, and is left alone; so is what a contai
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from supervisor.cli import options
+from supervisor.cli import options, stacks
 from supervisor.errors import StackError
-from supervisor.state import Home, Left, clear, homes, left
+from supervisor.state import HeldError, Home, Left, clear, homes, is_held, left, locked
 
 NOTHING = Left(0, ())
 
@@ -26,6 +26,7 @@ class Finding:
     home: Home
     left: Left
     error: str | None = None
+    socket: str | None = None  # this is what was found
 
     @property
     def name(self) -> str:
@@ -36,17 +37,19 @@ class Finding:
 
 @click.command()
 @options.state
+@options.run_dir
 @click.option("-n", "--dry-run", "dry", is_flag=True, help="Only say what there is.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, of what has left something.")
 @click.pass_context
-def gc(context: click.Context, *, state: Path, dry: bool, as_json: bool) -> None:
+def gc(context: click.Context, *, state: Path, run_dir: Path | None, dry: bool, as_json: bool) -> None:
     """Remove what killed supervisors left.
 
-    That is processes, and the directories of runs. What runs is left alone, and so is what was written with keep: true.
-    The exit status is 1 if something could not be removed.
+    That is processes, cgroups, the directories of runs, and sockets. What runs is left alone, and so is what was
+    written with keep: true. The exit status is 1 if something could not be removed.
     """
     options.need_root()
     findings = [found for home in homes(state) if (found := _dealt_with(home, dry=dry)) is not None]
+    findings += _sockets(str(options.run_of(state, run_dir)), state, dry=dry)
     click.echo(_as_json(findings) if as_json else _as_text(findings, dry=dry))
     if any(finding.error for finding in findings):
         context.exit(1)
@@ -60,6 +63,22 @@ def _dealt_with(home: Home, *, dry: bool) -> Finding | None:
         with suppress(StackError):
             return Finding(home, left(home) or NOTHING, str(error))
         return Finding(home, NOTHING, str(error))
+
+
+def _sockets(run: str, state: Path, *, dry: bool) -> Iterator[Finding]:
+    """Control sockets at which nobody listens. Whoever holds the stack's lock is about to."""
+    for stack in stacks.known(run):
+        home = Home.of_stack(state, stack.name)
+        with nullcontext() if dry else suppress(HeldError), nullcontext() if dry else locked(home):
+            if stack.client.answers() or (dry and is_held(home)):
+                continue
+            path = Path(stacks.socket_of(run, stack.name))
+            if not dry:
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # another stack's socket is there
+                    path.parent.rmdir()
+                    path.parent.parent.rmdir()
+            yield Finding(home, NOTHING, socket=str(path))
 
 
 def _found(home: Home, look: Callable[[Home], Left | None]) -> Finding | None:
@@ -76,7 +95,8 @@ def _lines(findings: Sequence[Finding], *, dry: bool) -> Iterator[str]:
         if finding.error is not None:
             yield f"{finding.name}: {finding.error}"
         else:
-            yield f"{finding.name}: {'would remove' if dry else 'removed'} {finding.left}"
+            what = finding.socket or finding.left
+            yield f"{finding.name}: {'would remove' if dry else 'removed'} {what}"
 
 
 def _as_json(findings: Sequence[Finding]) -> str:
@@ -90,5 +110,7 @@ def _as_data(finding: Finding) -> dict[str, object]:
         "single": finding.home.path.parent.name == "single",
         "processes": finding.left.processes,
         "runs": list(finding.left.runs),
+        "cgroups": finding.left.cgroups,
+        "socket": finding.socket,
         "error": finding.error,
     }

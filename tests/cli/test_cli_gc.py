@@ -58,7 +58,10 @@ def test_where_nothing_is_left_nothing_is_found(pysup: Pysup) -> None:
 
 
 def test_a_killed_stack_is_said_and_removed(crashed: Pysup) -> None:
-    assert gc(crashed) == Ended(0, "stack stack: removed 2 directories of runs\n")
+    removed, socket_removed = gc(crashed).out.splitlines()
+    assert removed == "stack stack: removed 2 cgroups and 2 directories of runs"
+    assert socket_removed == f"stack stack: removed {crashed.state}/run/stack/pysup.sock"
+    assert not (crashed.state / "run").exists()
     assert crashed.left() == []
     assert gc(crashed) == Ended(0, NOTHING)
 
@@ -73,16 +76,19 @@ def test_a_socket_that_was_being_made_is_removed_with_the_rest(crashed: Pysup) -
 def test_a_dry_run_changes_nothing(crashed: Pysup) -> None:
     home = crashed.state / "stacks/stack"
     before = sorted(home.rglob("*"))
-    (found,) = findings(crashed, "--dry-run")
+    found, found_socket = findings(crashed, "--dry-run")
+    assert found_socket["socket"] == str(crashed.state / "run/stack/pysup.sock")
     assert found == {
         "path": str(home),
         "name": "stack",
         "single": False,
         "processes": 0,
         "runs": ["web.1", "web.2"],
+        "cgroups": 2,
+        "socket": None,
         "error": None,
     }
-    assert gc(crashed, "-n").out == "stack stack: would remove 2 directories of runs\n"
+    assert gc(crashed, "-n").out.startswith("stack stack: would remove 2 cgroups and 2 directories of runs\n")
     assert sorted(home.rglob("*")) == before
 
 
@@ -90,7 +96,7 @@ def test_a_killed_single_run_is_removed_too(pysup: Pysup) -> None:
     with pysup.live("run", "lonely", "busybox", "sh", "-c", "echo here; sleep 1000") as live:
         live.sees("here")
         killed(live)
-    assert gc(pysup) == Ended(0, "container lonely: removed the directory of lonely\n")
+    assert gc(pysup) == Ended(0, "container lonely: removed 1 cgroup and the directory of lonely\n")
     assert pysup.left() == []
 
 
@@ -111,7 +117,7 @@ def test_a_process_that_outlived_its_supervisor_is_killed(pysup: Pysup) -> None:
         stray = _stray_in(container, pysup.state)
         try:
             killed(live)
-            assert gc(pysup).out == "stack stack: removed 1 process and the directory of web\n"
+            assert gc(pysup).out.startswith("stack stack: removed 1 process, 1 cgroup and the directory of web\n")
         finally:
             os.close(container)
             os.kill(stray, signal.SIGKILL)
@@ -151,14 +157,13 @@ def test_an_empty_directory_is_removed(pysup: Pysup) -> None:
 
 
 def test_what_can_not_be_removed_is_said_and_the_rest_is_removed(crashed: Pysup) -> None:
-    """A file where a directory of a run should be."""
-    (crashed.state / "stacks/another/runs").mkdir(parents=True)
-    (crashed.state / "stacks/another/runs/web").touch()
+    """A file where a stack's directory should be."""
+    (crashed.state / "stacks/another").touch()
     ended = gc(crashed)
-    another, stack = ended.out.splitlines()
+    another, stack, _ = ended.out.splitlines()
     assert ended.status == 1
-    assert another.startswith("stack another: can't remove ")
-    assert stack == "stack stack: removed 2 directories of runs"
+    assert another.startswith("stack another: state directory ")
+    assert stack == "stack stack: removed 2 cgroups and 2 directories of runs"
 
 
 def test_only_root_may(pysup: Pysup) -> None:

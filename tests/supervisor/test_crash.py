@@ -98,7 +98,7 @@ def test_a_container_that_cleared_its_death_signal_is_found_by_the_next(pysup: P
         live.process.wait(PATIENCE_S)
     (stray,) = members(pysup.state)
     after = pysup("up", pysup.stack({"id": "after", "cmd": ["true"]}))
-    assert "1 containers, 1 directories" in after.out
+    assert "1 process, 1 cgroup and the directory of outlaw" in after.out
     wait_for_the_end_of([stray])
     assert pysup.left() == []
 
@@ -171,3 +171,32 @@ def test_a_full_disk_fails_those_on_it_and_no_others(pysup: Pysup) -> None:
     assert "make upper, work and merged" in done.stdout
     assert "the file system is full" in done.stdout
     assert "left behind" not in done.stdout
+
+
+FILLED = """
+"$@" "$0/fill.json" >"$0/shown" 2>&1 &
+until grep -q "| full" "$0/shown"; do sleep 0.01; done
+kill -KILL $!
+wait $!
+"$@" "$0/after.json"
+"""
+
+
+def test_after_a_crash_on_a_full_disk_the_next_one_makes_room(pysup: Pysup) -> None:
+    pysup.state.mkdir()
+    fill = {"id": "fill", "cmd": script("cat /dev/zero > /big; echo full; sleep 1000")}
+    for name, container in (("fill", fill), ("after", {"id": "after", "cmd": script("echo fine > /a; cat /a")})):
+        Path(pysup.stack(container)).rename(pysup.directory / f"{name}.json")
+    wrapper = [sys.executable, "-c", FULL_DISK.replace("nr_inodes=12", "nr_inodes=60"), str(pysup.state)]
+    done = subprocess.run(
+        [*wrapper, "sh", "-c", FILLED, str(pysup.directory), *pysup.argv("up")],
+        env=ENVIRONMENT,
+        cwd=pysup.directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert "swept what an earlier run left: 1 cgroup and the directory of fill" in done.stdout, done
+    assert "after | fine" in done.stdout
+    assert done.returncode == 0
