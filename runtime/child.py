@@ -79,13 +79,13 @@ def launch(linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, in
 
 
 def hold(flags: int) -> int:
-    """A child that reads from the descriptor after REPORT until its end of file, and ends: its pid, or -errno."""
+    """A child that reads from HELD until its end of file, and ends: its pid, or -errno."""
     arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 10))
     pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
     if pid == 0:
         try:
-            linux.raw("close_range", 0, program.REPORT)
-            linux.raw("read", program.REPORT + 1, linux.address_of(_STATUS), 1)
+            linux.raw("close_range", 0, program.HELD - 1)
+            linux.raw("read", program.HELD, linux.address_of(_STATUS), 1)
         finally:
             os._exit(FAILED)
     return pid if pid > 0 else -_errno.value
@@ -111,34 +111,64 @@ _WNOHANG = 1
 
 
 def fork_init(capset_header: int, capset_data: int) -> int:
-    """Fork. Returns 0 in the child, which goes on with the program, -1 on failure; the parent stays as init."""
+    """Fork. Returns 0 in the child, which goes on with the program, -1 on failure; the parent stays as init. The child
+    waits until that has let go of the launcher's memory: until the pipe's other end is closed by execve.
+    """
     signals = linux.address_of(_ALL_SIGNALS)
     # Blocked before the fork, so that no SIGCHLD and no stop signal is missed; a blocked signal stays pending even for
     # a process 1 that has no handler for it (signal(7), kernel/signal.c: sig_ignored).
     linux.raw("rt_sigprocmask", _SIG_SETMASK, signals, 0, 8)
+    waiting, becoming = os.pipe2(os.O_CLOEXEC)
     child = linux.raw("clone", linux.SIGCHLD)
     if child > 0:
         try:
+            _close_all_but(program.INIT, becoming)
             _init(child, signals, capset_header, capset_data)
         finally:
             os._exit(FAILED)
+    os.close(becoming)
+    if child == 0:
+        linux.raw("read", waiting, linux.address_of(_STATUS), 1)
+    os.close(waiting)
     none = bytearray(8)
     linux.raw("rt_sigprocmask", _SIG_SETMASK, linux.address_of(none), 0, 8)
     return child
 
 
 def _init(main_child: int, signals: int, capset_header: int, capset_data: int) -> None:
+    if linux.raw("capset", capset_header, capset_data) < 0:
+        return
+    _execute_init(main_child)
     linux.raw("close_range", 0, 0xFFFF_FFFF)
     linux.raw("prctl", linux.PR_SET_NAME, linux.address_of(_NAME))
     linux.set_command_line(b"init")
-    if linux.raw("capset", capset_header, capset_data) < 0:
-        return
     while True:
         signal = linux.raw("rt_sigtimedwait", signals, 0, 0, 8)
         if signal == linux.SIGCHLD:
             _reap(main_child)
         elif signal > 0:
             linux.raw("kill", main_child, signal)
+
+
+def _close_all_but(one: int, other: int) -> None:
+    first = 0
+    for kept in (min(one, other), max(one, other)):
+        if kept > first:
+            linux.raw("close_range", first, kept - 1)
+        first = kept + 1
+    linux.raw("close_range", first, 0xFFFF_FFFF)
+
+
+def _execute_init(main_child: int) -> None:
+    """Become a program of a few hundred bytes that does the same: who has CAP_SYS_PTRACE in the container, and could
+    look into process 1 whatever it forbids, finds nothing of the launcher's memory. Returns where that can't be.
+    What descriptors there are, are closed by it.
+    """
+    empty, name, pid = bytearray(1), bytearray(b"init\0"), bytearray(b"%d\0" % main_child)
+    argv = bytearray(program.WORD.pack(linux.address_of(name)) + bytes(8))
+    envp = bytearray(program.WORD.pack(linux.address_of(pid)) + bytes(8))
+    words = (linux.address_of(argv), linux.address_of(envp), linux.AT_EMPTY_PATH)
+    linux.raw("execveat", program.INIT, linux.address_of(empty), *words)
 
 
 def _reap(main_child: int) -> None:

@@ -66,6 +66,7 @@ def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
     _protect_interpreter()
     _map_life()
     _remember_home()
+    _keep_init()
     _prune_mounts(state)
     control = _socket.socket(fileno=CONTROL)
     gc.disable()
@@ -109,8 +110,24 @@ def _map_life() -> None:
 def _remember_home() -> None:
     opened = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(opened, HOME, inheritable=False)
-    os.dup2(opened, program.REPORT, inheritable=False)  # to keep the number
+    os.dup2(opened, program.REPORT, inheritable=False)  # to keep the numbers
+    os.dup2(opened, program.INIT, inheritable=False)
     os.close(opened)
+
+
+def _keep_init() -> None:
+    """In a file that is nowhere, and that nobody can write to: containers get at it by /proc/1/exe (CVE-2019-5736).
+    Where no such file may be executed (vm.memfd_noexec), the init stays what it was cloned as.
+    """
+    image = native.init_program()
+    if image is None:
+        return
+    try:
+        memory = linux.executable_file("init", image)
+    except OSError:
+        return
+    os.dup2(memory, program.INIT, inheritable=False)
+    os.close(memory)
 
 
 def _prune_mounts(state: str) -> None:
@@ -137,7 +154,7 @@ def serve(control: _socket.socket) -> None:
         reply = _answer(memoryview(_buffer)[:size], descriptors)
         # What came, and what a program's prologue has opened: of our own are only those between.
         linux.raw("close_range", 3, CONTROL - 1, 0)
-        linux.raw("close_range", program.REPORT + 1, 0xFFFF_FFFF, 0)
+        linux.raw("close_range", program.INIT + 1, 0xFFFF_FFFF, 0)
         control.send(REPLY.pack(*reply), _socket.MSG_NOSIGNAL)
 
 
@@ -223,7 +240,7 @@ def _fork(control: int) -> int:
 
 def _hold(pipe: int, flags: int) -> int:
     """A process that waits for the end of file of a pipe, and does nothing else."""
-    os.dup2(pipe, program.REPORT + 1, inheritable=False)
+    os.dup2(pipe, program.HELD, inheritable=False)
     pid = _native.hold(flags) if _native is not None else child.hold(flags)
     if pid < 0:
         raise OSError(-pid, "clone3")

@@ -30,6 +30,9 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "close_range": (436, 436),
     "dup3": (292, 24),
     "execve": (59, 221),
+    "execveat": (322, 281),
+    "fcntl": (72, 25),
+    "memfd_create": (319, 279),
     "exit_group": (231, 94),
     "fchdir": (81, 50),
     "fchownat": (260, 54),
@@ -138,6 +141,9 @@ RESOLVE_NO_SYMLINKS = 0x4
 RESOLVE_BENEATH = 0x8
 RESOLVE_IN_ROOT = 0x10
 CLOSE_RANGE_CLOEXEC = 4
+MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10  # memfd_create(2)
+F_ADD_SEALS = 1033  # fcntl(2)
+F_SEALS = 0xF  # none more, and neither shrink, grow nor write
 POLLIN = 1
 
 # --- processes: prctl(2), capabilities(7), getrlimit(2) --------------------------------------------------
@@ -410,3 +416,20 @@ def detached_mount(kind: str, options: dict[str, str], attributes: int) -> int:
         return _call("fsmount", kind, context, FSMOUNT_CLOEXEC, attributes)
     finally:
         os.close(context)
+
+
+def executable_file(name: str, contents: bytes) -> int:
+    """memfd_create(2): a program in memory, sealed: nobody can change it."""
+    address, _owner = _pointer(name)
+    flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
+    try:
+        descriptor = _call("memfd_create", name, address, flags | MFD_EXEC)
+    except OSError:  # Linux before 6.3 knows no such flag, and needs none
+        descriptor = _call("memfd_create", name, address, flags)
+    try:
+        os.write(descriptor, contents)
+        _call("fcntl", name, descriptor, F_ADD_SEALS, F_SEALS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

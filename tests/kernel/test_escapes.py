@@ -19,6 +19,7 @@ from rootfs import make_busybox
 from runtime import linux, plan, rootfs, security, spawn, streams
 from runtime.assemble import Assembler, Descriptor
 from runtime.build import build_plan
+from runtime.capabilities import CAPABILITIES
 from runtime.config import ContainerConfig, Network
 from runtime.enter import build_entry
 from runtime.images.from_host import create
@@ -344,6 +345,36 @@ def test_cve_2016_9962_who_enters_can_not_be_looked_into(driver: Driver) -> None
         line for line in seen.splitlines() if line.startswith(("socket:", "net:", "pid:", "mnt:", str(driver.state)))
     ]
     assert ours == []
+
+
+PTRACE = 1 << CAPABILITIES.index("CAP_SYS_PTRACE")
+
+
+@pytest.mark.parametrize("user", [User(0, 0, (0,), "root", "/root"), APP])
+def test_whoever_may_trace_the_init_finds_nothing_of_the_launchers(driver: Driver, user: User) -> None:
+    """It forbids that (dumpable), which does not count for CAP_SYS_PTRACE: so there must be nothing to find, from the
+    command's first instruction on.
+    """
+    script = "cat /proc/1/maps; ls /proc/1/fd; readlink /proc/1/exe; cat /proc/1/environ"
+    for _ in range(10):
+        shown = driver.run("sh", "-c", script, init=True, capabilities=USUAL | PTRACE, user=user, memory_bytes=MEMORY)
+        if user is APP:
+            assert shown.stdout == ""
+            continue
+        *maps, exe, environ = shown.stdout.splitlines()
+        named = {line.split(maxsplit=5)[5] for line in maps if len(line.split()) > 5}
+        assert {name for name in named if not name.startswith("[v")} == {"/memfd:init (deleted)", "[stack]"}
+        assert (exe, environ) == ("/memfd:init (deleted)", "2\0")
+        assert "python" not in shown.stdout
+
+
+def test_nor_can_the_inits_program_be_written_to(driver: Driver) -> None:
+    """All containers with an init have the same."""
+    script = "echo x >/proc/1/exe; echo x >>/proc/1/exe; head -c 3 /proc/1/exe"
+    for _ in range(2):
+        shown = driver.run("sh", "-c", script, init=True, capabilities=USUAL | PTRACE, memory_bytes=MEMORY)
+        assert shown.stdout == "\x7fEL", shown
+        assert shown.stderr.count("Operation not permitted") + shown.stderr.count("Text file busy") == 2, shown
 
 
 # --- keys, terminals, sockets ----------------------------------------------------------------------------------------

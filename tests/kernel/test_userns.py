@@ -184,10 +184,9 @@ def test_root_inside_has_no_power_over_the_host(driver: Driver, tmp_path: Path) 
         try mknod /tmp/disk b 8 0; try hostname x; try swapoff /tmp/x;
         try sh -c 'echo 7 >/proc/sys/vm/swappiness'; try cat /proc/kcore; try insmod /x; try reboot -f
         try nice -n -5 true; try dmesg -c
-        ls /proc/1/fd | wc -l
     """
     result = driver.run("sh", "-c", script, userns=OWN, capabilities=EVERY, privileged=True, network=Network.NONE)
-    assert result.stdout == "3\n", result
+    assert result.stdout == "", result
     assert Path("/proc/sys/kernel/core_pattern").read_bytes() == before
 
 

@@ -17,13 +17,14 @@ MUST = os.environ.get("PYSUP_KERNEL") == "must"
 pytestmark = pytest.mark.skipif(linux.MACHINE != "x86_64", reason="there is a native loop for x86-64 only")
 
 
-def test_the_bytes_are_those_of_the_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "code"), [("launch", native._X86_64), ("init", native._INIT_X86_64)])
+def test_the_bytes_are_those_of_the_source(tmp_path: Path, name: str, code: bytes) -> None:
     if not MUST and not (shutil.which("as") and shutil.which("objcopy")):
         pytest.skip("no binutils")
-    object_file, code = tmp_path / "launch.o", tmp_path / "launch.bin"
-    subprocess.run(["as", "-o", object_file, SOURCE], check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", object_file, code], check=True)
-    assert code.read_bytes() == native._X86_64
+    object_file, assembled = tmp_path / "code.o", tmp_path / "code.bin"
+    subprocess.run(["as", "-o", object_file, SOURCE.with_name(f"{name}_x86_64.S")], check=True)
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", object_file, assembled], check=True)
+    assert assembled.read_bytes() == code
 
 
 def test_the_source_has_no_relocations(tmp_path: Path) -> None:
