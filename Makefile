@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_IMAGE := images/base
 
-.PHONY: demo test soak lint bench clean
+.PHONY: demo test test-vm soak lint bench clean
 .DEFAULT_GOAL := test
 
 # uv where it is there, else venv and pip, which knows dependency groups from 25.1 only: it is told them.
@@ -41,6 +41,10 @@ demo: $(READY) $(DEMO_IMAGE)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+# In a virtual machine with Debian's kernel and cgroup v2 alone; ARGS are pytest's, instead of the tests meant for it.
+test-vm: $(READY)
+	$(BIN)/python -m tests.vm $(ARGS)
+
 # SECONDS, CONTAINERS and SEED may be given: make soak ARGS="600 100 42"
 soak: $(READY)
 	$(BIN)/python -m tests.soak $(ARGS)
@@ -54,4 +58,4 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(DEMO_IMAGE)
+	rm -rf $(VENV) $(DEMO_IMAGE) .vm

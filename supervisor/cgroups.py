@@ -9,24 +9,28 @@ stack's cgroups would be now is looked at in any case.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from runtime.cgroup.branch import TOP, Branch, directory_name
 from runtime.cgroup.branch import sweep as sweep_branches
 from runtime.cgroup.files import below
 from runtime.cgroup.hierarchies import discover
+from runtime.cgroup.limits import Limits
+from runtime.errors import CgroupError
 from supervisor.errors import StackError
 
 NOTE = "cgroups"
+_NOTHING: Mapping[Limits, str] = MappingProxyType({})
 
 
 @contextmanager
-def branch(home: Path) -> Iterator[Branch]:
+def branch(home: Path, wanted: Mapping[Limits, str] = _NOTHING) -> Iterator[Branch]:
     """The branch of the stack whose directory this is; of its own even where another state directory has its like.
 
-    StackError if there is no room for the note of it.
+    StackError if there is no room for the note of it. CgroupError if limits that are `wanted` can't be enforced; it begins with the container that wants them.
     """
     made = Branch(discover(), _name(home))
     note = home / NOTE
@@ -38,11 +42,20 @@ def branch(home: Path) -> Iterator[Branch]:
         ) from error
     try:
         made.prepare()
+        for limits, container in wanted.items():
+            _prepare(made, limits, container)
         yield made
     finally:
         made.remove()
         if not any(os.path.exists(directory) for directory in made.directories()):  # noqa: PTH110 (they are strings)
             note.unlink(missing_ok=True)
+
+
+def _prepare(branch: Branch, limits: Limits, container: str) -> None:
+    try:
+        branch.prepare(limits)
+    except CgroupError as error:
+        raise CgroupError(f"{container}: {error}") from error
 
 
 def _name(home: Path) -> str:

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 from runtime import security, users
 from runtime.build import RLIMITS
+from runtime.cgroup.branch import unmet
+from runtime.cgroup.hierarchies import discover
+from runtime.cgroup.limits import NO_LIMITS, Limits, path_of
 from runtime.config import DEFAULT_PATH, ContainerConfig, Network
 from runtime.errors import PysupError, SeccompError, UserError
 from runtime.images.lookup import Image, find
@@ -25,7 +28,7 @@ from supervisor.entry import Compiled, Entry, OutputForm
 from supervisor.mounting import Store
 from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
 from supervisor.spec import Container, Fault, Instance, Spec, SpecError, instances, later
-from supervisor.spec.terms import SECCOMP_DEFAULT
+from supervisor.spec.terms import SECCOMP_DEFAULT, Enforce, Oom
 from supervisor.state import Home
 from supervisor.topology import Placement
 
@@ -67,7 +70,7 @@ class Images:
 
 def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
     """The stack, in the spec's order. SpecError with all that can't be."""
-    looks = (_endless_waits, _nothing_to_keep, _long_names)
+    looks = (_endless_waits, _nothing_to_keep, _long_names, _unenforceable)
     faults = [*_unknown_users(spec, found), *_faulty_profiles(spec, found)]
     faults += [each for look in looks for each in look(spec)]
     if faults:
@@ -157,6 +160,23 @@ def _filter(container: Container, capabilities: int, found: Images) -> Filter | 
     return found.filter(container.seccomp, capabilities)
 
 
+def _unenforceable(spec: Spec) -> Iterator[Fault]:
+    """Limits that this host can't hold, as far as it tells before they are set."""
+    limited = [(index, each) for index, each in enumerate(spec.containers) if _limits(each) != NO_LIMITS]
+    host = discover() if limited else None
+    for index, container in limited:
+        limits = _limits(container)
+        for key, why in unmet(host, limits).items() if host is not None and not limits.best_effort else ():
+            yield spec.fault(f"containers[{index}].{path_of(key)}", f"{why}, or say enforce: best-effort")
+
+
+def _limits(container: Container) -> Limits:
+    if container.limits == NO_LIMITS and container.oom is Oom.PROCESS:
+        return NO_LIMITS
+    best_effort = container.enforce is Enforce.BEST_EFFORT
+    return replace(container.limits, oom_kill_group=container.oom is Oom.GROUP, best_effort=best_effort)
+
+
 def _endless_waits(spec: Spec) -> Iterator[Fault]:
     """Who waits for the completion of a container that is always restarted."""
     restarts = {container.id: container.restart.policy for container in spec.containers}
@@ -226,6 +246,7 @@ def compile_container(
         userns=container.userns,
         seccomp=_filter(container, capabilities, found),
         umask=container.umask,
+        limits=_limits(container),
         rlimits=_rlimits(container.ulimits),
         resolv_conf=mounting.resolver(dns, resolv_conf if placement.network is Network.HOST else None),
         dns=dns,

@@ -63,6 +63,8 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "unhealthy": ("unhealthy: {finding}", "unhealthy"),
     "status": ("says: {status}",),
     "timed_out": ("not done within {timeout_s:g} s", "not done in time"),
+    "not_enforced": ("{key} does not hold: {why}", "a limit does not hold"),
+    "out_of_memory": ("out of memory: the kernel killed {processes} of its processes", "out of memory"),
     "exited": (
         "killed by {signal}, out of memory{oom!s:.0}",
         "killed by {signal}",

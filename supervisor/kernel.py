@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +18,7 @@ from runtime.build import build_plan
 from runtime.cgroup.branch import Branch
 from runtime.cgroup.figures import Figures
 from runtime.cgroup.group import Cgroup
+from runtime.cgroup.limits import NO_LIMITS, Limits
 from runtime.config import ContainerConfig, Network
 from runtime.enter import Door, build_entry
 from runtime.errors import CgroupError, LauncherLostError, LaunchError
@@ -402,6 +403,10 @@ class KernelRunner:
         """A container has left the stack for good: its network goes."""
         self._means.networks.give_up(container)
 
+    def unmet(self, limits: Limits) -> Mapping[str, str]:
+        """By their keys, the limits that are left out, as best effort has it, and why."""
+        return self._means.branch.unmet(limits)
+
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
         config, joined = await self._means.networks.prepare(config)
@@ -536,14 +541,19 @@ async def kernel(
     complain: Complain,
     size: int | None = None,
     connect: Connect = none,
+    configs: Iterable[ContainerConfig] = (),
 ) -> AsyncIterator[KernelRunner]:
-    """A runner on the real kernel with its reaper, launchers, cgroups and networks, while the context lasts."""
+    """A runner on the real kernel with its reaper, launchers, cgroups and networks, while the context lasts.
+
+    `configs` are known to be run: CgroupError if the limits of one can't be enforced.
+    """
+    wanted = {each.limits: each.id for each in configs if each.limits != NO_LIMITS}
     reaper = Reaper()
     pool = LauncherPool(state, reaper, size)
     for path in paths:
         pool.attach(path)
     with (
-        cgroups.branch(state) as branch,
+        cgroups.branch(state, wanted) as branch,
         closing(Door()) as door,
         closing(Listener(state)) as listener,
         closing(Namespaces(_holder(pool), Blocks(state))) as namespaces,

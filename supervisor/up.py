@@ -18,6 +18,8 @@ import anyio
 import anyio.abc
 
 from runtime import streams
+from runtime.cgroup.limits import path_of
+from runtime.config import ContainerConfig
 from runtime.plan import Plan
 from runtime.streams import Streams
 from supervisor.board import Board
@@ -25,7 +27,7 @@ from supervisor.console import Console, ConsoleGoneError
 from supervisor.desk import SOCKET, Keeping, Shown, Told, keeping, serving
 from supervisor.entry import Compiled
 from supervisor.events import Events, Level, LogFormat, forms
-from supervisor.kernel import kernel
+from supervisor.kernel import KernelRunner, kernel
 from supervisor.lines import Layout, Piece, Stream
 from supervisor.metrics import Timed
 from supervisor.network.stack import networks
@@ -45,7 +47,9 @@ _LEVELS: Mapping[str, Level] = {
     "gave_up": "error",
     "dependency_failed": "error",
     "stuck": "error",
+    "not_enforced": "warning",
     "not_ready": "warning",
+    "out_of_memory": "warning",
     "timed_out": "warning",
     "unhealthy": "warning",
     "dependency_skipped": "warning",
@@ -144,9 +148,12 @@ async def _supervise(
             configs = [entry.config for entry in stack.entries]
             connect = partial(networks, home.path, stack.name, stack.networks, configs, emit)
             async with (
-                kernel(home.path, sorted(lowers), make, output, complain, len(stack.entries), connect) as runner,
+                kernel(
+                    home.path, sorted(lowers), make, output, complain, len(stack.entries), connect, _configs(stack)
+                ) as runner,
                 anyio.create_task_group() as tasks,
             ):
+                _tell_unmet(stack, runner, emit)
                 control.stack = told.stack = tree = Stack(
                     stack.entries,
                     Timed(runner, told.metrics.launches.observe),
@@ -176,6 +183,18 @@ async def _supervise(
     _tell_end(emit, summary, interrupted=control.asked > 0)
     decisive = None if manner.exit_code_from is None else _exit_status_of(tree, manner.exit_code_from)
     return Outcome(summary, killed=control.asked > 1, decisive=decisive)
+
+
+def _configs(stack: Compiled) -> Iterator[ContainerConfig]:
+    return (entry.config for entry in stack.entries)
+
+
+def _tell_unmet(stack: Compiled, runner: KernelRunner, emit: Emit) -> None:
+    """The limits that do not hold, as the user would rather have it than an error; of replicas once."""
+    limited = {entry.group: entry.config.limits for entry in stack.entries if entry.config.limits.best_effort}
+    for group, limits in limited.items():
+        for key, why in runner.unmet(limits).items():
+            emit("not_enforced", group, {"key": path_of(key), "why": why})
 
 
 def _socket(manner: Manner, name: str, board: Board, emit: Emit) -> AbstractAsyncContextManager[None]:

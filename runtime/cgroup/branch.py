@@ -6,15 +6,16 @@ one, which may live in another cgroup, is told the directories and sweeps them.
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Self
 
 from runtime.cgroup import v1, v2
-from runtime.cgroup.files import below, pids, write
+from runtime.cgroup.files import below, pids, read, write
 from runtime.cgroup.group import Cgroup, Place, signal_all
 from runtime.cgroup.hierarchies import CONTROLLERS, Hierarchies, Hierarchy
-from runtime.cgroup.limits import NO_LIMITS, Limits, Setting, keys
+from runtime.cgroup.limits import NO_LIMITS, Limits, Setting, device_number, keys, path_of, processors
 from runtime.errors import CgroupError
 from runtime.remove import remove_cgroup
 
@@ -39,23 +40,46 @@ def _is_control_file(name: str) -> bool:
 
 
 def settings(hierarchies: Hierarchies, limits: Limits) -> Settings:
-    """What to write where. CgroupError names the limit that this host can't enforce, and says what to do."""
-    where = {key: _hierarchy(hierarchies, limits, key, controller) for key, controller in keys(limits)}
+    """What to write where. CgroupError names a limit that this host can't enforce, and says what to do."""
+    for key, why in unmet(hierarchies, limits).items():
+        raise CgroupError(f"{path_of(key)}: {why}")
+    where = {key: hierarchies.of(controller) for key, controller in keys(limits)}
     return tuple(
-        (where[setting.key], setting)
+        (hierarchy, setting)
         for number, version in VERSIONS.items()
         for setting in version.settings(limits)
-        if where[setting.key].version == number
+        if (hierarchy := where[setting.key]) is not None and hierarchy.version == number
     )
 
 
-def _hierarchy(hierarchies: Hierarchies, limits: Limits, key: str, controller: str) -> Hierarchy:
+def unmet(hierarchies: Hierarchies, limits: Limits) -> dict[str, str]:
+    """By the keys of limits, why this host can't enforce them, as far as that can be told before they are set."""
+    found = {key: _why_not(hierarchies, limits, key, controller) for key, controller in keys(limits)}
+    return {key: why for key, why in found.items() if why is not None}
+
+
+def _why_not(hierarchies: Hierarchies, limits: Limits, key: str, controller: str) -> str | None:
     found = hierarchies.of(controller)
     if found is None:
-        raise CgroupError(f"limits.{key}: {_lacking(hierarchies, controller)}, or leave the limit out")
+        return f"{_lacking(hierarchies, controller)}, or leave the limit out"
     if found.version == 1 and (reason := v1.lacking(limits).get(key)):
-        raise CgroupError(f"limits.{key}: this host has {controller} in cgroup v1, {reason}")
-    return found
+        return f"this host has {controller} in cgroup v1, {reason}"
+    if key == "cpuset":
+        return _missing_processors(found, str(limits.cpuset))
+    try:
+        for one in limits.io if key == "io" else ():
+            device_number(one.device)
+    except CgroupError as error:
+        return str(error)
+    return None
+
+
+def _missing_processors(hierarchy: Hierarchy, cpuset: str) -> str | None:
+    for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
+        if offered := read(f"{hierarchy.own}/{name}").decode("ascii").strip():
+            missing = processors(cpuset) - processors(offered)
+            return f"there is no processor {min(missing)}: there are {offered}" if missing else None
+    return None
 
 
 def _lacking(hierarchies: Hierarchies, controller: str) -> str:
@@ -70,6 +94,15 @@ def _lacking(hierarchies: Hierarchies, controller: str) -> str:
     return f"this host offers no cgroup controller {controller}: enable and mount it"
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What all cgroups with the same limits have in common."""
+
+    places: tuple[Place, ...]
+    settings: tuple[tuple[int, Setting], ...]
+    unmet: Mapping[str, str]  # limits that are left out, and why
+
+
 class Branch:
     """Where the containers of one stack have their cgroups. A context manager: leaving it removes the branch."""
 
@@ -77,7 +110,7 @@ class Branch:
         self._hierarchies = hierarchies
         self._name = directory_name(name)
         self._places: dict[Hierarchy, Place] = {}
-        self._shapes: dict[Limits, tuple[tuple[Place, ...], tuple[tuple[int, Setting], ...]]] = {}
+        self._shapes: dict[Limits, Shape] = {}
         self._home: str | None = None  # the cgroup that we have left
 
     def __enter__(self) -> Self:
@@ -93,9 +126,11 @@ class Branch:
     def _directory(self, hierarchy: Hierarchy) -> str:
         return f"{hierarchy.own}/{TOP}/{self._name}".replace("//", "/")
 
-    def prepare(self) -> None:
-        """Make what containers without limits need: before there are launchers, which would be in our own cgroup."""
-        self.cgroup("any", NO_LIMITS)
+    def prepare(self, limits: Limits = NO_LIMITS) -> None:
+        """Make what containers with these limits need, before there are launchers, which would be in our own cgroup.
+        CgroupError.
+        """
+        self._shape(limits)
 
     # --- cgroups of containers ---------------------------------------------------------------------------------------
 
@@ -104,17 +139,36 @@ class Branch:
 
         CgroupError if the host can't enforce a limit.
         """
-        if limits not in self._shapes:
-            self._shapes[limits] = self._shape(limits)
-        places, writes = self._shapes[limits]
-        return Cgroup(directory_name(container), places, writes) if places else None
+        shape = self._shape(limits)
+        return Cgroup(directory_name(container), shape.places, shape.settings) if shape.places else None
 
-    def _shape(self, limits: Limits) -> tuple[tuple[Place, ...], tuple[tuple[int, Setting], ...]]:
+    def unmet(self, limits: Limits) -> Mapping[str, str]:
+        """By their keys, the limits that are left out, as best effort has it, and why."""
+        return self._shape(limits).unmet
+
+    def _shape(self, limits: Limits) -> Shape:
+        if limits not in self._shapes:
+            self._shapes[limits] = self._best_shape(limits) if limits.best_effort else self._whole_shape(limits, {})
+        return self._shapes[limits]
+
+    def _best_shape(self, limits: Limits) -> Shape:
+        left_out = unmet(self._hierarchies, limits)
+        try:
+            return self._whole_shape(limits.without(left_out), left_out)
+        except CgroupError as error:
+            nothing = {key: str(error) for key, _ in keys(limits)}
+            return self._whole_shape(NO_LIMITS, {**nothing, **left_out})
+
+    def _whole_shape(self, limits: Limits, left_out: Mapping[str, str]) -> Shape:
         writes = settings(self._hierarchies, limits)
         used = self._used(limits)
         needed = {controller for _, controller in keys(limits)}
         places = tuple(self._place(one, needed) for one in used)
-        return places, tuple((used.index(hierarchy), setting) for hierarchy, setting in writes)
+        indexed = tuple((used.index(hierarchy), setting) for hierarchy, setting in writes)
+        for index, setting in indexed:
+            if not os.path.exists(f"{places[index].directory}/{setting.file}"):
+                raise CgroupError(f"{path_of(setting.key)}: this kernel has no {setting.file}: leave the limit out")
+        return Shape(places, indexed, left_out)
 
     def _used(self, limits: Limits) -> list[Hierarchy]:
         """The hierarchies that do the job, that for killing first."""

@@ -1,13 +1,13 @@
 """What a container may use, and what that is on this host: values for files of its cgroup.
 
 A limit that the host can't enforce is a CgroupError before anything starts: a limit that silently does not hold is
-worse than none.
+worse than none. With `best_effort` it is left out instead, and told.
 """
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from runtime.errors import CgroupError
@@ -39,8 +39,24 @@ class Limits:
     pids: int | None = None  # threads count
     io: tuple[IoLimit, ...] = ()
     oom_kill_group: bool = False  # out of memory kills all of the container, not the one process that fits best
+    best_effort: bool = False  # what can't be enforced is left out
+
+    def without(self, keys: Iterable[str]) -> "Limits":
+        """The others."""
+        return replace(self, **{_FIELDS[key]: getattr(NO_LIMITS, _FIELDS[key]) for key in keys})
 
 
+_FIELDS = {
+    "memory": "memory_bytes",
+    "memory_high": "memory_high_bytes",
+    "swap": "swap_bytes",
+    "oom": "oom_kill_group",
+    "cpus": "cpus",
+    "cpu_weight": "cpu_weight",
+    "cpuset": "cpuset",
+    "pids": "pids",
+    "io": "io",
+}
 NO_LIMITS = Limits()
 
 
@@ -54,18 +70,23 @@ class Setting(NamedTuple):
 
 def keys(limits: Limits) -> Iterator[tuple[str, str]]:
     """(key, the controller it needs) of each limit that was given."""
-    given = {
-        ("memory", "memory"): limits.memory_bytes,
-        ("memory_high", "memory"): limits.memory_high_bytes,
-        ("swap", "memory"): limits.swap_bytes,
-        ("oom", "memory"): limits.oom_kill_group or None,
-        ("cpus", "cpu"): limits.cpus,
-        ("cpu_weight", "cpu"): limits.cpu_weight,
-        ("cpuset", "cpuset"): limits.cpuset,
-        ("pids", "pids"): limits.pids,
-        ("io", "io"): limits.io or None,
-    }
-    return (key for key, value in given.items() if value is not None)
+    for key, field in _FIELDS.items():
+        if getattr(limits, field) != getattr(NO_LIMITS, field):
+            yield key, _CONTROLLERS.get(key, "memory")
+
+
+_CONTROLLERS = {"cpus": "cpu", "cpu_weight": "cpu", "cpuset": "cpuset", "pids": "pids", "io": "io"}
+
+
+def path_of(key: str) -> str:
+    """Where it is written in a spec."""
+    return key if key == "oom" else f"limits.{key}"
+
+
+def processors(listed: str) -> frozenset[int]:
+    """Of a list as cpuset(7) writes them: `0-3,8`."""
+    spans = (part.partition("-") for part in listed.split(",") if part.strip())
+    return frozenset(number for low, _, high in spans for number in range(int(low), int(high or low) + 1))
 
 
 def quota_us(cpus: float) -> int:
@@ -80,10 +101,10 @@ def device_number(device: str) -> str:
         try:
             status = os.stat(device)
         except OSError as error:
-            raise CgroupError(f"limits.io: device {device}: {error.strerror}") from error
+            raise CgroupError(f"device {device}: {error.strerror}") from error
         if not stat.S_ISBLK(status.st_mode):
-            raise CgroupError(f"limits.io: {device} is no block device: give the disk's, such as /dev/sda")
+            raise CgroupError(f"{device} is no block device: give the disk's, such as /dev/sda")
         major, minor = str(os.major(status.st_rdev)), str(os.minor(status.st_rdev))
     if os.path.exists(f"/sys/dev/block/{major}:{minor}/partition"):
-        raise CgroupError(f"limits.io: {device} is a partition: give the device of the whole disk")
+        raise CgroupError(f"{device} is a partition: give the device of the whole disk")
     return f"{major}:{minor}"

@@ -1,7 +1,7 @@
 """Version 1: the same limits and figures in its words. Documentation/admin-guide/cgroup-v1/.
 
-It has no `memory_high` (its soft limit is a hint that the kernel seldom follows), and no way to have a whole cgroup
-killed when memory runs out.
+It has no `memory_high` (its soft limit is a hint that the kernel seldom follows). It does not kill a whole cgroup when
+memory runs out: the supervisor does, on the kernel's word (oom.py).
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _NONE = "which has no such limit: boot it with systemd.unified_cgroup_hierarchy=
 
 def lacking(limits: Limits) -> dict[str, str]:
     """Why a key can't be had."""
-    found = {"memory_high": _NONE, "oom": _NONE}
+    found = {"memory_high": _NONE}
     if limits.memory_bytes is None:
         found["swap"] = "which limits memory and swap together: give limits.memory too"
     return found

@@ -14,6 +14,7 @@ JOINED_KEYS = (
     "backoff",
     "ulimits",
     "sysctls",
+    "limits",
     "ready",
     "health",
     "output",

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 
 from runtime.build import RLIMITS as RLIMIT_NAMES
+from runtime.cgroup.limits import Limits as _Limits
 from runtime.config import Attachment
 from runtime.idmap import Ids
 from runtime.mounts import Device
@@ -23,7 +24,9 @@ from supervisor.entry import OutputForm, StackNetwork
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Condition, Dependency, RestartPolicy
 from supervisor.policy import RestartOn as _RestartOn
-from supervisor.spec import idmaps, limits, mounts, naming, networking, probes, restarts, sharing, values
+from supervisor.spec import idmaps, limits, mounts, naming, networking, probes, resources, restarts, sharing, values
+from supervisor.spec.terms import Enforce as _Enforce
+from supervisor.spec.terms import Oom as _Oom
 from supervisor.spec.terms import Publication, Restart
 from supervisor.spec.terms import Storage as _Storage
 
@@ -198,6 +201,33 @@ Health = Annotated[
         )
     ),
 ]
+_BYTES = _either(
+    {"type": "integer", "minimum": 0, "maximum": limits.STORAGE_MAX_BYTES},
+    {"type": "string", "pattern": f"^{values.SIZE_PATTERN}$"},
+)
+_RATE = _whole(1, resources.RATE_MAX)
+_IO_LIMIT = {
+    **_some_of(device=SOME_TEXT, rbps=_BYTES, wbps=_BYTES, riops=_RATE, wiops=_RATE),
+    "required": ["device"],
+}
+Limits = Annotated[
+    _Limits,
+    PlainValidator(resources.limits),
+    WithJsonSchema(
+        _some_of(
+            memory=_either(_BYTES, _NULL),
+            memory_high=_either(_BYTES, _NULL),
+            swap=_either(_BYTES, _NULL),
+            cpus=_either({"type": "number", "minimum": resources.CPUS_MIN, "maximum": resources.CPUS_MAX}, _NULL),
+            cpu_weight=_either(_whole(1, resources.WEIGHT_MAX), _NULL),
+            cpuset=_either(_text(resources.CPUSET_PATTERN), _NULL),
+            pids=_either(_whole(1, resources.PIDS_MAX), _NULL),
+            io=_either(_list_of(_IO_LIMIT), _NULL),
+        )
+    ),
+]
+Oom = Annotated[_Oom, PlainValidator(partial(values.choice, kinds=_Oom)), WithJsonSchema(_words(_Oom))]
+Enforce = Annotated[_Enforce, PlainValidator(partial(values.choice, kinds=_Enforce)), WithJsonSchema(_words(_Enforce))]
 Output = Annotated[
     OutputForm,
     PlainValidator(values.output),

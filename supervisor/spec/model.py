@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from runtime.cgroup.limits import Limits
 from runtime.config import SHM_BYTES
 from supervisor.checks import Log
 from supervisor.entry import OutputForm
@@ -27,7 +28,7 @@ from supervisor.logs.policy import Driver, LogLimit, LogPolicy
 from supervisor.policy import RestartOn, RestartPolicy
 from supervisor.spec import fields, graph, limits, values
 from supervisor.spec.faults import Fault, Report, Wrong, loc_of, path_of, quoted
-from supervisor.spec.terms import SECCOMP_DEFAULT, Restart, Storage
+from supervisor.spec.terms import SECCOMP_DEFAULT, Enforce, Oom, Restart, Storage
 from supervisor.spec.tree import Map, Position, Seq, locate
 
 STORAGE_DEFAULT_BYTES = 64 << 20
@@ -210,6 +211,18 @@ class Container(BaseModel):
     dns: fields.Dns = Field(default=(), description="The name servers it asks; none: those of its network.")
     dns_search: fields.DnsSearch = Field(default=(), description="The domains it looks for names without one in.")
     dns_opt: fields.DnsOptions = Field(default=(), description="Options of its resolv.conf, such as ndots:2.")
+    limits: fields.Limits = Field(
+        default=Limits(),
+        description="What it may use: {memory: …, memory_high: …, swap: …, cpus: 1.5, cpu_weight: 1 to 10000, cpuset: "
+        "0-3, pids: …, io: [{device: …, rbps: …, wbps: …, riops: …, wiops: …}]}.",
+    )
+    oom: fields.Oom = Field(
+        default=Oom.PROCESS, description="What is killed when its memory has run out: one process, or all of it."
+    )
+    enforce: fields.Enforce = Field(
+        default=Enforce.STRICT,
+        description="Whether a limit that this host can't enforce is an error (strict) or a warning (best-effort).",
+    )
     output: fields.Output = Field(
         default=OutputForm(),
         description="How its lines look as text: {prefix: true (its name), false (none) or a text, timestamps: true}.",

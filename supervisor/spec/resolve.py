@@ -13,7 +13,7 @@ from supervisor.checks import Exec, File, Health, Http, Log, Notify, Probe, Read
 from supervisor.entry import StackNetwork
 from supervisor.logs.policy import LogPolicy
 from supervisor.policy import RestartOn
-from supervisor.spec import idmaps, later, mounts
+from supervisor.spec import idmaps, later, mounts, resources
 from supervisor.spec.model import Container, Spec
 from supervisor.spec.restarts import written
 from supervisor.spec.terms import Restart
@@ -85,6 +85,9 @@ def plain(container: Container) -> dict[str, object]:
         "devices": [f"{each.source}:{each.target}" for each in container.devices],
         "extra_hosts": [f"{name}={address}" for name, address in container.extra_hosts],
         **{key: list(getattr(container, key)) for key in ("dns", "dns_search", "dns_opt")},
+        "limits": resources.written(container.limits),
+        "oom": container.oom.value,
+        "enforce": container.enforce.value,
         "output": {**_plain_fields(container.output), "prefix": _prefix(container.output.prefix)},
         "logs": _logs(container.logs),
     }

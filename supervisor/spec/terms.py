@@ -55,3 +55,17 @@ class Storage(StrEnum):
 
     DISK = "disk"
     MEMORY = "memory"
+
+
+class Oom(StrEnum):
+    """What is killed when a container's memory has run out."""
+
+    PROCESS = "kill-process"  # the one that the kernel chooses
+    GROUP = "kill-group"  # all of the container
+
+
+class Enforce(StrEnum):
+    """What a limit that the host can't enforce is."""
+
+    STRICT = "strict"  # an error before anything starts
+    BEST_EFFORT = "best-effort"  # a warning

@@ -165,16 +165,18 @@ def storage_size(value: object) -> int | None:
     return None if value is None else size(value)
 
 
-def size(value: object) -> int:
+def size(value: object, low: str = "64k") -> int:
     """Bytes as a number, or with a unit, all powers of 1024 as Docker has them: `512k`, `64m`, `1.5g`, `256MiB`."""
-    expected = "a size from 64k to 1024t, such as 512k, 256MiB or 1g"
-    found = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) else None
-    if found is None:
-        raise unexpected(value, expected)
-    amount = int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
-    if not limits.STORAGE_MIN_BYTES <= amount <= limits.STORAGE_MAX_BYTES:
+    expected = f"a size from {low} to 1024t, such as 512k, 256MiB or 1g"
+    amount = _bytes(value)
+    if amount is None or not (_bytes(low) or 0) <= amount <= limits.STORAGE_MAX_BYTES:
         raise unexpected(value, expected)
     return amount
+
+
+def _bytes(value: object) -> int | None:
+    found = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    return None if found is None else int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
 
 
 def choice(value: object, kinds: type[E]) -> E:

@@ -9,7 +9,7 @@ import pytest
 from cgroups import HOST
 from real import PATIENCE_S, Containers, containers, until
 
-from runtime.cgroup.limits import Limits
+from runtime.cgroup.limits import IoLimit, Limits
 from runtime.errors import LaunchError
 from runtime.status import Signaled
 from supervisor import cgroups
@@ -116,7 +116,28 @@ async def test_what_can_not_be_limited_does_not_start(made: Containers) -> None:
 
 
 async def test_a_value_that_the_kernel_refuses_is_named(made: Containers) -> None:
+    if HOST.of("io") is None:
+        pytest.skip("no io")
+    with pytest.raises(LaunchError, match=r"^c0: set limits\.io: write 0:0 \S+ to \S+: "):
+        await made.start(limits=Limits(io=(IoLimit(device="0:0", rbps=1000),)))
+
+
+async def test_a_processor_that_is_not_there_is_named_before_anything_starts(made: Containers) -> None:
     if HOST.of("cpuset") is None:
         pytest.skip("no cpuset")
-    with pytest.raises(LaunchError, match=r"^c0: set limits\.cpuset: write 9999 to cpuset\.cpus: "):
-        await made.start(limits=Limits(cpuset="9999"))
+    with pytest.raises(LaunchError, match=r"^c0: limits\.cpuset: there is no processor 9999: there are [0-9,-]+$"):
+        await made.start(limits=Limits(cpuset="0,9999"))
+
+
+@pytest.mark.parametrize("key", ["memory_high", "cpuset"])
+async def test_with_best_effort_the_other_limits_hold(made: Containers, key: str) -> None:
+    if HOST.of("pids") is None or (key == "memory_high" and (memory := HOST.of("memory")) and memory.version == 2):
+        pytest.skip("no pids, or memory_high can be had")
+    best = {
+        "memory_high": Limits(memory_high_bytes=MIB, pids=77, best_effort=True),
+        "cpuset": Limits(cpuset="9999", pids=77, best_effort=True),
+    }[key]
+    run = await made.start(limits=best)
+    assert run.figures().pids_max == 77
+    assert list(made.runner.unmet(best)) == [key]
+    await made.end(run)

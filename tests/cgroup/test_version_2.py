@@ -43,6 +43,8 @@ def own(tmp_path: Path) -> Path:
         path.mkdir(exist_ok=True)
         (path / "cgroup.subtree_control").write_text("")
         (path / "cgroup.procs").write_text(f"{os.getpid()}\n")
+        for name in ("cpu.max", "pids.max", "memory.max"):
+            (path / name).write_text("max\n")
     return tmp_path
 
 

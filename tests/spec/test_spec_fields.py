@@ -14,7 +14,8 @@ ENTRY_KEYS = (
     "stop_cmd, stop_signal, stop_grace_s, depends_on, ready, health, replicas, storage, storage_size, keep, network, "
     "networks, aliases, ports, "
     "init, cap_add, cap_drop, privileged, userns, seccomp, umask, ulimits, volumes, tmpfs, secrets, configs, "
-    "read_only, devices, shm_size, sysctls, extra_hosts, dns, dns_search, dns_opt, output, logs, extends, env_file, "
+    "read_only, devices, shm_size, sysctls, extra_hosts, dns, dns_search, dns_opt, limits, oom, enforce, "
+    "output, logs, extends, env_file, "
     "profiles"
 )
 TOP_KEYS = "name, containers, logs, networks, volumes, secrets, configs, defaults, include"

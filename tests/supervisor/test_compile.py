@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cgroup.hierarchies import Hierarchies, Hierarchy
+from runtime.cgroup.limits import Limits
 from runtime.seccomp.filter import Filter
 from runtime.seccomp.load import default_filter
 from runtime.security import capability_mask
@@ -204,3 +206,35 @@ def test_a_faulty_profile_is_told_with_both_places(tmp_path: Path, image: Path, 
     assert len(str(caught.value).splitlines()) == 2
     assert "stack.yaml:4:22: containers[0].seccomp: " in str(caught.value)
     assert what in str(caught.value).replace("syscalls[0]: ", "syscalls[0].names: ")
+
+
+LIMITED = "  - {id: a, limits: {pids: 7}}\n  - {id: b, limits: {memory: 1m, memory_high: 1m}, oom: kill-group}\n"
+BEST = "  - {id: c, limits: {pids: 7}, enforce: best-effort}\n"
+
+
+def test_limits_that_the_host_can_not_hold_are_faults_of_the_spec(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.compile.discover", lambda: Hierarchies(()))
+    with pytest.raises(SpecError) as caught:
+        compiled(tmp_path, image, LIMITED + BEST)
+    faults = [line.partition("stack.yaml:")[2] for line in str(caught.value).splitlines()]
+    assert [line.partition(" this host")[0] for line in faults] == [
+        "4:28: containers[0].limits.pids:",
+        "5:30: containers[1].limits.memory:",
+        "5:47: containers[1].limits.memory_high:",
+        "5:57: containers[1].oom:",
+    ]
+    assert all(line.endswith("or leave the limit out, or say enforce: best-effort") for line in faults)
+
+
+def test_limits_are_in_the_configuration(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = Hierarchy(2, frozenset({"cpu", "cpuset", "io", "memory", "pids"}), "/nowhere", writable=True)
+    monkeypatch.setattr("supervisor.compile.discover", lambda: Hierarchies((every,)))
+    stack = compiled(tmp_path, image, LIMITED + BEST + "  - {id: d, enforce: best-effort}\n")
+    assert [entry.config.limits for entry in stack.entries] == [
+        Limits(pids=7),
+        Limits(memory_bytes=1 << 20, memory_high_bytes=1 << 20, oom_kill_group=True),
+        Limits(pids=7, best_effort=True),
+        Limits(),
+    ]

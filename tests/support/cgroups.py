@@ -34,3 +34,8 @@ def unified_only(host: Hierarchies) -> Hierarchies:
 
 
 KINDS = {"host": lambda host: host, "v1": without_unified, "v2": unified_only}
+
+
+def offered(kind: str) -> bool:
+    """Whether this host can be taken for one of that kind; any can for itself."""
+    return kind == "host" or KINDS[kind](HOST).processes is not None
