@@ -30,7 +30,8 @@ _NOTHING: Mapping[Limits, str] = MappingProxyType({})
 def branch(home: Path, wanted: Mapping[Limits, str] = _NOTHING) -> Iterator[Branch]:
     """The branch of the stack whose directory this is; of its own even where another state directory has its like.
 
-    StackError if there is no room for the note of it. CgroupError if limits that are `wanted` can't be enforced; it begins with the container that wants them.
+    StackError if there is no room for the note of it. CgroupError if limits that are `wanted` can't be enforced; it
+    begins with the container that wants them.
     """
     made = Branch(discover(), _name(home))
     note = home / NOTE
