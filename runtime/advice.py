@@ -80,6 +80,10 @@ _STEPS: dict[tuple[type, int], str] = {
         }.items()
     },
     (plan.ShowBind, errno.EINVAL): "the kernel does not take it there: one is a file and the other a directory",
+    **{
+        (step, errno.ENOTDIR): "the image has a symbolic link or a file there: make it a directory, or leave it out"
+        for step in (plan.MountDev, plan.MountSys, plan.MountProc)
+    },
     (plan.MakeDevice, errno.EEXIST): "it is there already",
     (plan.SetSysctl, errno.ENOENT): "this kernel has none of this name in a container's own namespaces",
     (plan.SetSysctl, errno.EINVAL): "the kernel does not take this value",

@@ -185,7 +185,7 @@ _NO_PROGRAMS = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 @lower.register
 def _(step: plan.MountDev, asm: Assembler) -> None:
-    _make_directory(asm, "/dev")
+    _make_own(asm, "/dev")
     asm.call("mount", "tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=755,size=65536k")
     for name, (major, minor) in _NODES.items():
         asm.call("mknodat", AT_FDCWD, f"/dev/{name}", linux.S_IFCHR | 0o666, os.makedev(major, minor))
@@ -326,20 +326,28 @@ def _(step: plan.SetSysctl, asm: Assembler) -> None:
     asm.call("write", file, Struct(value), len(value))
 
 
+def _make_own(asm: Assembler, path: str) -> None:
+    """A directory of the container's own layer: a symbolic link of the image's might lead into a volume, where others
+    could swap what is below it (CVE-2019-19921, CVE-2023-27561).
+    """
+    _make_directory(asm, path)
+    asm.call("openat", AT_FDCWD, path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
 def _make_directory(asm: Assembler, path: str) -> None:
     asm.call("mkdirat", AT_FDCWD, path, 0o755, forgive=MISSING_ONLY)
 
 
 @lower.register
 def _(step: plan.MountSys, asm: Assembler) -> None:
-    _make_directory(asm, "/sys")
+    _make_own(asm, "/sys")
     asm.call("mount", "sysfs", "/sys", "sysfs", _NO_PROGRAMS | (MS_RDONLY if step.read_only else 0), None)
 
 
 @lower.register
 def _(step: plan.MountProc, asm: Assembler) -> None:
     del step
-    _make_directory(asm, "/proc")
+    _make_own(asm, "/proc")
     asm.call("mount", "proc", "/proc", "proc", _NO_PROGRAMS, None)
 
 

@@ -2,10 +2,12 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driver import Driver, LaunchError, Result, kill, read_until, wait
+from driver import Driver, LaunchError, Result, apart, kill, read_until, wait
+from rootfs import make_busybox
 
 from runtime.config import Network
 from runtime.mounts import DATA, NO_PROGRAMS, READ_ONLY, Bind, Device, MemoryFile, Mount, Propagation, Tmpfs
@@ -213,3 +215,114 @@ def test_sysctls_are_set_in_its_own_namespaces(driver: Driver) -> None:
 def test_a_sysctl_that_is_not_there_is_told(driver: Driver) -> None:
     what = "c: set the sysctl kernel.nothing to 1: this kernel has none of this name in a container's own namespaces"
     assert refused(driver, sysctls=(("kernel.nothing", "1"),)) == what
+
+
+# --- known ways out ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """An image of busybox to put traps into."""
+    return make_busybox(tmp_path / "mine")
+
+
+@pytest.fixture(params=["native", "python"])
+def trapped(mine: Path, state: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
+    """A driver of that image."""
+    with Driver(state, mine, in_python=request.param == "python") as made:
+        yield made
+
+
+SWAP = """
+import os, sys, time
+shared = sys.argv[1]
+print("up", flush=True)
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    os.rename(f"{shared}/a", f"{shared}/dir"); os.rename(f"{shared}/link", f"{shared}/a")
+    os.rename(f"{shared}/a", f"{shared}/link"); os.rename(f"{shared}/dir", f"{shared}/a")
+"""
+
+
+@pytest.mark.parametrize("out", ["/", "../../../../../..", "/proc/1/root", "/proc/self/cwd"])
+def test_cve_2021_30465_a_target_that_is_swapped_for_a_link_leads_nowhere(driver: Driver, data: Path, out: str) -> None:
+    """Another container that shares the volume makes a link of the directory that a target is in, again and again: what
+    is mounted there is in the container, wherever it is, and never on the host.
+    """
+    (data / "a/b").mkdir(parents=True)
+    (data / "link").symlink_to(out)
+    marked = data.parent / "marked"
+    marked.mkdir()
+    before = Path("/proc/self/mountinfo").read_text()
+    mounts = (Bind(source=str(data), target="/shared"), Bind(source=str(marked), target="/shared/a/b"))
+    with apart(SWAP, str(data)) as swapping:
+        assert swapping.stdout is not None
+        assert swapping.stdout.readline() == "up\n"
+        for _ in range(20):
+            try:
+                result = sh(driver, "ls -d /etc /bin && grep -c marked /proc/self/mountinfo", *mounts)
+            except LaunchError as error:  # the link leads nowhere, or the directory is just not there
+                assert "mount" in str(error)
+                continue
+            assert result.stdout.split() == ["/bin", "/etc", "1"]
+        swapping.kill()
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert not list(marked.iterdir())
+
+
+@pytest.mark.parametrize("link", ["/proc/sys", "/proc/self/fd/9", "/sys/kernel", "../../proc"])
+def test_cve_2025_31133_and_52565_nothing_is_mounted_over_the_kernels_files(
+    trapped: Driver, mine: Path, data: Path, link: str
+) -> None:
+    """A target that is a symbolic link into /proc or /sys: it leads nowhere, or is covered by the kernel's own."""
+    (mine / "trap").symlink_to(link)
+    (mine / "proc").mkdir()
+    bind = Bind(source=str(data), target="/trap")
+    try:
+        result = sh(trapped, "stat -f -c %T /proc /proc/sys /sys; echo x > /proc/sys/kernel/hostname", bind)
+    except LaunchError as error:
+        assert "a symbolic link of the image or of a volume leads nowhere there" in str(error)
+    else:
+        assert result.stdout.split() == ["proc", "proc", "sysfs"]
+        assert "Read-only file system" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+def test_cve_2019_19921_the_kernels_file_systems_are_never_in_a_volume(
+    trapped: Driver, mine: Path, data: Path, name: str
+) -> None:
+    """By way of a symbolic link of the image's: there, others could swap what is masked, and see what is in /dev."""
+    (data / name).mkdir()
+    (mine / name).symlink_to(f"/data/{name}")
+    said = refused(trapped, Bind(source=str(data), target="/data"), MemoryFile(target="/key", contents=b"hush"))
+    assert said.startswith(f"c: mount /{name}")
+    assert list((data / name).iterdir()) == []
+
+
+def test_cve_2025_52881_a_sysctl_is_written_to_the_kernels_proc_alone(trapped: Driver, mine: Path, data: Path) -> None:
+    """Whatever a volume or the image has made of /proc/sys, and of a file in it."""
+    (mine / "proc/sys/kernel").mkdir(parents=True)
+    (mine / "proc/sys/kernel/msgmax").symlink_to("/data/file")
+    bind = Bind(source=str(data), target="/data")
+    trap = Bind(source=str(data), target="/proc")  # which no spec lets through
+    result = sh(trapped, "cat /proc/sys/kernel/msgmax", bind, trap, sysctls=(("kernel.msgmax", "65001"),))
+    assert result.stdout == "65001\n"
+    assert (data / "file").read_text() == "of the host\n"
+
+
+def test_a_source_is_not_followed_through_a_link_that_came_later(driver: Driver, tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("/etc")
+    for source in (f"{tmp_path}/out", f"{tmp_path}/out/new"):
+        said = refused(driver, Bind(source=source, target="/data", create=True))
+        assert "that was not there when the spec was read" in said or "not a directory" in said
+    assert not Path("/etc/new").exists()
+
+
+@pytest.mark.parametrize("link", ["/etc", "../../../../../../etc", "/proc/self/root/etc"])
+def test_a_part_of_a_volume_is_in_the_volume(driver: Driver, data: Path, link: str) -> None:
+    (data / "part").symlink_to(link)
+    assert "open " in refused(driver, Bind(source=str(data), target="/data", below="part"))
+    (data / "etc").mkdir()
+    (data / "etc/mine").touch()
+    if not link.startswith("/proc"):
+        assert said(driver, "ls /data", Bind(source=str(data), target="/data", below="part")) == "mine\n"
