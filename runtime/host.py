@@ -8,8 +8,10 @@ each done in a child of its own. Nothing of it is left on the host.
 import errno
 import os
 import resource
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -63,8 +65,10 @@ class Trial:
             return Finding(Verdict.FATAL, _why(error), "not even this can be tried")
 
 
-def trials(state: Path) -> Iterator[Trial]:
-    """All there is to know, what is needed most first. `state` is where upper layers are to be."""
+def trials(state: Path, userns: int | None) -> Iterator[Trial]:
+    """All there is to know, what is needed most first. `state` is where upper layers are to be; `userns` a user
+    namespace with ids, if one can be made: see `offer`.
+    """
     yield Trial("kernel", _kernel, basic=True)
     yield Trial("privileges", _privileges, basic=True)
     yield Trial("namespaces", _namespaces)
@@ -72,6 +76,8 @@ def trials(state: Path) -> Iterator[Trial]:
     yield Trial("overlay on disk", partial(_overlay, state))
     yield Trial("machine code", _machine_code)
     yield Trial("user namespaces", _user_namespaces)
+    yield Trial("idmapped mounts", partial(_idmapped, state, userns))
+    yield Trial("networks", _networks)
     yield Trial("seccomp", _seccomp)
     yield Trial("cgroups", _cgroups)
     for key, limits in _LIMITS.items():
@@ -144,6 +150,53 @@ def _user_namespaces() -> Finding:
             "userns can only be host, where root inside is the host's root: raise /proc/sys/user/max_user_namespaces",
         )
     return _ok("can be made")
+
+
+def offer(to: socket.socket) -> None:
+    """Enter a user namespace, and send its descriptor. A process of its own: for it there is no way back."""
+    with suppress(OSError):
+        linux.unshare(linux.CLONE_NEWUSER)
+        # All that a process may write there itself: user_namespaces(7).
+        for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
+            Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
+        namespace = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        socket.send_fds(to, [b"u"], [namespace])
+
+
+def _idmapped(state: Path, userns: int | None) -> Finding:
+    """A copy of the mount that the state directory is on takes other ids."""
+    cost = "userns can only be host for images and volumes there"
+    if userns is None:
+        return Finding(Verdict.MISSING, "needs a user namespace", cost)
+    linux.unshare(linux.CLONE_NEWNS)
+    directory = _existing(state)
+    tree = linux.open_tree(linux.AT_FDCWD, str(directory), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
+    try:
+        linux.mount_setattr(tree, 0, linux.MS_PRIVATE, userns=userns)
+    except OSError as error:
+        return Finding(Verdict.MISSING, f"not of the file system of {directory}: {_why(error)}", cost)
+    return _ok(f"of the file system of {directory}")
+
+
+def _networks() -> Finding:
+    """A bridge, a pair of interfaces and a table of nftables, in a network namespace of their own."""
+    from runtime.network import conversation, links, messages, namespace, rules  # noqa: PLC0415 (most hosts' next `up` needs none)
+
+    linux.unshare(linux.CLONE_NEWNET)
+    here = namespace.opened()
+    made = links.Links(1, here)
+    try:
+        made.lay([links.Bridge("bridge", "02:00:00:00:00:01", ())])
+        pair = messages.veth("outer", socket.if_nametoindex("bridge"), 1, "inner", "02:00:00:00:00:02", here)
+        conversation.Conversation(conversation.ROUTE).do([("make a pair of interfaces", pair)])
+        rules.Filter("doctor").set([], [])
+    except OSError as error:
+        return Finding(
+            Verdict.MISSING,
+            f"can't {error.filename or 'be made'}: {_why(error)}",
+            "network can only be host or none: modprobe bridge veth nf_tables nft_chain_nat nft_masq",
+        )
+    return _ok("bridges, pairs of interfaces, nftables")
 
 
 def _machine_code() -> Finding:

@@ -29,6 +29,11 @@ _FILES = (Path("/etc/subuid"), Path("/etc/subgid"))
 Span = tuple[int, int]  # the first, and the one after the last
 
 
+def room(files: Sequence[Path] = _FILES) -> int:
+    """How many containers with ids of their own there may be on this host."""
+    return sum(1 for _ in _offered(files))
+
+
 class Blocks:
     """Those of one stack, whose home is locked."""
 
@@ -57,7 +62,7 @@ class Blocks:
         state = self._home.parent.parent
         with _locked(state):
             taken = {first for note in state.glob(f"*/*/{NOTE}") for first in _noted(note)}
-            found = _some(self._offered(), taken, AT_ONCE)
+            found = _some(_offered(self._files), taken, AT_ONCE)
             if not found:
                 files = " and ".join(map(str, self._files))
                 raise LaunchError(f"no ids are left for it: give more to {OWNER} in {files}")
@@ -65,16 +70,17 @@ class Blocks:
             _write(self._home / NOTE, self._noted)
         self._free += reversed(found)
 
-    def _offered(self) -> Iterator[int]:
-        """The first ids of all blocks that may be ours."""
-        files = [list(_entries(file)) for file in self._files]
-        own = [[span for name, span in entries if name == OWNER] for entries in files]
-        others = [span for entries in files for name, span in entries if name != OWNER]
-        if not any(own):
-            yield from (first for first in _blocks((FIRST, LAST)) if not _meets(first, others))
-            return
-        for span in own[0]:
-            yield from (first for first in _blocks(span) if all(_is_in(first, spans) for spans in own[1:]))
+
+def _offered(paths: Sequence[Path]) -> Iterator[int]:
+    """The first ids of all blocks that may be ours."""
+    files = [list(_entries(path)) for path in paths]
+    own = [[span for name, span in entries if name == OWNER] for entries in files]
+    others = [span for entries in files for name, span in entries if name != OWNER]
+    if not any(own):
+        yield from (first for first in _blocks((FIRST, LAST)) if not _meets(first, others))
+        return
+    for span in own[0]:
+        yield from (first for first in _blocks(span) if all(_is_in(first, spans) for spans in own[1:]))
 
 
 def _blocks(span: Span) -> Iterator[int]:

@@ -1,14 +1,20 @@
 """`pysup doctor`: what this host offers, what is missing, and what that costs."""
 
 import json
+import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from supervisor.cli import options
 from supervisor.cli.apart import apart
 from supervisor.cli.table import readable, table
+
+if TYPE_CHECKING:
+    from runtime.host import Finding
 
 FATAL = "fatal"
 Row = tuple[str, str, str, str]  # name, verdict, found, cost
@@ -31,13 +37,36 @@ def doctor(context: click.Context, *, state: Path, as_json: bool) -> None:
 
 
 def _rows(state: Path) -> Iterator[Row]:
-    from runtime.host import trials  # noqa: PLC0415 (seccomp's tables and all)
+    from runtime.host import Trial, trials  # noqa: PLC0415 (seccomp's tables and all)
 
-    for trial in trials(state):
+    for trial in (*trials(state, _user_namespace()), Trial("ids", _ids)):
         finding = apart(trial.make)()
         yield trial.name, str(finding.verdict), finding.found, finding.cost
         if trial.basic and finding.verdict == FATAL:
             return
+
+
+def _user_namespace() -> int | None:
+    """One that only this descriptor keeps; None if there can't be one."""
+    from runtime.host import offer  # noqa: PLC0415 (the same)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        apart(partial(offer, theirs))()
+        theirs.shutdown(socket.SHUT_WR)
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+        return next(iter(descriptors), None)
+
+
+def _ids() -> "Finding":
+    from runtime.host import Finding, Verdict  # noqa: PLC0415 (the same)
+    from supervisor import ids  # noqa: PLC0415 (for this one trial)
+
+    count = ids.room()
+    if not count:
+        cost = f"userns: auto has none to give: let {ids.OWNER} have a range in /etc/subuid and in /etc/subgid"
+        return Finding(Verdict.MISSING, "no block of 65,536 ids is free", cost)
+    return Finding(Verdict.OK, f"for {count:,} containers with userns: auto")
 
 
 def _as_json(rows: Sequence[Row]) -> str:

@@ -33,7 +33,18 @@ def restricted(*command: str, directory: Path) -> Ended:
 
 def test_a_host_that_runs_our_tests_has_what_a_container_needs(pysup: Pysup) -> None:
     found = {one["name"]: one for one in doctor(pysup)}
-    needed = {"kernel", "privileges", "namespaces", "overlay in memory", "overlay on disk", "seccomp", "descriptors"}
+    needed = {
+        "kernel",
+        "privileges",
+        "idmapped mounts",
+        "networks",
+        "ids",
+        "namespaces",
+        "overlay in memory",
+        "overlay on disk",
+        "seccomp",
+        "descriptors",
+    }
     assert {name: found[name]["verdict"] for name in needed} == dict.fromkeys(needed, "ok")
     assert os.uname().release in found["kernel"]["found"]
 
@@ -67,7 +78,9 @@ def test_a_state_directory_that_takes_no_upper_layer_is_told(pysup: Pysup) -> No
 
 def test_a_host_without_cgroups_costs_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "discover", lambda: Hierarchies(()))
-    found = {trial.name: trial.make() for trial in host.trials(Path("/")) if trial.name in ("cgroups", "limits.pids")}
+    found = {
+        trial.name: trial.make() for trial in host.trials(Path("/"), None) if trial.name in ("cgroups", "limits.pids")
+    }
     assert {one.verdict for one in found.values()} == {host.Verdict.MISSING}
     assert "no limits" in found["cgroups"].cost
     assert "leave the limit out" in found["limits.pids"].cost
@@ -76,13 +89,15 @@ def test_a_host_without_cgroups_costs_limits(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_old_kernel_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     old = os.uname_result(("Linux", "here", "5.4.0-1-amd64", "#1", "x86_64"))
     monkeypatch.setattr(os, "uname", lambda: old)
-    finding = next(host.trials(Path("/"))).make()
+    finding = next(host.trials(Path("/"), None)).make()
     assert (finding.verdict, finding.found) == (host.Verdict.FATAL, "Linux 5.4.0-1-amd64 on x86_64")
 
 
 def test_version_2_alone_offers_all_limits_but_those_it_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     unified = hierarchies.Hierarchy(2, frozenset({"memory", "pids"}), "/sys/fs/cgroup/a", writable=True)
     monkeypatch.setattr(host, "discover", lambda: Hierarchies((unified,)))
-    found = {trial.name: trial.make().verdict for trial in host.trials(Path("/")) if trial.name.startswith("limits.")}
+    found = {
+        trial.name: trial.make().verdict for trial in host.trials(Path("/"), None) if trial.name.startswith("limits.")
+    }
     lacking = {name for name, verdict in found.items() if verdict != "ok"}
     assert lacking == {"limits.cpus", "limits.cpu_weight", "limits.cpuset", "limits.io"}
