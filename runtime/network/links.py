@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Interface
 from pathlib import Path
 
 from runtime.network import messages, namespace
@@ -18,6 +19,8 @@ from runtime.network.messages import Interface
 
 PREFIX = "psp"  # of all our interfaces on the host
 LOOPBACK = 1  # its index, in every namespace
+# Of bridges: who asks for a neighbour on behalf of others needs one (RFC 4861, 7.2.2), at once.
+LINK_LOCAL = (IPv6Interface("fe80::1/64"),)
 _FORWARDING = {4: Path("/proc/sys/net/ipv4/ip_forward"), 6: Path("/proc/sys/net/ipv6/conf/all/forwarding")}
 _SIOCGIFINDEX = 0x8933
 _IFREQ = struct.Struct("=16si20x")
@@ -41,6 +44,7 @@ class Plug:
     inner: str
     mac: str
     addresses: tuple[Interface, ...]
+    hairpin: bool = False  # it may ask for its own published ports
 
 
 class Links:
@@ -60,7 +64,10 @@ class Links:
         for bridge in bridges:
             self._route.do([(f"make bridge {bridge.name}", messages.bridge(bridge.name, bridge.mac, self._group))])
             index = self._bridges[bridge.name] = socket.if_nametoindex(bridge.name)
-            addresses = [_address(index, bridge.name, each) for each in bridge.addresses]
+            six = any(each.version == 6 for each in bridge.addresses)
+            addresses = [
+                _address(index, bridge.name, each) for each in (*bridge.addresses, *(LINK_LOCAL if six else ()))
+            ]
             self._route.do([(f"bring {bridge.name} up", messages.quietly_up(bridge.name)), *addresses])
 
     def plug(self, inside: int, plugs: Sequence[Plug], gateways: Iterable[str]) -> None:
@@ -70,7 +77,7 @@ class Links:
             bridge = self._bridges[plug.bridge]
             pair = messages.veth(plug.host, bridge, self._group, plug.inner, plug.mac, inside)
             requests.append((f"make interface {plug.host}", pair))
-            requests.append((f"bring {plug.host} up", messages.quietly_up(plug.host)))
+            requests.append((f"bring {plug.host} up", messages.quietly_up(plug.host, hairpin=plug.hairpin)))
         self._route.do(requests)
         conversation = _in(inside, self._home)
         try:

@@ -25,7 +25,7 @@ Expression = tuple[str, tuple[tuple[str, Any], ...]]
 
 REQUEST, ACK, DUMP, REPLACE, EXCLUSIVE, CREATE = 0x1, 0x4, 0x300, 0x100, 0x200, 0x400
 APPEND = 0x800
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 IFF_UP = 1
@@ -110,16 +110,24 @@ def _veth(length: int, peer: str) -> bytes:
     return _link(attributes, RTM_NEWLINK, CREATE | EXCLUSIVE, 0)
 
 
-def quietly_up(name: str) -> bytes:
+def quietly_up(name: str, *, hairpin: bool = False) -> bytes:
     """An interface goes up, and gives itself no IPv6 address: only those of the network's own are wanted on the host.
     (The kernel takes no IFLA_AF_SPEC where it makes a link: EAFNOSUPPORT.)
+
+    With `hairpin` its bridge sends back by it what came by it: where the packet filter sees bridged packets
+    (br_netfilter), a container that asks for its own published port is led back there.
     """
-    return _quietly_up(len(name)).replace(_name(len(name)), name.encode())
+    return _quietly_up(len(name), hairpin).replace(_name(len(name)), name.encode())
 
 
 @lru_cache(maxsize=64)
-def _quietly_up(length: int) -> bytes:
-    return _link([("IFLA_IFNAME", _name(length).decode()), _NO_LINK_LOCAL], RTM_SETLINK, 0, IFF_UP)
+def _quietly_up(length: int, hairpin: bool) -> bytes:
+    attributes: list[tuple[str, Any]] = [("IFLA_IFNAME", _name(length).decode()), _NO_LINK_LOCAL]
+    if hairpin:
+        port = {"attrs": [("IFLA_BRPORT_MODE", 1)]}
+        of_a_bridge = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]
+        attributes.append(("IFLA_LINKINFO", {"attrs": of_a_bridge}))
+    return _link(attributes, RTM_NEWLINK, 0, IFF_UP)
 
 
 @lru_cache(maxsize=8)

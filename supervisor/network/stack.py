@@ -260,7 +260,8 @@ class Networks:
             return None
         try:
             space.ends = tuple(self._end(kernel, config.place, each) for each in config.attachments)
-            space.plugs = tuple(self._plug(kernel, index, end) for index, end in enumerate(space.ends))
+            hairpin = bool(config.ports)
+            space.plugs = tuple(self._plug(kernel, index, end, hairpin=hairpin) for index, end in enumerate(space.ends))
             self._names.enter(
                 Member(config.place, end.network, _names(config, end), tuple(map(pool.bare, end.addresses)))
                 for end in space.ends
@@ -295,13 +296,13 @@ class Networks:
         mac = pool.mac(kernel.tag, addresses[0])
         return End(attachment.network, addresses, book.gateways(), mac, attachment.aliases)
 
-    def _plug(self, kernel: "_Kernel", index: int, end: End) -> "Plug":
+    def _plug(self, kernel: "_Kernel", index: int, end: End, *, hairpin: bool) -> "Plug":
         from runtime.network.links import Plug  # noqa: PLC0415 (see `Networks`)
 
         self._numbers += 1
         host = kernel.interface(f"v{self._numbers:x}")
         addresses = tuple(map(ip_interface, end.addresses))
-        return Plug(host, kernel.bridges[end.network], f"eth{index}", end.mac, addresses)
+        return Plug(host, kernel.bridges[end.network], f"eth{index}", end.mac, addresses, hairpin)
 
     async def _opened(self, space: Space) -> int:
         async with space.lock:
