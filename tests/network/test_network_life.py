@@ -160,8 +160,10 @@ def _killed(live: Live) -> None:
 @pytest.mark.usefixtures("others")
 def test_checks_by_tcp_are_made_in_the_containers_network(hosts: Lan, pysup: Pysup) -> None:
     serving = {"cmd": ["nc", "-ll", "-p", "80", "-e", "cat"], "ready": {"tcp": 80}}
-    with stack_of(hosts, pysup, spec({"id": "a", "network": "bridge", **serving})) as stack:
-        with hosts.host.makes("", socket.SOCK_STREAM) as client:
-            client.connect((stack.addresses("a")[0], 80))
-            client.sendall(b"hello")
-            assert client.recv(5) == b"hello"
+    with (
+        stack_of(hosts, pysup, spec({"id": "a", "network": "bridge", **serving})) as stack,
+        hosts.host.makes("", socket.SOCK_STREAM) as client,
+    ):
+        client.connect((stack.addresses("a")[0], 80))
+        client.sendall(b"hello")
+        assert client.recv(5) == b"hello"
