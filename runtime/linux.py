@@ -40,6 +40,9 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "fsmount": (432, 432),
     "fsopen": (430, 430),
     "futex": (202, 98),
+    "inotify_add_watch": (254, 27),
+    "inotify_init1": (294, 26),
+    "inotify_rm_watch": (255, 28),
     "ioctl": (16, 29),
     "kill": (62, 129),
     "mkdirat": (258, 34),
@@ -334,6 +337,35 @@ def leave_word(page: int, thread: int) -> None:
 def map_shared(descriptor: int, protection: int = mmap.PROT_READ) -> int:
     """mmap(2): where the first page of a file is from now on, shared; never unmapped."""
     return _call("mmap", None, 0, mmap.PAGESIZE, protection, mmap.MAP_SHARED, descriptor, 0)
+
+
+IN_CLOSE_WRITE = 0x8
+IN_MOVED_FROM = 0x40
+IN_MOVED_TO = 0x80
+IN_CREATE = 0x100
+IN_DELETE = 0x200
+IN_DELETE_SELF = 0x400
+IN_MOVE_SELF = 0x800
+IN_Q_OVERFLOW = 0x4000
+IN_IGNORED = 0x8000
+IN_ONLYDIR = 0x1000000
+INOTIFY_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
+
+
+def inotify_init() -> int:
+    """inotify_init1(2): a descriptor, non-blocking, readable when something has happened."""
+    return _call("inotify_init1", None, os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def inotify_add_watch(descriptor: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2): the watch's number, the same for the same file; `mask` takes IN_* bits."""
+    address, _owner = _pointer(path)
+    return _call("inotify_add_watch", path, descriptor, address, mask)
+
+
+def inotify_rm_watch(descriptor: int, watch: int) -> None:
+    """inotify_rm_watch(2)."""
+    _call("inotify_rm_watch", None, descriptor, watch)
 
 
 def set_command_line(title: bytes) -> None:

@@ -211,6 +211,21 @@ def _life() -> int:
     return page
 
 
+def start_python(module: str, request: int, answer: int) -> int:
+    """A whole interpreter that runs a module of ours, with `request` as its standard input and `answer` as its output:
+    the pid of a child that whoever reaps everything reaps.
+    """
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-P", "-m", module],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, request, 0), (os.POSIX_SPAWN_DUP2, answer, 1)],
+        setsid=True,  # Ctrl-C is not meant for it
+        setsigmask=[],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+    )
+
+
 def _mount_interpreter() -> int:
     """The interpreter on a mount of its own, attached nowhere and read-only: who gets at the file by /proc/PID/exe of a
     launcher, or of what becomes of its children, can't write to it (CVE-2019-5736).

@@ -17,7 +17,7 @@ from typing import Protocol
 import anyio
 
 from supervisor.attachment import Attachment
-from supervisor.commands import Executed, Execution, Figures, Happening, LogLine, View
+from supervisor.commands import Executed, Execution, Figures, Happening, LogLine, Reloaded, View
 from supervisor.entry import Entry
 from supervisor.errors import ConflictError, NoSuchContainerError
 from supervisor.kernel import KernelRun
@@ -43,6 +43,14 @@ class Workshop(Protocol):
     def forget(self, id_: str) -> None:
         """What it had on disk goes."""
         ...
+
+
+class Reloads(Protocol):
+    """Reads the spec again. See reloading.py."""
+
+    async def reload(self, why: str) -> Reloaded: ...
+    async def scale(self, numbers: Mapping[str, int], why: str) -> Reloaded: ...
+    async def preview(self) -> Reloaded: ...
 
 
 @dataclass(slots=True)
@@ -118,6 +126,16 @@ class Chronicle:
         self.records[name] = record = Record(name, at, key, managed, **more)  # type: ignore[arg-type]  # Record's fields
         return record
 
+    def move(self, name: str, to: str) -> None:
+        """A container of the spec has another id."""
+        self.records[to] = self.records.pop(name)
+        self.records[to].name = to
+
+    def exchange(self, one: str, other: str) -> None:
+        """Two containers have exchanged their ids: each keeps its key, and what is known of it."""
+        self.records[one], self.records[other] = self.records[other], self.records[one]
+        self.records[one].name, self.records[other].name = one, other
+
     def paused(self, name: str, *, paused: bool) -> None:
         """A container was frozen, or goes on."""
         self.records[name].paused = paused
@@ -154,7 +172,8 @@ class Board:
         self._ask = ask
         self._logs = logs
         self._workshop = workshop
-        self._attached: dict[str, tuple[Attachment, ...]] = {}
+        self._attached: dict[Service, tuple[Attachment, ...]] = {}
+        self.reloads: Reloads | None = None  # None: nobody knows where the spec is
         self._changes = anyio.Event()
         for service in stack.services:
             chronicle.record(service.entry.id, name)
@@ -314,6 +333,8 @@ class Board:
     ) -> View:
         """See `Commands.create`."""
         self._check_free(id_)
+        if self._stack.has(id_):
+            raise ConflictError(f"the name {id_} is taken by the replicas of that name")
         entry = await self._workshop.entry(id_, image, config, tty=tty, stdin=stdin)
         self._chronicle.record(id_, self.name, managed=False, auto_remove=auto_remove, stdin=stdin, labels=labels)
         self._chronicle("created", id_, {"image": image})
@@ -345,7 +366,7 @@ class Board:
         self._chronicle("removed", name, {})
         del self._chronicle.records[name]
         self._chronicle.renamed = {new: id_ for new, id_ in self._chronicle.renamed.items() if id_ != name}
-        self._changed(None)
+        self.wake()
 
     async def rename(self, id_: str, to: str) -> None:
         """See `Commands.rename`. Of what it is shown as: its directory, host name and cgroup stay as they are."""
@@ -362,6 +383,21 @@ class Board:
         if to != name:
             self._chronicle.renamed[to] = name
         self._chronicle("renamed", name, {"from": before})
+
+    # --- the spec, read again ----------------------------------------------------------------------------------------
+
+    async def reload(self, *, dry: bool = False) -> Reloaded:
+        """See `Commands.reload`."""
+        return await (self._reloader().preview() if dry else self._reloader().reload("an operator's request"))
+
+    async def scale(self, numbers: Mapping[str, int]) -> Reloaded:
+        """See `Commands.scale`."""
+        return await self._reloader().scale(numbers, "an operator's request to scale")
+
+    def _reloader(self) -> Reloads:
+        if self.reloads is None:
+            raise ConflictError(f"{self.name} was not started from a file that could be read again")
+        return self.reloads
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -389,15 +425,14 @@ class Board:
             join(service.current)
         else:
             service.joining += (join,)
-        name = service.entry.id
-        self._attached[name] = (*self._attached.get(name, ()), attachment)
+        self._attached[service] = (*self._attached.get(service, ()), attachment)
         try:
             yield attachment
         finally:
-            if others := tuple(each for each in self._attached[name] if each is not attachment):
-                self._attached[name] = others
+            if others := tuple(each for each in self._attached[service] if each is not attachment):
+                self._attached[service] = others
             else:
-                del self._attached[name]
+                del self._attached[service]
             service.joining = tuple(each for each in service.joining if each is not join)
             attachment.leave()
 
@@ -435,11 +470,13 @@ class Board:
 
     def upper(self, id_: str) -> int | None:
         """See `Commands.upper`."""
-        config = self._service(id_).entry.config
+        service = self._service(id_)
+        config, run = service.entry.config, service.current
         if config.memory_bytes is not None:
             return None
+        directory = config.directory if run is None else _operated(run).directory
         with suppress(FileNotFoundError):
-            return os.open(f"{config.directory}/upper", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return os.open(f"{directory}/upper", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return None
 
     def _live_run(self, id_: str) -> KernelRun:
@@ -448,15 +485,17 @@ class Board:
             raise ConflictError(f"{service.entry.id} is not running")
         return _operated(service.current)
 
+    def wake(self) -> None:
+        """Something has changed that somebody may wait for."""
+        self._changes.set()
+        self._changes = anyio.Event()
+
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
             await self._changes.wait()
 
-    def _changed(self, service: Service | None) -> None:
-        self._changes.set()
-        self._changes = anyio.Event()
-        if service is None:
-            return
+    def _changed(self, service: Service) -> None:
+        self.wake()
         name = service.entry.id
         if service.is_final:
             self._logs.end(name)
@@ -464,7 +503,7 @@ class Board:
             self._logs.open(name, service.entry.logs)
         if service.current is not None:
             return
-        for attachment in self._attached.get(name, ()):
+        for attachment in self._attached.get(service, ()):
             if attachment.has_joined or service.is_final:  # else it waits for the run that is to come
                 attachment.end()
         record = self._chronicle.records.get(name)

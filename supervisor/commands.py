@@ -6,7 +6,7 @@ kernel. Whatever is asked goes through the machine as an event, so nothing chang
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from runtime.config import ContainerConfig
@@ -96,6 +96,20 @@ class Execution:
     workdir: str | None = None
     terminal: bool = False
     privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload has changed, or would change: for people, and for programs. `failure`: what went wrong then."""
+
+    text: str
+    changed: bool
+    changes: Mapping[str, object]
+    failure: str | None = None
+
+    def failed(self, why: str) -> "Reloaded":
+        """The same, but for that."""
+        return replace(self, failure=why)
 
 
 class Executed(Protocol):
@@ -219,6 +233,14 @@ class Commands(Protocol):
 
     async def scrape(self) -> Page:
         """The metrics of the stack."""
+        ...
+
+    async def reload(self, *, dry: bool = False) -> Reloaded:
+        """Read the spec again, and change what differs; `dry`: only say what that is. SpecError if it is at fault."""
+        ...
+
+    async def scale(self, numbers: Mapping[str, int]) -> Reloaded:
+        """Run so many replicas, by the ids of the spec, from now on."""
         ...
 
     async def stop_all(self) -> None:

@@ -24,7 +24,7 @@ from runtime.seccomp.filter import Filter
 from runtime.seccomp.load import load_profile, parse_profile
 from supervisor import mounting, topology
 from supervisor.checks import Exec, File, Health, Notify, Probe, Ready
-from supervisor.entry import Compiled, Entry, OutputForm
+from supervisor.entry import Compiled, Entry, Order, OutputForm
 from supervisor.mounting import Store
 from supervisor.policy import Backoff, Condition, Policy, RestartPolicy
 from supervisor.spec import Container, Fault, Instance, Spec, SpecError, instances, later
@@ -78,6 +78,8 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
     if faults := list(topology.faults(spec)):
         raise SpecError(faults)
     placed = _placements(spec)
+    if faults := list(_two_at_once(spec, placed)):
+        raise SpecError(faults)
     networks = {container.id: placed[instances(container)[0].id].network for container in spec.containers}
     store, faults = mounting.store(spec, Home.of_stack(state, spec.name))
     if faults := [*faults, *mounting.misplaced(spec, networks)]:
@@ -94,6 +96,7 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
             output=_prefixed(each.container.output, each.id, each.replica),
             image=each.container.image,
             logs=each.container.logs,
+            update=each.container.update,
         )
         for each in spec.instances()
     )
@@ -193,6 +196,30 @@ def _nothing_to_keep(spec: Spec) -> Iterator[Fault]:
         if container.keep and container.storage == "memory":
             wrong = "is true, but storage: memory goes with the run; use storage: disk"
             yield spec.fault(f"containers[{index}].keep", wrong)
+
+
+def _two_at_once(spec: Spec, placed: Mapping[str, Placement]) -> Iterator[Fault]:
+    """Whose next run can't be started beside the present one, although it is to be."""
+    shared = {place.shares for place in placed.values()}
+    for index, container in enumerate(spec.containers):
+        if container.update.order is Order.START_FIRST:
+            for each in instances(container)[:1]:
+                if why := _alone(container, placed[each.id], is_shared=each.id in shared):
+                    wrong = f"is start-first, but {why}; use stop-first"
+                    yield spec.fault(f"containers[{index}].update.order", wrong)
+
+
+def _alone(container: Container, place: Placement, *, is_shared: bool) -> str | None:
+    """Why there can be but one run of it."""
+    if container.keep:
+        return "with keep: true what it wrote belongs to one run at a time"
+    if container.ports:
+        return "its ports lead to one run at a time"
+    if is_shared:
+        return "another container is in its network, which goes with its run"
+    if place.network not in {Network.HOST, Network.NONE}:
+        return "its address is that of one run at a time"
+    return None
 
 
 def _long_names(spec: Spec) -> Iterator[Fault]:

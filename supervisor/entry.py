@@ -1,7 +1,8 @@
 """What a compiled stack consists of. Plain data: it is made in one process and run in another."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from runtime.config import ContainerConfig
 from supervisor.logs.policy import AS_USUAL, UNLIMITED, LogLimit, LogPolicy
@@ -16,6 +17,32 @@ class OutputForm:
     timestamps: bool = False
 
 
+class Order(StrEnum):
+    """What comes first when a container is replaced."""
+
+    STOP_FIRST = "stop-first"
+    START_FIRST = "start-first"
+
+
+class OnFailure(StrEnum):
+    """What follows when a container that was changed does not come up."""
+
+    ROLLBACK = "rollback"  # all goes back to what it was
+    PAUSE = "pause"  # what is done stays, the rest is left as it was
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """How the containers of an entry are replaced by a reload: `parallel` at a time; 0: all at once. Of one that has no
+    check it is watched for `monitor_s` whether it stays up.
+    """
+
+    order: Order = Order.STOP_FIRST
+    parallel: int = 1
+    on_failure: OnFailure = OnFailure.PAUSE
+    monitor_s: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One supervised container. `group` is its id in the spec, which replicas share."""
@@ -28,6 +55,7 @@ class Entry:
     output: OutputForm = OutputForm()
     image: str = ""  # its name
     logs: LogPolicy = AS_USUAL
+    update: Update = Update()
 
 
 DEFAULT_NETWORK = "default"  # of a stack: for containers that name none
@@ -53,3 +81,21 @@ class Compiled:
     entries: tuple[Entry, ...]
     logs: LogLimit = UNLIMITED
     networks: tuple[StackNetwork, ...] = ()  # those that a container is in
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A number of replicas other than the file's. It holds as long as the file's own number is `instead_of`."""
+
+    number: int
+    instead_of: int | None = None  # None: not known yet
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a spec says now."""
+
+    stack: Compiled
+    replicas: Mapping[str, int] = field(default_factory=dict)  # as the files have them
+    scales: Mapping[str, Scale] = field(default_factory=dict)  # of those that were given, the ones that hold
+    files: tuple[str, ...] = ()  # that it was read from, or might have been

@@ -92,6 +92,19 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "aborting": ("ended, so all others are stopped",),
     "dependency_failed": ("not started, as {chain}",),
     "dependency_skipped": ("starting although {reason}", "starting without a dependency"),
+    "reloading": ("reading the spec again: {why}", "reading the spec again"),
+    "difference": ("{text}",),
+    "reloaded": ("reloaded: {changes}", "reloaded"),
+    "reload_refused": ("not reloaded: {error}", "not reloaded"),
+    "reload_paused": ("did not come up: {reason}; the reload pauses here", "did not come up; the reload pauses here"),
+    "reload_interrupted": ("the reload ends here: {reason}", "the reload ends here"),
+    "rolling_back": ("did not come up: {reason}; all goes back to what it was",),
+    "rolled_back": ("all is what it was before the reload",),
+    "rollback_failed": ("did not come up again: {reason}", "did not come up again"),
+    "renamed": ("was {from} until now", "renamed"),
+    "removed": ("removed",),
+    "watching": ("watching {files} files of the spec",),
+    "watch_failed": ("its files are not watched any more: {error}",),
     "swept": ("swept what an earlier run left: {what}", "swept what an earlier run left"),
     "stack_up": ("all {count} containers are up", "the stack is up"),
     "stack_done": ("all containers are done; failed: {names}", "all containers are done"),
@@ -135,10 +148,9 @@ class TextEvents:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._prefix = layout.prefix(OURS)
 
     def __call__(self, _logger: object, _method: str, fields: EventDict) -> bytes:
-        head = f"{self._prefix}{self._subject(fields)}"
+        head = f"{self._layout.prefix(OURS)}{self._subject(fields)}"
         quoted = [f"last output: {printable(line)}" for line in fields.get(QUOTED, ())]
         return "".join(f"{head}{self._shaded(text, fields)}\n" for text in (sentence(fields), *quoted)).encode()
 

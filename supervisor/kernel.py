@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -32,6 +32,7 @@ from supervisor import cgroups, probes
 from supervisor.checks import Exec, File, Log, Notice, Notify, Probe, Tcp, Verdict
 from supervisor.commands import Execution
 from supervisor.execution import Command, config_for, set_size
+from supervisor.helper import consult
 from supervisor.ids import Blocks
 from supervisor.launchers import LauncherPool, ReplyError
 from supervisor.namespaces import Hold, Namespaces, Own
@@ -64,6 +65,7 @@ class Means:
     listener: Listener
     namespaces: Namespaces
     networks: Networks
+    reaper: Reaper
     numbers: Iterator[int] = field(default_factory=count)  # of commands in containers
 
 
@@ -400,8 +402,13 @@ class KernelRunner:
         await self._means.pool.show(path)
 
     def leave(self, container: str) -> None:
-        """A container has left the stack for good: its network goes."""
+        """A container has left the stack for good: its network goes, and the ids that were its own."""
         self._means.networks.give_up(container)
+        self._means.namespaces.forget(container)
+
+    async def consult(self, module: str, question: object) -> Any:
+        """Have another interpreter answer a question: see helper.py."""
+        return await consult(self._means.reaper, module, question)
 
     def unmet(self, limits: Limits) -> Mapping[str, str]:
         """By their keys, the limits that are left out, as best effort has it, and why."""
@@ -563,7 +570,7 @@ async def kernel(
             tasks.start_soon(listener.run)
             async with connect() as networks, anyio.create_task_group() as launchers:
                 await launchers.start(pool.run)
-                means = Means(pool, branch, door, listener, namespaces, networks)
+                means = Means(pool, branch, door, listener, namespaces, networks, reaper)
                 yield KernelRunner(means, make, output, complain)
                 launchers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()

@@ -105,15 +105,24 @@ def _first_line_bytes(chunk: bytes) -> int:
     return len(chunk) if newline < 0 else newline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Layout:
-    """What all lines on one screen share, and what is special to some containers."""
+    """What all lines on one screen share, and what is special to some containers. A reload changes it for all."""
 
     width: int  # of the name column
     colour: bool
     timestamps: bool = False  # on the lines of all containers
     prefixes: bool = True
-    outputs: "Mapping[str, OutputForm]" = field(default_factory=dict)  # of those that have a form of their own
+    outputs: "dict[str, OutputForm]" = field(default_factory=dict)  # of those that have a form of their own
+
+    def admit(self, container: str, form: "OutputForm") -> None:
+        """One more, or one whose form is another. The column grows with it, and never gets narrower."""
+        self.outputs.pop(container, None)
+        if _is_special(form):
+            self.outputs[container] = form
+        label = self.label(container)
+        if len(label) <= ALIGN_MAX:
+            self.width = max(self.width, len(label))
 
     def prefix(self, name: str, separator: str = "|", *, colour: str | None = None) -> str:
         label = f"{name:<{self.width}} {separator} "
@@ -140,10 +149,14 @@ def layout_for(
     prefixes: bool = True,
 ) -> Layout:
     """`outputs`: the form of each container; one that has nothing special may be left out."""
-    special = {name: form for name, form in (outputs or {}).items() if form.timestamps or form.prefix is not None}
+    special = {name: form for name, form in (outputs or {}).items() if _is_special(form)}
     layout = Layout(0, colour, timestamps, prefixes, special)
     labels = (OURS, *map(layout.label, containers))
     return replace(layout, width=max(len(label) for label in labels if len(label) <= ALIGN_MAX))
+
+
+def _is_special(form: "OutputForm") -> bool:
+    return form.timestamps or form.prefix is not None
 
 
 def colour_of(container: str) -> str:

@@ -5,39 +5,45 @@ run can't be changed in it: such a container is replaced. How it is supervised (
 swapped while it runs. What only the host has changed (/etc/resolv.conf) is no difference to the user: no run is ended
 for it, and the next one has it.
 
+`web` of one replica is `web.1` as soon as there are more, and the other way round. It is the same container all the
+same: it goes on running and has another name, unless more than its name has changed with that.
+
 `plan` puts the steps in waves; those of a wave may be done side by side, and the next one waits until all of them are
 up again:
 
-1. The new dependencies hold, for all (`Rewire`), and what needs no restart is swapped in (`Adapt`).
+1. The new dependencies hold, for all (`Rewire`), and what needs no restart is swapped in (`Rename`, `Adapt`).
 2. What is no longer wanted is removed, dependents first: what it holds (a port, say) may be wanted by what comes.
-3. What is new is started, what has changed is replaced, dependencies first; no more than `parallel` at a time are
-   replaced. Whoever has `restart: true` on one that is replaced is restarted by the stack, as ever.
+3. What is new is started, what has changed is replaced, dependencies first; of the replicas of an entry no more than
+   its `update.parallel` at a time. Whoever has `restart: true` on one that is replaced is restarted by the stack, as
+   ever.
 
 A step is whole: it holds all that whoever does it must know. `in_place` says what runs after some of them. So going
 back (`on_failure: rollback`) is no code of its own, but the difference between what is in place and what was.
 
 start-first: a container's id is taken while the old run lives. The new one runs `beside` it under an id that no spec
 can have (`web+3`, for the third reload) and with a directory of its own, but with its true name inside and in all
-output. When it is up, the old one is stopped, and the new one takes the id. Nothing of its run is renamed in the
-kernel: a run's directory and cgroup are known to the run alone, and the next run has those of the id again. This can't
-be done where both would have the same directory (`keep: true`): such a container is stopped first, and it is said.
+output. When it is up, the two exchange their ids, and the old one is stopped. Nothing of a run is renamed in the
+kernel: its directory and cgroup are known to it alone, and the next run has those of the id again. The spec refuses
+this where two runs can't be at once: `keep: true`, ports, an address of its own.
 """
 
 import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from enum import Enum, StrEnum
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from enum import Enum
 from graphlib import TopologicalSorter
 from hashlib import blake2b
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
+from runtime.config import Network
 from runtime.mounts import ATTRIBUTES, Bind, Device, MemoryFile, Mount, Tmpfs
 from supervisor.checks import Log
-from supervisor.entry import Compiled, Entry
+from supervisor.entry import Compiled, Entry, Order
 from supervisor.errors import StackError
 from supervisor.events import printable
 
@@ -50,7 +56,9 @@ NAMES_MAX = 3  # of containers that have the same said of them
 
 # --- what has changed -------------------------------------------------------------------------------------------------
 
-_LIVE = ("policy", "depends_on", "output", "logs")  # parts of an entry that a run does not hold
+_LIVE = ("policy", "depends_on", "output", "logs", "update")  # parts of an entry that a run does not hold
+IN_PLACE = frozenset({"resolv_conf"})  # of its configuration, what `Run.apply` changes in a run, or the next one has
+_NAMES = frozenset({"directory"})  # follows from its id
 # Not said: what follows from something else that is, and what the host has put into a configuration.
 _UNSAID = frozenset(
     {"id", "group", "config.id", "config.directory", "config.notify", "config.resolv_conf", "policy.waits_s"}
@@ -97,11 +105,14 @@ class Changes:
     replaced: tuple[Change, ...]
     adapted: tuple[Change, ...]  # without a restart
     unchanged: tuple[Entry, ...]
+    renamed: tuple[Change, ...] = ()  # without a restart, too
+    successors: Mapping[str, str] = field(default_factory=dict)  # of those added: whose place it takes, removed too
 
     @property
     def is_empty(self) -> bool:
         """Is there nothing that a user would call a difference?"""
-        return not (self.added or self.removed or self.replaced or any(each.fields for each in self.adapted))
+        adapted = any(each.fields for each in self.adapted)
+        return not (self.added or self.removed or self.replaced or self.renamed or adapted)
 
 
 def difference(old: Compiled, new: Compiled) -> Changes:
@@ -121,13 +132,46 @@ def compared(old: Iterable[Entry], new: Iterable[Entry]) -> Changes:
     same = [(before[name], entry) for name, entry in after.items() if name in before and _is_same(before[name], entry)]
     staying = {entry.id for _, entry in same}
     changed = [(one, other, _needs_new_run(one, other)) for one, other in same if one != other]
+    heirs = [pair for entry in before.values() if entry.id not in after and (pair := _heir(entry, before, after))]
+    renamed = tuple(
+        Change(one, other, _fields(named(one, other), other)) for one, other in heirs if _is_named(one, other)
+    )
+    gone = staying | {each.old.id for each in renamed}
+    there = staying | {each.new.id for each in renamed}
     return Changes(
-        added=tuple(entry for name, entry in after.items() if name not in staying),
-        removed=tuple(entry for name, entry in before.items() if name not in staying),
+        added=tuple(entry for name, entry in after.items() if name not in there),
+        removed=tuple(entry for name, entry in before.items() if name not in gone),
         replaced=tuple(Change(one, other, _fields(one, other)) for one, other, anew in changed if anew),
         adapted=tuple(Change(one, other, _fields(one, other)) for one, other, anew in changed if not anew),
         unchanged=tuple(other for one, other in same if one == other),
+        renamed=renamed,
+        successors={other.id: one.id for one, other in heirs if other.id not in there},
     )
+
+
+def _heir(entry: Entry, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[Entry, Entry] | None:
+    """`web` and the first of several `web.1`, or the other way round: one container, whose name has changed."""
+    first = f"{entry.group}.1"
+    if entry.id not in {entry.group, first}:
+        return None
+    found = after.get(first if entry.id == entry.group else entry.group)
+    return (entry, found) if found is not None and found.id not in before and _is_same(entry, found) else None
+
+
+def named(entry: Entry, other: Entry) -> Entry:
+    """A container as it would be under another's name."""
+    old, new = entry.config, other.config
+    hostname = new.hostname if old.hostname == old.id else old.hostname
+    env = tuple((name, hostname if (name, value) == ("HOSTNAME", old.hostname) else value) for name, value in old.env)
+    config = replace(old, id=new.id, directory=new.directory, hostname=hostname, env=env)
+    return replace(entry, id=other.id, config=config)
+
+
+def _is_named(entry: Entry, other: Entry) -> bool:
+    """Not where more than it is known by its name: its place in a network of the stack, or ids of its own."""
+    if other.config.userns is not None or {entry.config.network, other.config.network} - {Network.HOST, Network.NONE}:
+        return False
+    return not _needs_new_run(named(entry, other), other)
 
 
 def _is_same(old: Entry, new: Entry) -> bool:
@@ -141,8 +185,9 @@ def _needs_new_run(old: Entry, new: Entry) -> bool:
 
 def _of_run(entry: Entry) -> list[object]:
     """What a run is made of, and keeps."""
-    config = replace(entry.config, resolv_conf=None)
-    return [config, *(getattr(entry, each.name) for each in fields(entry) if each.name not in {"config", *_LIVE})]
+    config, rest = entry.config, (each.name for each in fields(entry) if each.name not in {"config", *_LIVE})
+    made = (each.name for each in fields(config) if each.name not in IN_PLACE | _NAMES)
+    return [*(getattr(config, name) for name in made), *(getattr(entry, name) for name in rest)]
 
 
 def _listens_for(entry: Entry) -> str | None:
@@ -260,27 +305,6 @@ def _shown(value: object) -> str:
 # --- how to get there -------------------------------------------------------------------------------------------------
 
 
-class Order(StrEnum):
-    STOP_FIRST = "stop-first"
-    START_FIRST = "start-first"
-
-
-class OnFailure(StrEnum):
-    """What follows when a container of a wave does not come up."""
-
-    ROLLBACK = "rollback"
-    PAUSE = "pause"  # what is done stays, the rest is left as it was
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """How containers are replaced."""
-
-    order: Order = Order.STOP_FIRST
-    parallel: int = 1
-    on_failure: OnFailure = OnFailure.PAUSE
-
-
 @dataclass(frozen=True, slots=True)
 class Rewire:
     """The dependencies of all groups that there will be. A group not among them has none any more."""
@@ -296,6 +320,14 @@ class Adapt:
 
 
 @dataclass(frozen=True, slots=True)
+class Rename:
+    """The container of that id is this one now; its run stays."""
+
+    id: str
+    new: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """Stop the container, and forget it."""
 
@@ -304,31 +336,28 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Start a container that was not there."""
+    """Start a container that was not there, unless it takes the place of one that somebody has stopped."""
 
     new: Entry
+    succeeds: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """End its run, and start it as it is now. With `beside` that is started first, and takes the id when it is up.
-
-    `why`: the reason why it is stopped first although the other order was asked for.
-    """
+    """End its run, and start it as it is now. With `beside` that is started first, and takes the id when it is up."""
 
     new: Entry
     fields: tuple[Field, ...]
     beside: Entry | None = None
-    why: str = ""
 
 
-Step = Rewire | Adapt | Remove | Add | Replace
+Step = Rewire | Rename | Adapt | Remove | Add | Replace
 Wave = tuple[Step, ...]
 
 
-def plan(changes: Changes, update: Update, generation: int = 1) -> tuple[Wave, ...]:
+def plan(changes: Changes, generation: int = 1) -> tuple[Wave, ...]:
     """The steps, in waves. `generation` is the number of this reload in the supervisor's life."""
-    waves = (_swaps(changes), *_removals(changes), *_launches(changes, update, generation))
+    waves = (_swaps(changes), *_removals(changes), *_launches(changes, generation))
     return tuple(wave for wave in waves if wave)
 
 
@@ -343,16 +372,21 @@ def in_place(entries: Iterable[Entry], steps: Iterable[Step]) -> tuple[Entry, ..
                 }
             case Remove(name):
                 del there[name]
+            case Rename(name, new):
+                there = {(new.id if each == name else each): entry for each, entry in there.items()} | {new.id: new}
             case Adapt(new) | Add(new) | Replace(new):
                 there[new.id] = new
     return tuple(there.values())
 
 
 def _swaps(changes: Changes) -> Wave:
-    adapted = tuple(Adapt(each.new) for each in changes.adapted)
+    swaps: Wave = (
+        *(Rename(each.old.id, each.new) for each in changes.renamed),
+        *(Adapt(each.new) for each in changes.adapted),
+    )
     before = _graph([*changes.removed, *_olds(changes), *changes.unchanged])
     after = _graph(_news(changes))
-    return adapted if before == after else (Rewire(after), *adapted)
+    return swaps if before == after else (Rewire(after), *swaps)
 
 
 def _removals(changes: Changes) -> Iterator[Wave]:
@@ -361,43 +395,47 @@ def _removals(changes: Changes) -> Iterator[Wave]:
         yield tuple(Remove(entry.id) for group in level for entry in gone.get(group, ()))
 
 
-def _launches(changes: Changes, update: Update, generation: int) -> Iterator[Wave]:
+def _launches(changes: Changes, generation: int) -> Iterator[Wave]:
     """The added ones of a level go with the first of its waves: they stand in nobody's way."""
     added, replaced = _by_group(changes.added), {change.new.id: change for change in changes.replaced}
     groups = _by_group(change.new for change in changes.replaced)
     for level in _levels(_news(changes)):
-        adds: Wave = tuple(Add(entry) for group in level for entry in added.get(group, ()))
-        turns = [
-            _replacement(replaced[entry.id], update.order, generation)
-            for group in level
-            for entry in groups.get(group, ())
+        adds: Wave = tuple(
+            Add(entry, changes.successors.get(entry.id, "")) for group in level for entry in added.get(group, ())
+        )
+        rounds = zip_longest(*(_turns(groups.get(group, [])) for group in level), fillvalue=())
+        turns: list[Wave] = [
+            tuple(_replacement(replaced[entry.id], generation) for turn in each for entry in turn) for each in rounds
         ]
-        yield (*adds, *turns[: update.parallel])
-        for start in range(update.parallel, len(turns), update.parallel):
-            yield tuple(turns[start : start + update.parallel])
+        first, *rest = turns or [()]
+        yield (*adds, *first)
+        yield from rest
 
 
-def _replacement(change: Change, order: Order, generation: int) -> Replace:
-    if order is Order.STOP_FIRST:
-        return Replace(change.new, change.fields)
-    if change.new.config.keep:
-        return Replace(change.new, change.fields, why="what it wrote is kept, and belongs to one run at a time")
-    return Replace(change.new, change.fields, beside(change.new, generation))
+def _turns(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    """So many at a time."""
+    size = (entries[0].update.parallel or len(entries)) if entries else 1
+    return [entries[start : start + size] for start in range(0, len(entries), size)]
+
+
+def _replacement(change: Change, generation: int) -> Replace:
+    aside = beside(change.new, generation) if change.new.update.order is Order.START_FIRST else None
+    return Replace(change.new, change.fields, aside)
 
 
 def beside(entry: Entry, generation: int) -> Entry:
     """The same container while another run has its id: see above."""
     suffix = f"+{generation}"
     config = replace(entry.config, directory=f"{entry.config.directory}{suffix}")
-    return replace(entry, id=f"{entry.id}{suffix}", config=config)
+    return replace(entry, id=f"{entry.id}{suffix}", group=f"{entry.id}{suffix}", config=config)
 
 
 def _olds(changes: Changes) -> list[Entry]:
-    return [change.old for change in (*changes.replaced, *changes.adapted)]
+    return [change.old for change in (*changes.replaced, *changes.adapted, *changes.renamed)]
 
 
 def _news(changes: Changes) -> list[Entry]:
-    changed = (change.new for change in (*changes.replaced, *changes.adapted))
+    changed = (change.new for change in (*changes.replaced, *changes.adapted, *changes.renamed))
     return [*changes.added, *changed, *changes.unchanged]
 
 
@@ -431,10 +469,15 @@ def render(changes: Changes) -> str:
     lines = [
         *_told("+", "new", ((entry, ()) for entry in changes.added)),
         *_told("-", "removed", ((entry, ()) for entry in changes.removed)),
+        *_told(">", "renamed, goes on running", ((each.new, _renaming(each)) for each in changes.renamed)),
         *_told("~", "replaced", ((each.new, each.fields) for each in changes.replaced)),
         *_told("=", "goes on running", ((each.new, each.fields) for each in changes.adapted if each.fields)),
     ]
     return "".join(f"{line}\n" for line in (*lines, _sum(changes)))
+
+
+def _renaming(change: Change) -> tuple[Field, ...]:
+    return Field("name", change.old.id, change.new.id), *change.fields
 
 
 def as_data(changes: Changes) -> dict[str, object]:
@@ -443,6 +486,7 @@ def as_data(changes: Changes) -> dict[str, object]:
     return {
         "added": [entry.id for entry in changes.added],
         "removed": [entry.id for entry in changes.removed],
+        "renamed": [{"from": each.old.id, **_change_as_data(each)} for each in changes.renamed],
         "replaced": [_change_as_data(each) for each in changes.replaced],
         "adapted": [_change_as_data(each) for each in adapted],
         "unchanged": _unchanged(changes),
@@ -476,6 +520,7 @@ def _sum(changes: Changes) -> str:
         {
             "new": len(changes.added),
             "removed": len(changes.removed),
+            "renamed": len(changes.renamed),
             "replaced": len(changes.replaced),
             "changed without a restart": sum(bool(each.fields) for each in changes.adapted),
             "unchanged": _unchanged(changes),

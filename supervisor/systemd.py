@@ -31,6 +31,10 @@ STATUS_EVERY_S = 1.0
 SETTLED = frozenset({"stack_up", "gave_up", "dependency_failed"})  # after these there is nothing to wait for
 ENDING = frozenset({"interrupted", "aborting", "stack_done", "stack_stopped"})
 
+RELOADED = frozenset(
+    {"reloaded", "reload_refused", "reload_paused", "reload_interrupted", "rolled_back"}
+)  # a reload is over, one way or another
+
 # In the order in which one reads them.
 _WORDS: Mapping[str, frozenset[Phase]] = {
     "running": frozenset({Phase.RUNNING}),
@@ -120,7 +124,7 @@ class Notifier:
         self._owed: dict[str, str] = {}
         self._told: str | None = None  # the last status
         self._complained = False
-        self._ready = self._stopping = False
+        self._ready = self._stopping = self._reloading = False
         self._changed = anyio.Event()
 
     def __call__(self, event: str, container: str | None, fields: Mapping[str, object]) -> None:
@@ -129,6 +133,10 @@ class Notifier:
         self._changed.set()
         if event in SETTLED:
             self.ready()
+        elif event == "reloading":
+            self.reloading()
+        elif event in RELOADED:
+            self.reloaded()
         elif event in ENDING:
             self.stopping()
 
@@ -145,12 +153,20 @@ class Notifier:
             self._tell(STOPPING="1", EXTEND_TIMEOUT_USEC=_usec(self._stop_takes_s()), STATUS=self._new_status())
 
     def reloading(self) -> None:
-        """The spec is being read again; systemd waits for `reloaded`."""
+        """The spec is being read again; systemd waits for `reloaded`. Before it is told that all is up, that is what
+        it waits for.
+        """
+        if not self._ready or self._stopping:
+            return
+        self._reloading = True
         self._forget("READY")
         self._tell(RELOADING="1", MONOTONIC_USEC=_usec(time.clock_gettime(time.CLOCK_MONOTONIC)))
 
     def reloaded(self) -> None:
         """The reload is over, or was refused."""
+        if not self._reloading:
+            return
+        self._reloading = False
         self._forget("RELOADING", "MONOTONIC_USEC")
         self._tell(READY="1", STATUS=self._new_status())
 

@@ -3,6 +3,11 @@
 The parts are nested so that each outlives what needs it: the console takes the last events, the output reader the last
 lines of runs, the reaper the launchers' own ends. Signals ask the stack to stop (the first) or to be killed (the
 second); nothing here decides what a container does.
+
+SIGHUP means two things. Sent by somebody, as by `systemctl reload`, it asks for a reload. The kernel sends it, too,
+when the terminal goes away that pysup was started at (a window is closed, a connection lost): then nobody sees the
+stack any more, and it is stopped, as ever. The two are told apart by whether there is a terminal still. Whoever was
+started to ignore it (nohup(1)) goes on when the terminal goes.
 """
 
 import os
@@ -25,13 +30,15 @@ from runtime.streams import Streams
 from supervisor.board import Board
 from supervisor.console import Console, ConsoleGoneError
 from supervisor.desk import SOCKET, Keeping, Shown, Told, keeping, serving
-from supervisor.entry import Compiled
+from supervisor.entry import Compiled, Reading, Scale
 from supervisor.events import Events, Level, LogFormat, forms
+from supervisor.household import Household
 from supervisor.kernel import KernelRunner, kernel
 from supervisor.lines import Layout, Piece, Stream
 from supervisor.metrics import Timed
 from supervisor.network.stack import networks
 from supervisor.output import Output
+from supervisor.reloading import Reloader
 from supervisor.state import Home, Left, locked
 from supervisor.tree import Emit, Stack, Summary
 from supervisor.workshop import ApiWorkshop
@@ -65,6 +72,12 @@ _LEVELS: Mapping[str, Level] = {
     "output_lost": "warning",
     "swept": "warning",
     "forwarding_enabled": "warning",
+    "reload_refused": "error",
+    "reload_paused": "error",
+    "rolling_back": "error",
+    "rollback_failed": "error",
+    "reload_interrupted": "warning",
+    "watch_failed": "warning",
 }
 _FAILURES = frozenset({"gave_up", "dependency_failed"})  # after one of these not all will be up
 
@@ -109,18 +122,29 @@ class Manner:
     run_directory: Path | None = None  # where the control socket is; None: there is none
     socket_group: int | None = None  # who may use it, besides its owner
     images: tuple[Path, ...] = ()  # where the API looks for images
+    again: "Again | None" = None  # how the spec can be read again
+    watch: bool = False  # and when it changes, it is
 
 
-async def up(stack: Compiled, home: Home, look: Look, manner: Manner) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How the spec is read again: a module of ours (helper.py), and what it is to be asked."""
+
+    module: str
+    question: object
+
+
+async def up(first: Reading, home: Home, look: Look, manner: Manner) -> Outcome:
     """Run the stack until it is over. StackError if it runs already."""
     with locked(home) as swept:
         async with Console(manner.console) as console:
-            return await _supervise(stack, home, swept, console, look, manner)
+            return await _supervise(first, home, swept, console, look, manner)
 
 
 async def _supervise(
-    stack: Compiled, home: Home, swept: Left | None, console: Console, look: Look, manner: Manner
+    first: Reading, home: Home, swept: Left | None, console: Console, look: Look, manner: Manner
 ) -> Outcome:
+    stack = first.stack
     line_form, render = forms(look.log_format, look.layout)
     events = Events(console.write, render, level=look.level)
     tell = None if manner.tell is None else partial(_afterwards, console, manner.tell)
@@ -167,6 +191,13 @@ async def _supervise(
                     *(home, manner.images, runner.attach, logs, runner.leave), networked=bool(stack.networks)
                 )
                 board = Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask)
+                if manner.again is not None:
+                    household = Household(tree, board, told.chronicle, logs, look.layout, runner)
+                    read = partial(_read_again, runner, manner.again)
+                    board.reloads = control.reloader = reloader = Reloader(tree, household, emit, first, read)
+                    tasks.start_soon(reloader.run)
+                    if manner.watch:
+                        tasks.start_soon(_watch, reloader, first.files, emit)
                 tasks.start_soon(output.run)
                 told.begin(tasks)
                 await tasks.start(control.heed_signals)
@@ -177,7 +208,7 @@ async def _supervise(
                 tasks.cancel_scope.cancel()
     if control.asked or not manner.stays:
         home.discard_logs()
-    for entry in stack.entries:
+    for entry in (service.entry for service in tree.services):
         if entry.config.keep:
             emit("kept", entry.id, {"path": f"{entry.config.directory}/upper"})
     _tell_end(emit, summary, interrupted=control.asked > 0)
@@ -195,6 +226,25 @@ def _tell_unmet(stack: Compiled, runner: KernelRunner, emit: Emit) -> None:
     for group, limits in limited.items():
         for key, why in runner.unmet(limits).items():
             emit("not_enforced", group, {"key": path_of(key), "why": why})
+
+
+async def _read_again(runner: KernelRunner, again: Again, scales: Mapping[str, Scale]) -> Reading:
+    found: Reading = await runner.consult(again.module, (again.question, scales))
+    return found
+
+
+async def _watch(reloader: Reloader, files: tuple[str, ...], emit: Emit) -> None:
+    """Reload when one of the spec's files has changed."""
+    from supervisor.watch import Watcher  # noqa: PLC0415 (most stacks are not watched)
+
+    watcher = Watcher(
+        partial(reloader.hint, "its files have changed"), lambda error: emit("watch_failed", None, {"error": error})
+    )
+    with closing(watcher):
+        reloader.listeners.append(watcher.watch)
+        watcher.watch(files)
+        emit("watching", None, {"files": len(files)})
+        await watcher.run()
 
 
 def _socket(manner: Manner, name: str, board: Board, emit: Emit) -> AbstractAsyncContextManager[None]:
@@ -234,19 +284,37 @@ class Herald:
 
 
 class Control:
-    """What asks the stack to stop: signals, and an output that nobody reads any more."""
+    """What asks the stack to stop: signals, and an output that nobody reads any more. And what asks it to reload."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
+        self._terminal = _has_terminal()
+        self._ignores_hangups = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self.asked = 0
         self.stack: Stack | None = None
+        self.reloader: Reloader | None = None
 
     async def heed_signals(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """The first signal stops, the second kills."""
+        """The first signal stops, the second kills; SIGHUP: see above."""
         with anyio.open_signal_receiver(*ASKING) as received:
             task_status.started()
             async for number in received:
-                self.ask(number.name)
+                if number != signal.SIGHUP:
+                    self.ask(number.name)
+                elif self._terminal and not _has_terminal():
+                    self._hang_up()
+                else:
+                    self._reload()
+
+    def _hang_up(self) -> None:
+        if not self._ignores_hangups:
+            self.ask("SIGHUP")
+
+    def _reload(self) -> None:
+        if self.reloader is None:
+            self.ask("SIGHUP")
+        else:
+            self.reloader.hint("SIGHUP")
 
     def nobody_reads(self, error: ConsoleGoneError) -> None:
         """`pysup up | head`: a stack whose output is lost is stopped, not left running unseen."""
@@ -262,6 +330,15 @@ class Control:
         else:
             self._emit("forced", None, {"signal": why})
             self.stack.kill()
+
+
+def _has_terminal() -> bool:
+    """Is there a terminal that controls us (tty(4))?"""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

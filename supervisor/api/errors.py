@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from runtime.errors import ImageError, PysupError, SeccompError
-from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
+from supervisor.errors import CommandError, ConflictError, NoSuchContainerError, StackError
 
 
 class RefusedError(PysupError):
@@ -41,7 +41,7 @@ def refusal(error: PysupError) -> RefusedError:
             return error
         case NoSuchContainerError():
             return missing(_capital(str(error)))
-        case ConflictError():
+        case ConflictError() | StackError():
             return conflict(str(error))
         case CommandError() | ImageError() | SeccompError():
             return bad(str(error))

@@ -9,10 +9,11 @@ import anyio.lowlevel
 
 from supervisor.api.call import Call, now
 from supervisor.api.containers import signal_number
-from supervisor.api.errors import conflict
+from supervisor.api.errors import bad, conflict
+from supervisor.api.fields import Fields
 from supervisor.api.http import NOTHING, Answering, Reply, Stream, encoded, shown
 from supervisor.api.shapes import exit_code_of, human, is_running, state_of, status_of
-from supervisor.commands import View
+from supervisor.commands import Reloaded, View
 from supervisor.states import Phase
 
 
@@ -89,6 +90,25 @@ async def down(call: Call) -> Answering:
     """The whole stack is to stop. Who wants to see it stop listens to events, or waits for the socket's end."""
     await call.commands.stop_all()
     return NOTHING
+
+
+async def reload(call: Call) -> Answering:
+    """Read the spec again, and change what differs; with `dry_run` only say what that is."""
+    asked = Fields(await call.request.data())
+    return _reloaded(await call.commands.reload(dry=asked.truth("dry_run")))
+
+
+async def scale(call: Call) -> Answering:
+    """`scales`: how many replicas there are to be, by the ids of the spec."""
+    asked = Fields(await call.request.data()).below("scales")
+    numbers = {name: asked.number(name) for name in asked.values}
+    if not numbers:
+        raise bad("invalid JSON: scales: an object of numbers is expected")
+    return _reloaded(await call.commands.scale(numbers))
+
+
+def _reloaded(answer: Reloaded) -> Answering:
+    return shown(plain(answer))
 
 
 async def signal_execution(call: Call) -> Answering:

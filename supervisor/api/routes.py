@@ -61,6 +61,8 @@ OFFERED: Final = (
     Route("GET", "/pysup/stack", own.stack),
     Route("GET", "/pysup/ps", own.listing),
     Route("POST", "/pysup/down", own.down),
+    Route("POST", "/pysup/reload", own.reload),
+    Route("POST", "/pysup/scale", own.scale),
     Route("POST", "/pysup/exec/{id}/kill", own.signal_execution),
     Route("GET", "/pysup/events", own.events),
 )

@@ -1,11 +1,14 @@
 """Changes of a stack that runs: how many replicas there are, and what its file says now."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from runtime.errors import PysupError
 from supervisor.cli import options, stacks
+from supervisor.errors import StackError
 
 
 @click.command()
@@ -14,9 +17,10 @@ from supervisor.cli import options, stacks
 def scale(stack: stacks.Stack, scales: tuple[str, ...]) -> None:
     """Run N replicas of a container from now on.
 
-    Until the stack ends, or is scaled again.
+    Until the stack ends, it is scaled again, or its file has another number than now and is reloaded. Returns when all
+    of them are up.
     """
-    stack.client.post("/pysup/scale", {"scales": dict(map(_scale, scales))})
+    _tell(stack.client.post("/pysup/scale", {"scales": dict(map(_scale, scales))}))
 
 
 def _scale(item: str) -> tuple[str, int]:
@@ -29,12 +33,18 @@ def _scale(item: str) -> tuple[str, int]:
 @click.command()
 @options.on_stack
 @click.option("-n", "--dry-run", "dry", is_flag=True, help="Only print the difference.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object: text, changed.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object: text, changed, changes, failure.")
 def reload(stack: stacks.Stack, *, dry: bool, as_json: bool) -> None:
     """Read the stack's file again, and change what differs.
 
-    The difference is printed. A faulty file changes nothing.
+    The difference is printed. New containers are started, removed ones stopped, changed ones replaced in the order of
+    their dependencies, as their update says. Returns when that is done. A faulty file changes nothing.
     """
-    answer = stack.client.post("/pysup/reload", {"dry_run": dry})
-    text = str(answer["text"])
-    click.echo(json.dumps(answer) if as_json else text.rstrip("\n") or "nothing has changed")
+    _tell(stack.client.post("/pysup/reload", {"dry_run": dry}), as_json=as_json)
+
+
+def _tell(answer: Mapping[str, Any], *, as_json: bool = False) -> None:
+    text = str(answer["text"]).rstrip("\n") if answer["changed"] else "nothing has changed"
+    click.echo(json.dumps(answer) if as_json else text)
+    if answer.get("failure"):
+        raise StackError(str(answer["failure"]))

@@ -116,11 +116,11 @@ class Source:
     profiles: tuple[str, ...] = ()
     env_file: Path | None = None
 
-    def load(self, check: "Check | None" = None) -> "Spec":
+    def load(self, check: "Check | None" = None, seen: list[str] | None = None) -> "Spec":
         """Imported here: a command's help needs no YAML."""
         from supervisor.spec import load  # noqa: PLC0415
 
-        return load(self.files, check, env_file=self.env_file, profiles=self.profiles)
+        return load(self.files, check, env_file=self.env_file, profiles=self.profiles, seen=seen)
 
 
 def spec_source(command: Callable[..., Any]) -> Callable[..., Any]:

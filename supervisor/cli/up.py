@@ -17,8 +17,11 @@ from supervisor.errors import StackError
 from supervisor.lines import Ansi, layout_for, wants_colour
 
 if TYPE_CHECKING:
-    from supervisor.entry import Compiled
+    from collections.abc import Mapping
 
+    from supervisor.entry import Compiled, Reading, Scale
+
+AGAIN = "supervisor.cli.again"  # the module that reads the spec of a running stack
 STARTS_MAX = 64  # runs between clone and execve at the same time, unless the user says otherwise
 
 
@@ -43,14 +46,37 @@ class Wish:
 
     def compile(self) -> "Compiled":
         """In a child: see apart.py."""
+        return self.read(self.scales_wanted, []).stack
+
+    @property
+    def scales_wanted(self) -> "dict[str, Scale]":
+        """As asked for on the command line."""
+        from supervisor.entry import Scale  # noqa: PLC0415 (slow to load)
+
+        return {name: Scale(number) for name, number in self.scales.items()}
+
+    def read(self, scales: "Mapping[str, Scale]", seen: list[str]) -> "Reading":
+        """All of it, with other numbers of replicas as far as they hold. `seen`: the files that say what it is, those
+        that are missing included; they are there even if this fails.
+        """
         from supervisor.compile import Images, compile_stack  # noqa: PLC0415
+        from supervisor.entry import Reading, Scale  # noqa: PLC0415
 
         found = Images(self.image_path)
-        spec = self.source.load(found.check).scaled(self.scales)
+        spec = self.source.load(found.check, seen)
+        own = {each.id: each.replicas for each in spec.containers}
+        held = {
+            name: Scale(scale.number, own.get(name))
+            for name, scale in scales.items()
+            if scale.instead_of in {None, own.get(name)}
+        }
+        spec = spec.scaled({name: scale.number for name, scale in held.items()})
         if self.ids:
             spec = spec.selected(self.ids, with_dependencies=not self.no_deps)
         stack = compile_stack(spec, found, self.state)
-        return stack if self.timeout_s is None else _with_grace(stack, self.timeout_s)
+        stack = stack if self.timeout_s is None else _with_grace(stack, self.timeout_s)
+        replicas = {each.id: own[each.id] for each in spec.containers}
+        return Reading(stack, replicas, held, tuple(dict.fromkeys(seen)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +115,7 @@ class Show:
 @click.option(
     "--parallel", type=click.IntRange(1), metavar="N", default=STARTS_MAX, show_default=True, help="Starts at once."
 )
+@click.option("-w", "--watch", is_flag=True, help="Reload when a file that the spec was read from changes.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -124,6 +151,7 @@ def up(
     exit_code_from: str | None,
     timeout_s: float | None,
     parallel: int,
+    watch: bool,
     log_format: str,
     timestamps: bool,
     bare: bool,
@@ -134,7 +162,7 @@ def up(
 
     With IDs, only these and what they depend on. Starts the containers of FILE in the order of their dependencies,
     keeps them as their restart policies say, and ends when all are done. The first Ctrl-C (or SIGTERM) stops them in
-    reverse order, the second kills.
+    reverse order, the second kills. SIGHUP reloads, as `pysup reload` does.
 
     The exit status is 0; 1 if a container failed or had to be killed; 125 if the stack could not be run.
     """
@@ -148,7 +176,9 @@ def up(
     if behind and (abort_on_exit or exit_code_from):
         raise StackError("--abort-on-exit and --exit-code-from need a stack in the foreground: leave -d and --wait out")
     show = Show(log_format == "json", Ansi(ansi), verbose, timestamps, prefix=not bare, quiet=behind)
-    conduct = Conduct(wish, show, parallel, abort_on_exit or exit_code_from is not None, exit_code_from, wait=wait)
+    conduct = Conduct(
+        wish, show, parallel, abort_on_exit or exit_code_from is not None, exit_code_from, wait=wait, watch=watch
+    )
     return in_background(conduct.run, wait_timeout_s) if behind else conduct.run(None)
 
 
@@ -162,11 +192,12 @@ class Conduct:
     abort_on_exit: bool
     exit_code_from: str | None
     wait: bool
+    watch: bool = False
 
     def run(self, parent: "Parent | None") -> int:
         """The supervisor's whole life: the exit status. `parent`: whom to tell how the beginning went."""
         wish, show = self.wish, self.show
-        compiled = apart(wish.compile)
+        read = apart(partial(wish.read, wish.scales_wanted, []))
         # Loaded while the child compiles, and only here: none is needed to refuse a faulty spec or to show a plan.
         import anyio  # noqa: PLC0415
 
@@ -174,7 +205,8 @@ class Conduct:
         from supervisor.events import LogFormat  # noqa: PLC0415
         from supervisor.state import Home  # noqa: PLC0415
 
-        stack = compiled()
+        reading = read()
+        stack = reading.stack
         if self.exit_code_from is not None and self.exit_code_from not in {entry.group for entry in stack.entries}:
             raise StackError(f"--exit-code-from {self.exit_code_from}: no such container in the stack")
         options.raise_limits()
@@ -202,8 +234,10 @@ class Conduct:
             run_directory=wish.run,
             socket_group=wish.socket_group,
             images=wish.image_path,
+            again=supervise.Again(AGAIN, wish),
+            watch=self.watch,
         )
-        outcome = anyio.run(supervise.up, stack, Home.of_stack(wish.state, stack.name), look, manner)
+        outcome = anyio.run(supervise.up, reading, Home.of_stack(wish.state, stack.name), look, manner)
         return outcome.exit_status
 
 

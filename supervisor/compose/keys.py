@@ -429,6 +429,29 @@ def _logging(service: Service, value: object) -> Keys:
     return {"logs": keys} if keys else {}
 
 
+_ON_FAILURE = ("rollback", "pause")
+
+
+def _update_config(service: Service, value: object) -> Keys:
+    """How a reload replaces it. There is no wait between two of them: the next one waits until the last is up."""
+    config = _mapping(value)
+    update: Keys = {}
+    for key, name in (("order", "order"), ("parallelism", "parallel"), ("failure_action", "on_failure")):
+        if config.get(key) is not None:
+            update[name] = config[key]
+    if config.get("monitor") is not None:
+        update["monitor_s"] = duration(config["monitor"])
+    if update.get("on_failure", "pause") not in _ON_FAILURE:
+        loc = service.loc("deploy", "update_config", "failure_action")
+        service.notes.dropped(loc, "a reload pauses, or is rolled back: it does not go on", key=False)
+        del update["on_failure"]
+    for key in config:
+        if key not in ("order", "parallelism", "failure_action", "monitor"):
+            loc = service.loc("deploy", "update_config", key)
+            service.notes.dropped(loc, "each waits until those before it are up, no longer and for no ratio")
+    return {"update": update} if update else {}
+
+
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 _IMAGE_IS_LOCAL = "images are never pulled: what is in images/ is used as it is"
@@ -550,6 +573,6 @@ DEPLOY: dict[str, Rule] = {
     "replicas": _same("replicas"),
     "resources": _NO_LIMITS,
     "restart_policy": _restart_policy,
-    "rollback_config": "containers are not updated one by one: stop the stack and start it again",
-    "update_config": "containers are not updated one by one: stop the stack and start it again",
+    "rollback_config": "a reload is rolled back in the way in which it was done: see update",
+    "update_config": _update_config,
 }

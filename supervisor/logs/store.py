@@ -104,10 +104,19 @@ class Store:
 
     def remove(self, name: str) -> None:
         """A log and all its files."""
+        self._forget(name)
+        shutil.rmtree(self._directory / name, ignore_errors=True)
+
+    def rename(self, name: str, to: str) -> None:
+        """A log is another container's from now on; one that can't be renamed stays where it is."""
+        self._forget(name)
+        with suppress(OSError):
+            (self._directory / name).rename(self._directory / to)
+
+    def _forget(self, name: str) -> None:
         gone = [shelf for directory in _directories(name) if (shelf := self._shelves.pop(directory, None))]
         self._total_bytes -= sum(shelf.total_bytes for shelf in gone)
         self._packing = deque(each for each in self._packing if each[0] not in gone)
-        shutil.rmtree(self._directory / name, ignore_errors=True)
 
     def pack(self, pace_bytes: int) -> bool:
         """Go on with compression; False if there is none to do."""

@@ -78,10 +78,13 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """To be called, by the loop, when what was taken before is written; `remove`: and the log removed."""
+    """To be called, by the loop, when what was taken before is written; `remove`: and the log removed; `rename`: and it
+    is another container's.
+    """
 
     call: Callable[[], None]
     remove: bool = False
+    rename: str = ""
 
 
 Entry = Lines | Move | Bytes | Call
@@ -189,6 +192,12 @@ class LogWriter:
         """Its log goes, with all that it holds."""
         self._policies.pop(container, None)
         self._take_in(container, Call(lambda: self._end(container), remove=True))
+
+    def rename(self, container: str, to: str) -> None:
+        """Its log is another container's, who has none. Who follows it reads to its end, and is done."""
+        if container in self._policies:
+            self._policies[to] = self._policies.pop(container)
+        self._take_in(container, Call(lambda: self._end(container), rename=to))
 
     def policy(self, container: str) -> LogPolicy:
         """How its output is kept."""
@@ -343,6 +352,8 @@ class LogWriter:
                 for call in cast("Iterable[Call]", some):
                     if call.remove:
                         self._store.remove(container)
+                    if call.rename:
+                        self._store.rename(container, call.rename)
                     outcome.calls.append(call.call)
         return outcome
 

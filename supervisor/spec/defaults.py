@@ -19,6 +19,7 @@ JOINED_KEYS = (
     "health",
     "output",
     "logs",
+    "update",
 )  # laid over the defaults' one by one
 
 

@@ -20,7 +20,7 @@ from runtime.users import ID_MAX
 from supervisor.checks import Health as _Health
 from supervisor.checks import OnUnhealthy
 from supervisor.checks import Ready as _Ready
-from supervisor.entry import OutputForm, StackNetwork
+from supervisor.entry import OnFailure, Order, OutputForm, StackNetwork, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Condition, Dependency, RestartPolicy
 from supervisor.policy import RestartOn as _RestartOn
@@ -232,6 +232,18 @@ Output = Annotated[
     OutputForm,
     PlainValidator(values.output),
     WithJsonSchema(_some_of(prefix=TEXT, timestamps=_TRUTH)),
+]
+Updating = Annotated[
+    Update,
+    PlainValidator(values.update),
+    WithJsonSchema(
+        _some_of(
+            order=_words(Order),
+            parallel=_whole(0, limits.REPLICAS_MAX),
+            on_failure=_words(OnFailure),
+            monitor_s=_seconds(limits.CHECK_MAX_S),
+        )
+    ),
 ]
 _SIZE: Schema = _either(
     {"type": "integer", "minimum": limits.STORAGE_MIN_BYTES, "maximum": limits.STORAGE_MAX_BYTES},

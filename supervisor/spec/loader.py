@@ -37,16 +37,20 @@ def load(
     variables: Mapping[str, str] | None = None,
     env_file: FilePath | None = None,
     profiles: Iterable[str] = (),
+    seen: list[str] | None = None,
 ) -> Spec:
     """The spec in the file at `paths`, or in several, each laid over those before it. SpecError with all its faults,
     and those that `check` finds with its images.
 
     `variables` are those that may stand in it; None: the environment's, and those of `.env` beside the first file.
     `env_file` takes the place of `.env`. Containers of other `profiles` than these take no part.
+    `seen` gets the files that say what is in the spec, those that are looked for and missing included.
     """
     files = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     report = Report(files[0])
-    sources = Sources(report, _variables(report, variables, env_file), _chosen(profiles))
+    looked_at = seen if seen is not None else []
+    known = _variables(report, variables, env_file, looked_at)
+    sources = Sources(report, known, _chosen(profiles), looked_at)
     tree, inactive = sources.tree(files)
     if "name" not in tree:
         tree.put("name", default_name(report.file), Spot(NOWHERE, NOWHERE))
@@ -67,12 +71,15 @@ def _chosen(profiles: Iterable[str]) -> frozenset[str]:
     return chosen
 
 
-def _variables(report: Report, given: Mapping[str, str] | None, env_file: FilePath | None) -> Variables:
+def _variables(
+    report: Report, given: Mapping[str, str] | None, env_file: FilePath | None, seen: list[str]
+) -> Variables:
     """Those of a file are read with those of the environment known."""
     environment = os.environ if given is None else given
     file = beside(report.file, ENV_FILE) if env_file is None else os.fspath(env_file)
     is_read = env_file is not None or (given is None and os.path.isfile(file))  # noqa: PTH113 (a path may hold a NUL)
     known = Variables(environment)
+    seen.append(file)
     return Variables(environment, read_env_file(report, file, known)) if is_read else known
 
 

@@ -23,7 +23,7 @@ from pydantic import (
 from runtime.cgroup.limits import Limits
 from runtime.config import SHM_BYTES
 from supervisor.checks import Log
-from supervisor.entry import OutputForm
+from supervisor.entry import OutputForm, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy
 from supervisor.policy import RestartOn, RestartPolicy
 from supervisor.spec import fields, graph, limits, values
@@ -231,6 +231,12 @@ class Container(BaseModel):
         default=LogPolicy(),
         description="How its output is kept: {driver: file, raw (bytes without times), none, or stdout-json; max_size "
         "of a file; max_files; compress: those that are full; overflow: block, or drop lines where the disk is slow}.",
+    )
+    update: fields.Updating = Field(
+        default=Update(),
+        description="How a reload replaces it: {order: stop-first or start-first; parallel: how many of its replicas "
+        "at a time, 0 being all; on_failure: pause, or rollback of the whole reload; monitor_s: how long one without a "
+        "check must go on to count as up}.",
     )
 
     @field_validator("volumes", "tmpfs", "secrets", "configs")

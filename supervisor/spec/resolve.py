@@ -90,6 +90,7 @@ def plain(container: Container) -> dict[str, object]:
         "enforce": container.enforce.value,
         "output": {**_plain_fields(container.output), "prefix": _prefix(container.output.prefix)},
         "logs": _logs(container.logs),
+        "update": _plain_fields(container.update),
     }
 
 

@@ -67,6 +67,7 @@ class Sources:
     report: Report
     variables: Variables
     chosen: frozenset[str]  # profiles
+    seen: list[str] = field(default_factory=list)  # files that were looked at, or for
     _documents: dict[str, Document] = field(default_factory=dict)  # by real path
     _env_files: dict[str, dict[str, Variable]] = field(default_factory=dict)
     _files: int = 0
@@ -117,6 +118,7 @@ class Sources:
 
     def _read(self, file: str, folder: str) -> Map:
         self._files += 1
+        self.seen.append(file or self.report.file)
         if self._files > limits.FILES_MAX:
             self.report.stop(Place(0, 0, (), file), Wrong("is one file too many", f"at most {limits.FILES_MAX}"))
         tree = read(self.report, lambda text: fill(text, self.variables), file=file)
@@ -133,6 +135,7 @@ class Sources:
         """The document that another one names, each read once; None where it can't be: that is told."""
         file = beside(asker.file, path)
         real = os.path.realpath(file)
+        self.seen.append(file)
         if real not in self._documents:
             if not os.path.isfile(real):  # noqa: PTH113 (a path may hold a NUL)
                 what = "is no file" if os.path.exists(real) else "is not there"  # noqa: PTH110 (as above)
@@ -245,6 +248,7 @@ class Sources:
         return with_variables(container, found) if found else container
 
     def _env_file(self, file: str, place: Place, *, required: bool) -> dict[str, Variable]:
+        self.seen.append(file)
         if file in self._env_files:
             return self._env_files[file]
         if not os.path.exists(file):  # noqa: PTH110 (a path may hold a NUL)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.users import ID_MAX
-from supervisor.entry import OutputForm
+from supervisor.entry import OnFailure, Order, OutputForm, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Condition, Dependency
 from supervisor.spec import later, limits
@@ -532,6 +532,26 @@ def _prefix(value: object) -> str | None:
     if not some.isprintable() or len(some) > limits.PREFIX_MAX_CHARS:
         raise Wrong(f"is {shown(found)}", expected)
     return found
+
+
+_UPDATE_EXPECTED = "{order: …, parallel: …, on_failure: …, monitor_s: …}"
+
+
+def update(value: object) -> Update:
+    """How a reload replaces it."""
+    if isinstance(value, Update):
+        return value
+    return Update(
+        **keyed(
+            mapped(value, _UPDATE_EXPECTED),
+            {
+                "order": partial(choice, kinds=Order),
+                "parallel": partial(whole, low=0, high=limits.REPLICAS_MAX),
+                "on_failure": partial(choice, kinds=OnFailure),
+                "monitor_s": partial(seconds, high=limits.CHECK_MAX_S),
+            },
+        )
+    )
 
 
 _LOGS_EXPECTED = "{driver: …, max_size: …, max_files: …, compress: …, overflow: …}"

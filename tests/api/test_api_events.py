@@ -8,10 +8,12 @@ import docker
 import pytest
 from served import Stage
 
+from runtime.errors import PysupError
 from supervisor.api import limits
 from supervisor.api.events import ACTIONS, shapes
 from supervisor.api.ring import Entry, Subject
 from supervisor.commands import Happening
+from supervisor.helper import HelperError
 
 SUBJECT = Subject("ab" * 32, "base", {"l": "v"})
 
@@ -178,3 +180,30 @@ def test_what_ps_shows(stage: Stage) -> None:
 def test_the_stack_goes_down(stage: Stage) -> None:
     stage.client.post("/pysup/down")
     assert stage.commands.down
+
+
+def test_a_reload_is_told_in_text_and_as_data(stage: Stage) -> None:
+    shown = stage.client.post("/pysup/reload")
+    assert shown == {"text": "+ new: new\n1 new\n", "changed": True, "changes": {"added": ["new"]}, "failure": None}
+    stage.client.post("/pysup/reload", {"dry_run": True})
+    assert stage.commands.asked == [("reload", False), ("reload", True)]
+
+
+def test_a_faulty_spec_is_told_with_its_places(stage: Stage) -> None:
+    stage.commands.refusal = HelperError("a.yaml:1:1: is empty\na.yaml:2:1: as well", 125, ())
+    with pytest.raises(PysupError) as refused:
+        stage.client.post("/pysup/reload")
+    assert str(refused.value) == "a.yaml:1:1: is empty\na.yaml:2:1: as well"
+
+
+def test_a_stack_is_scaled(stage: Stage) -> None:
+    shown = stage.client.post("/pysup/scale", {"scales": {"web": 3, "job": 0}})
+    assert shown["failure"] == "web.3 did not come up: it has ended"
+    assert stage.commands.asked == [("scale", {"web": 3, "job": 0})]
+
+
+@pytest.mark.parametrize("body", [{}, {"scales": {}}, {"scales": {"web": "3"}}, {"scales": {"web": True}}])
+def test_a_scale_without_numbers_makes_no_sense(stage: Stage, body: object) -> None:
+    with pytest.raises(PysupError, match="invalid JSON: "):
+        stage.client.post("/pysup/scale", body)
+    assert stage.commands.asked == []

@@ -216,7 +216,7 @@ def test_a_dry_run_shows_order_and_steps_starts_nothing_and_needs_no_root(pysup:
 # --- stopping it ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_stops_it_and_that_is_no_failure(pysup: Pysup, number: signal.Signals) -> None:
     with pysup.live("up", pysup.stack({"id": "a", "cmd": script(OBEDIENT), "restart": "always"})) as live:
         live.sees("a     | up")

@@ -127,6 +127,10 @@ BECOMES = [
         "deploy: {restart_policy: {max_attempts: 3}}",
         {"restart": {"policy": "always", "max_restarts": 3, "window_s": 60}},
     ),
+    (
+        "deploy: {update_config: {order: start-first, parallelism: 2, failure_action: rollback, monitor: 5s}}",
+        {"update": {"order": "start-first", "parallel": 2, "on_failure": "rollback", "monitor_s": "5s"}},
+    ),
     ("x-mine: {a: [1]}", {"x-mine": {"a": [1]}}),
 ]
 

@@ -15,7 +15,7 @@ ENTRY_KEYS = (
     "networks, aliases, ports, "
     "init, cap_add, cap_drop, privileged, userns, seccomp, umask, ulimits, volumes, tmpfs, secrets, configs, "
     "read_only, devices, shm_size, sysctls, extra_hosts, dns, dns_search, dns_opt, limits, oom, enforce, "
-    "output, logs, extends, env_file, "
+    "output, logs, update, extends, env_file, "
     "profiles"
 )
 TOP_KEYS = "name, containers, logs, networks, volumes, secrets, configs, defaults, include"
@@ -317,6 +317,12 @@ FAULTS = [
     ("userns: {uid: ['0:10:5', '4:90:1']}", "6:19: userns.uid: gives 4 twice, inside, expected each id once"),
     ("seccomp:", "6:13: seccomp: is empty, expected default, unconfined, or the path of a profile"),
     ("seccomp: [a]", "6:14: seccomp: is a list, expected default, unconfined, or the path of a profile"),
+    (
+        "update: {order: both}",
+        '6:21: update.order: is "both", expected stop-first or start-first',
+    ),
+    ("update: {parallel: -1}", '6:24: update.parallel: is "-1", expected a whole number from 0 to 10000'),
+    ("update: {delay: 1}", "6:14: update.delay: unknown key, expected one of order, parallel, on_failure, monitor_s"),
     ("output: true", '6:13: output: is "true", expected {prefix: …, timestamps: …}'),
     (
         "ulimits: {nofile: 0}",

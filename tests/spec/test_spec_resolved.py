@@ -13,7 +13,7 @@ from runtime.capabilities import CAPABILITIES
 from runtime.config import Attachment
 from runtime.mounts import Device, Propagation
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
-from supervisor.entry import OutputForm
+from supervisor.entry import OnFailure, Order, OutputForm, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
 from supervisor.policy import Dependency, RestartOn
 from supervisor.spec import (
@@ -182,6 +182,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "health": st.none() | HEALTHS,
     "output": st.builds(OutputForm, PREFIXES, st.booleans()),
     "logs": LOGS,
+    "update": st.builds(Update, st.sampled_from(Order), st.integers(0, 9), st.sampled_from(OnFailure), SECONDS),
     "replicas": st.integers(0, 10_000),
     "storage": st.sampled_from(Storage),
     "keep": st.booleans(),
@@ -374,4 +375,9 @@ def test_a_resolved_spec_says_everything_as_a_user_would(load_text: LoadText) ->
         "    max_files: 5\n"
         "    compress: false\n"
         "    overflow: block\n"
+        "  update:\n"
+        "    order: stop-first\n"
+        "    parallel: 1\n"
+        "    on_failure: pause\n"
+        "    monitor_s: 1.0\n"
     )

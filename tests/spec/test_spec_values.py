@@ -7,7 +7,7 @@ import pytest
 
 from runtime.idmap import AUTO, Extent, Ids
 from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
-from supervisor.entry import OutputForm
+from supervisor.entry import OnFailure, Order, OutputForm, Update
 from supervisor.logs.policy import Driver, LogPolicy, Overflow
 from supervisor.policy import Dependency, RestartOn
 from supervisor.spec import (
@@ -63,6 +63,7 @@ def test_what_is_not_said_has_its_default(load_text: LoadText) -> None:
         health=None,
         output=OutputForm(prefix=None, timestamps=False),
         logs=LogPolicy(Driver.FILE, 10 << 20, 5, compress=False, overflow=Overflow.BLOCK),
+        update=Update(Order.STOP_FIRST, 1, OnFailure.PAUSE, 1.0),
     )
 
 
@@ -183,6 +184,8 @@ CASES: list[tuple[str, str, object]] = [
     ("stop_cmd: drain --now", "stop_cmd", ("drain", "--now")),
     ("stop_cmd: []", "stop_cmd", ()),
     ("output: {prefix: true}", "output", OutputForm()),
+    ("update: {order: start-first, monitor_s: 500ms}", "update", Update(Order.START_FIRST, monitor_s=0.5)),
+    ("update: {parallel: 0, on_failure: rollback}", "update", Update(parallel=0, on_failure=OnFailure.ROLLBACK)),
     ("logs: {driver: raw, max_size: 1m}", "logs", LogPolicy(Driver.RAW, 1 << 20)),
     ("logs: {max_files: 1, overflow: drop}", "logs", LogPolicy(max_files=1, overflow=Overflow.DROP)),
     ("output: {prefix: false, timestamps: true}", "output", OutputForm("", timestamps=True)),

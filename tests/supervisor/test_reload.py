@@ -1,6 +1,7 @@
 """The difference of two stacks in words, and steps that lead from one to the other, whatever the two are."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from stage import HEALTHY, STARTED, entries
 
 from supervisor.checks import Health, Log, Ready, Tcp
-from supervisor.entry import Compiled, Entry, OutputForm
+from supervisor.entry import Compiled, Entry, Order, OutputForm, Update
 from supervisor.errors import StackError
 from supervisor.policy import RestartPolicy
 from supervisor.reload import (
@@ -19,12 +20,11 @@ from supervisor.reload import (
     Add,
     Change,
     Changes,
-    Order,
     Remove,
+    Rename,
     Replace,
     Rewire,
     Step,
-    Update,
     as_data,
     compared,
     difference,
@@ -63,7 +63,7 @@ def test_equal_stacks_do_not_differ() -> None:
     changes = difference(stack, stack)
     assert changes.is_empty
     assert ids(changes.unchanged) == ["web.1", "web.2", "web.3"]
-    assert plan(changes, Update()) == ()
+    assert plan(changes) == ()
     assert render(changes) == "3 unchanged\n"
 
 
@@ -131,7 +131,7 @@ def test_what_only_the_host_has_changed_is_no_difference_but_the_next_run_has_it
     after = one("web", config={"resolv_conf": b"nameserver 8.8.8.8"})
     changes = compared([before], [after])
     assert changes.is_empty
-    assert plan(changes, Update()) == ((Adapt(after),),)
+    assert plan(changes) == ((Adapt(after),),)
     assert render(changes) == "1 unchanged\n"
 
 
@@ -140,7 +140,7 @@ def test_what_only_the_host_has_changed_is_no_difference_but_the_next_run_has_it
 
 def test_removals_come_first_dependents_before_what_they_need() -> None:
     old = [one("db"), one("web", "db"), one("stays")]
-    waves = plan(compared(old, [one("stays"), one("new")]), Update())
+    waves = plan(compared(old, [one("stays"), one("new")]))
     rewired, *rest = waves
     assert rewired == (Rewire({"stays": {}, "new": {}}),)
     assert rest == [(Remove("web"),), (Remove("db"),), (Add(one("new")),)]
@@ -148,33 +148,50 @@ def test_removals_come_first_dependents_before_what_they_need() -> None:
 
 def test_changed_ones_are_replaced_dependencies_first_and_no_more_than_so_many_at_a_time() -> None:
     old = [*entries("web", "db", replicas=5), one("db")]
-    new = [replace(entry, config=replace(entry.config, argv=("y",))) for entry in old]
-    waves = plan(compared(old, new), Update(parallel=2))
+    two = Update(parallel=2)
+    new = [replace(entry, config=replace(entry.config, argv=("y",)), update=two) for entry in old]
+    waves = plan(compared(old, new))
     names = [[step.new.id for step in wave if isinstance(step, Replace)] for wave in waves]
     assert names == [["db"], ["web.1", "web.2"], ["web.3", "web.4"], ["web.5"]]
 
 
 def test_a_container_that_becomes_anothers_replica_is_removed_and_added() -> None:
     old, new = one("web.1"), entries("web", replicas=2)
-    waves = plan(compared([old], new), Update())
+    waves = plan(compared([old], new))
     assert waves[1:] == ((Remove("web.1"),), tuple(map(Add, new)))
 
 
 def test_start_first_runs_the_new_one_beside_the_old_one_under_a_name_of_its_own() -> None:
-    after = one("web", config={"argv": ("y",)})
-    ((step,),) = plan(compared([one("web")], [after]), Update(Order.START_FIRST), generation=3)
+    after = replace(one("web", config={"argv": ("y",)}), update=Update(Order.START_FIRST))
+    ((step,),) = plan(compared([one("web")], [after]), generation=3)
     assert isinstance(step, Replace)
     assert step.beside is not None
     assert (step.beside.id, step.beside.config.directory) == ("web+3", "/r/web+3")
     assert step.beside.config == replace(after.config, directory="/r/web+3")
 
 
-def test_what_keeps_its_writes_is_stopped_first_whatever_was_asked_for() -> None:
-    before, after = (one("db", config={"keep": True, "argv": (word,)}) for word in "ab")
-    ((step,),) = plan(compared([before], [after]), Update(Order.START_FIRST))
-    assert isinstance(step, Replace)
-    assert step.beside is None
-    assert step.why == "what it wrote is kept, and belongs to one run at a time"
+def by_name(name: str, group: str, **config: Any) -> Entry:
+    """A container that has its name in its environment, as all have."""
+    entry = one(name, config={"env": (("HOSTNAME", name),), **config})
+    return replace(entry, group=group)
+
+
+def test_one_of_one_becomes_the_first_of_several_and_goes_on_running() -> None:
+    one_alone, several = by_name("web", "web"), [by_name(f"web.{number}", "web") for number in (1, 2, 3)]
+    changes = compared([one_alone], several)
+    assert [(each.old.id, each.new.id) for each in changes.renamed] == [("web", "web.1")]
+    assert plan(changes) == ((Rename("web", several[0]),), (Add(several[1]), Add(several[2])))
+    assert render(changes).startswith("+ web.2, web.3: new\n> web.1: renamed, goes on running (name: web -> web.1)\n")
+    back = compared(several, [one_alone])
+    assert plan(back) == ((Rename("web.1", one_alone),), (Remove("web.2"), Remove("web.3")))
+
+
+def test_one_whose_name_is_in_its_command_is_started_anew_under_another() -> None:
+    alone = by_name("web", "web", argv=("serve", "web"))
+    several = [by_name(f"web.{number}", "web", argv=("serve", f"web.{number}")) for number in (1, 2)]
+    changes = compared([alone], several)
+    assert changes.renamed == ()
+    assert plan(changes) == ((Remove("web"),), (Add(several[0], "web"), Add(several[1])))
 
 
 @st.composite
@@ -191,47 +208,47 @@ def stacks(draw: st.DrawFn) -> list[Entry]:
             conditions=draw(st.dictionaries(st.sampled_from(below or ["absent"]), st.sampled_from([STARTED, HEALTHY]))),
         )
         env = tuple(draw(st.sampled_from(PORTS)).items())
+        update = Update(draw(st.sampled_from(Order)), draw(st.integers(0, 3)))
         hosts = draw(st.sampled_from([b"1", b"2"]))
-        found.append([replace(each, config=replace(each.config, env=env, resolv_conf=hosts)) for each in group])
+        found.append(
+            [replace(each, config=replace(each.config, env=env, resolv_conf=hosts), update=update) for each in group]
+        )
     return [entry for group in found for entry in group]
-
-
-UPDATES = st.builds(Update, order=st.sampled_from(Order), parallel=st.integers(1, 3))
 
 
 def by_id(found: Iterable[Entry]) -> dict[str, Entry]:
     return {entry.id: entry for entry in found}
 
 
-def steps_of(changes: Changes, update: Update) -> list[Step]:
-    return [step for wave in plan(changes, update) for step in wave]
+def steps_of(changes: Changes) -> list[Step]:
+    return [step for wave in plan(changes) for step in wave]
 
 
 @PATIENT
-@given(stacks(), stacks(), UPDATES)
-def test_the_steps_lead_from_one_stack_to_the_other(old: list[Entry], new: list[Entry], update: Update) -> None:
-    assert by_id(in_place(old, steps_of(compared(old, new), update))) == by_id(new)
+@given(stacks(), stacks())
+def test_the_steps_lead_from_one_stack_to_the_other(old: list[Entry], new: list[Entry]) -> None:
+    assert by_id(in_place(old, steps_of(compared(old, new)))) == by_id(new)
 
 
 @PATIENT
-@given(stacks(), stacks(), UPDATES, st.data())
+@given(stacks(), stacks(), st.data())
 def test_from_wherever_it_stopped_the_way_back_leads_to_what_was(
-    old: list[Entry], new: list[Entry], update: Update, data: st.DataObject
+    old: list[Entry], new: list[Entry], data: st.DataObject
 ) -> None:
-    steps = steps_of(compared(old, new), update)
+    steps = steps_of(compared(old, new))
     reached = in_place(old, steps[: data.draw(st.integers(0, len(steps)))])
-    assert by_id(in_place(reached, steps_of(compared(reached, old), update))) == by_id(old)
+    assert by_id(in_place(reached, steps_of(compared(reached, old)))) == by_id(old)
 
 
 @PATIENT
-@given(stacks(), stacks(), UPDATES)
-def test_dependencies_are_there_before_their_dependents_are_touched(
-    old: list[Entry], new: list[Entry], update: Update
-) -> None:
+@given(stacks(), stacks())
+def test_dependencies_are_there_before_their_dependents_are_touched(old: list[Entry], new: list[Entry]) -> None:
     needs = {entry.group: set(entry.depends_on) for entry in new}
+    parallel = {entry.group: entry.update.parallel for entry in new}
     launched = []
-    for wave in plan(compared(old, new), update):
-        assert sum(isinstance(step, Replace) for step in wave) <= update.parallel
+    for wave in plan(compared(old, new)):
+        for group, count in Counter(step.new.group for step in wave if isinstance(step, Replace)).items():
+            assert count <= (parallel[group] or count)
         launched.append({step.new.group for step in wave if isinstance(step, Add | Replace)})
     for number, groups in enumerate(launched):
         now_or_later = set().union(*launched[number:])
@@ -242,7 +259,7 @@ def test_dependencies_are_there_before_their_dependents_are_touched(
 @given(stacks(), stacks())
 def test_every_container_is_said_to_be_one_thing(old: list[Entry], new: list[Entry]) -> None:
     changes = compared(old, new)
-    changed = (change.new for change in (*changes.replaced, *changes.adapted))
+    changed = (change.new for change in (*changes.replaced, *changes.adapted, *changes.renamed))
     assert sorted(ids([*changes.added, *changed, *changes.unchanged])) == sorted(ids(new))
     assert set(ids(changes.removed)) <= set(ids(old))
 
@@ -282,6 +299,7 @@ def test_programs_get_whole_values() -> None:
     assert json.loads(json.dumps(as_data(compared(old, new)))) == {
         "added": ["new"],
         "removed": ["old"],
+        "renamed": [],
         "replaced": [{"id": "web", "fields": [{"name": "cmd", "before": "x", "after": "y" * 500}]}],
         "adapted": [],
         "unchanged": 0,

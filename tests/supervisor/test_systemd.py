@@ -20,7 +20,7 @@ from supervisor.events import Events, json_events
 from supervisor.journal import Journal, is_journal, message
 from supervisor.machine import STUCK_S
 from supervisor.states import Phase
-from supervisor.systemd import STATUS_EVERY_S, Address, Mouth, Notifier, counts, stop_s
+from supervisor.systemd import RELOADED, STATUS_EVERY_S, Address, Mouth, Notifier, counts, stop_s
 
 Words = dict[str, str]
 
@@ -77,13 +77,20 @@ def test_a_stack_that_is_being_stopped_does_not_become_ready(systemd: Systemd) -
     assert len(systemd.heard) == 1
 
 
-def test_a_reload_has_a_beginning_with_its_time_and_an_end(systemd: Systemd) -> None:
-    systemd.notifier.reloading()
-    systemd.notifier.reloaded()
-    begin, end = systemd.heard
-    assert begin.keys() == {"RELOADING", "MONOTONIC_USEC"}
-    assert int(begin["MONOTONIC_USEC"]) > 0
-    assert end == {"READY": "1", "STATUS": "1 running"}
+@pytest.mark.parametrize("end", sorted(RELOADED))
+def test_a_reload_has_a_beginning_with_its_time_and_an_end(systemd: Systemd, end: str) -> None:
+    for event in ("stack_up", "reloading", end):
+        systemd.notifier(event, None, {})
+    _, begun, over = systemd.heard
+    assert begun.keys() == {"RELOADING", "MONOTONIC_USEC"}
+    assert int(begun["MONOTONIC_USEC"]) > 0
+    assert over == {"READY": "1", "STATUS": "1 running"}
+
+
+def test_a_reload_before_all_is_up_does_not_say_that_it_is(systemd: Systemd) -> None:
+    for event in ("reloading", "reloaded"):
+        systemd.notifier(event, None, {})
+    assert systemd.heard == []
 
 
 def test_what_could_not_be_said_is_said_later_and_complained_of_once(systemd: Systemd) -> None:

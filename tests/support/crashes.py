@@ -27,7 +27,7 @@ from supervisor import cgroups, spec, state
 from supervisor import up as supervise
 from supervisor.api import server, shelf  # noqa: F401 (loaded before the first fork, as is all else)
 from supervisor.compile import Images, compile_stack
-from supervisor.entry import Compiled
+from supervisor.entry import Compiled, Reading
 from supervisor.events import LogFormat
 from supervisor.lines import layout_for
 from supervisor.workshop import ApiWorkshop  # noqa: F401
@@ -82,7 +82,7 @@ class World:
                 8, tell=tell, wait=True, shows_lines=False, stays=True, console=output, run_directory=self.run
             )
             look = supervise.Look(LogFormat.TEXT, layout)
-            os._exit(anyio.run(supervise.up, self.stack, self.home, look, manner).exit_status)
+            os._exit(anyio.run(supervise.up, Reading(self.stack), self.home, look, manner).exit_status)
         except BaseException as error:  # noqa: BLE001 (said here, as it can't be in the parent)
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(99)

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from runtime.config import ContainerConfig
-from runtime.errors import ImageError
+from runtime.errors import ImageError, PysupError
 from runtime.users import User
-from supervisor.commands import Attached, Commands, Executed, Execution, Figures, Happening, LogLine, View
+from supervisor.commands import Attached, Commands, Executed, Execution, Figures, Happening, LogLine, Reloaded, View
 from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
 from supervisor.lines import Stream
 from supervisor.metrics import Page
@@ -195,6 +195,7 @@ class FakeCommands:
         self.down = False
         self.images = {"base"}
         self.fault: Exception | None = None  # what `views` raises: a bug of ours
+        self.refusal: PysupError | None = None  # of a reload
         self._changed = anyio.Event()
         self._told: list[Happening] = []
 
@@ -404,6 +405,16 @@ class FakeCommands:
 
     async def scrape(self) -> Page:
         return Page("text/plain; version=0.0.4", b"up 1\n")
+
+    async def reload(self, *, dry: bool = False) -> Reloaded:
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(("reload", dry))
+        return Reloaded("+ new: new\n1 new\n", changed=True, changes={"added": ["new"]})
+
+    async def scale(self, numbers: Mapping[str, int]) -> Reloaded:
+        self.asked.append(("scale", dict(numbers)))
+        return Reloaded("2 unchanged\n", changed=False, changes={}, failure="web.3 did not come up: it has ended")
 
     async def stop_all(self) -> None:
         self.down = True
