@@ -208,7 +208,7 @@ def _fields(old: Entry, new: Entry) -> tuple[Field, ...]:
 
 def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
     """An entry as a flat list: what leads to a value, and the value as people would write it."""
-    if path in _UNSAID or value is None:
+    if path in _UNSAID or value is None or value == ():
         return
     if path == "depends_on":
         yield from ((f"{path}.{name}", _condition(need)) for name, need in cast("Mapping[str, object]", value).items())

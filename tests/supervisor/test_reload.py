@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage import HEALTHY, STARTED, entries
 
+from runtime.mounts import DATA, READ_ONLY, Bind, Device, Dns, MemoryFile, Tmpfs
 from supervisor.checks import Health, Log, Ready, Tcp
 from supervisor.entry import Compiled, Entry, Order, OutputForm, Update
 from supervisor.errors import StackError
@@ -86,6 +87,19 @@ def test_more_replicas_are_added_and_the_others_left_alone() -> None:
         ({"memory_bytes": None}, {"memory_bytes": 4096}, ["storage_size: none -> 4096"]),
         ({"capabilities": 1}, {"capabilities": 3}, ["capabilities: CAP_CHOWN -> CAP_CHOWN CAP_DAC_OVERRIDE"]),
         ({"rlimits": ((7, 5, 9),)}, {"rlimits": ((7, 6, 9),)}, ["ulimits.nofile: 5:9 -> 6:9"]),
+        (
+            {"mounts": (Bind(source="/a", target="/x"),)},
+            {"mounts": (Bind(source="/b", target="/x", attributes=DATA | READ_ONLY), Tmpfs(target="/t", uid=1))},
+            [
+                "volumes./x: /a, nosuid, nodev, private -> /b, ro, nosuid, nodev, private",
+                "volumes./t: none -> tmpfs, any size, mode 1777, of 1:0, nosuid, nodev, noexec",
+            ],
+        ),
+        ({"hosts": ()}, {"hosts": (("a", "::1"),)}, ["extra_hosts.a: none -> ::1"]),
+        ({"sysctls": (("a", "1"),)}, {"sysctls": (("a", "2"),)}, ["sysctls.a: 1 -> 2"]),
+        ({}, {"devices": (Device("/dev/a", "/dev/b"),)}, ["devices: none -> /dev/a:/dev/b"]),
+        ({}, {"dns": Dns(("::1",))}, ["dns.servers: none -> ::1"]),
+        ({}, {"read_only": True}, ["read_only: false -> true"]),
         ({"keep": False, "directory": "/a"}, {"keep": True, "directory": "/b"}, ["keep: false -> true"]),
     ],
 )
@@ -94,6 +108,17 @@ def test_what_a_run_is_made_of_needs_a_new_run(
 ) -> None:
     changes = compared([one("web", config=before)], [one("web", config=after)])
     assert words(only(changes.replaced)) == told
+
+
+def test_a_changed_secret_is_told_of_without_what_it_holds() -> None:
+    before, after = (
+        one("web", config={"mounts": (MemoryFile(target="/run/secrets/k", contents=contents),)})
+        for contents in (b"hush", b"hush!")
+    )
+    (line,) = words(only(compared([before], [after]).replaced))
+    assert line.startswith("volumes./run/secrets/k: hidden (")
+    assert "hush" not in line
+    assert compared([before], [before]).is_empty
 
 
 @pytest.mark.parametrize(
