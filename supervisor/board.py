@@ -368,6 +368,12 @@ class Board:
         self._chronicle.renamed = {new: id_ for new, id_ in self._chronicle.renamed.items() if id_ != name}
         self.wake()
 
+    def forget_passing(self) -> None:
+        """The stack has ended: nobody will ask again for what was written by those whom the spec does not know."""
+        for name, record in self._chronicle.records.items():
+            if not record.managed:
+                self._workshop.forget(name)
+
     async def rename(self, id_: str, to: str) -> None:
         """See `Commands.rename`. Of what it is shown as: its directory, host name and cgroup stay as they are."""
         name = self._service(id_).entry.id

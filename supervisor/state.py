@@ -17,7 +17,6 @@ directories.
 import fcntl
 import os
 import select
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -69,9 +68,10 @@ class Home:
     def logs(self) -> Path:
         return self.path / "logs"
 
-    def discard_logs(self) -> None:
-        """They go with the stack."""
-        shutil.rmtree(self.logs, ignore_errors=True)
+    def log_bytes(self) -> int:
+        """What they take of the disk."""
+        found = (path.lstat() for path in self.logs.rglob("*") if not path.is_dir())
+        return sum(each.st_blocks * 512 for each in found)
 
     def of(self, container: str, *, keep: bool) -> str:
         """Where a container's upper, work and merged are."""
@@ -279,6 +279,18 @@ def remove_volumes(home: Home) -> None:
             remove_tree(str(home.volumes))
         except OSError as error:
             raise StackError(f"can't remove the volumes in {home.volumes}: {error.strerror}") from error
+
+
+def discard_logs(home: Home) -> bool:
+    """Remove the logs of a stack, which outlive it. False: it has none. StackError if it runs, or they can't be."""
+    if not home.logs.is_dir():
+        return False
+    with locked(home):
+        try:
+            remove_tree(str(home.logs))
+        except OSError as error:
+            raise StackError(f"can't remove the logs in {home.logs}: {error.strerror}") from error
+    return True
 
 
 def _flocks() -> dict[int, int]:

@@ -205,9 +205,8 @@ async def _supervise(
                     if tell is not None and not manner.wait:
                         tell(True)
                     summary = await tree.run()
+                board.forget_passing()
                 tasks.cancel_scope.cancel()
-    if control.asked or not manner.stays:
-        home.discard_logs()
     for entry in (service.entry for service in tree.services):
         if entry.config.keep:
             emit("kept", entry.id, {"path": f"{entry.config.directory}/upper"})

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 
 import anyio
@@ -15,6 +14,7 @@ from supervisor.api.gather import Gathered
 from supervisor.api.http import MULTIPLEXED, RAW, Answering, Reply, Stream
 from supervisor.commands import LogLine
 from supervisor.lines import Stream as Output
+from supervisor.logs.cri import written
 
 # In Docker's words first: its clients look for them.
 NOT_READABLE = "configured logging driver does not support reading: that of {id} is {driver}"
@@ -68,12 +68,6 @@ async def framed(lines: AsyncGenerator[LogLine, None], choice: Choice) -> AsyncG
     async with aclosing(lines):
         async for line in lines:
             if line.stream in choice.streams:
-                head = _time(line.at_ns) if choice.timestamps and not inside[line.stream] else b""
+                head = written(line.at_ns) + b" " if choice.timestamps and not inside[line.stream] else b""
                 yield wrap(line.stream, head + line.text + (b"" if line.partial else b"\n"))
                 inside[line.stream] = line.partial
-
-
-def _time(at_ns: int) -> bytes:
-    """RFC 3339 with nine digits, as Docker writes it."""
-    seconds, rest = divmod(at_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z ".encode()

@@ -1,7 +1,8 @@
 """`pysup gc`: what killed supervisors left, found and removed.
 
 The next `up` of a stack does the same for that stack. This is for those that nobody starts again, and for whoever wants
-to know. A stack whose lock is held runs, and is left alone; so is what a container wrote with `keep: true`, and logs.
+to know. A stack whose lock is held runs, and is left alone; so is what a container wrote with `keep: true`. Logs
+outlive their stack, however it ended: they go with `--logs`.
 """
 
 import json
@@ -14,7 +15,7 @@ import click
 
 from supervisor.cli import options, stacks
 from supervisor.errors import StackError
-from supervisor.state import HeldError, Home, Left, clear, homes, is_held, left, locked
+from supervisor.state import HeldError, Home, Left, clear, discard_logs, homes, is_held, left, locked
 
 NOTHING = Left(0, ())
 
@@ -27,6 +28,7 @@ class Finding:
     left: Left
     error: str | None = None
     socket: str | None = None  # this is what was found
+    log_bytes: int | None = None  # of its logs, if they go
 
     @property
     def name(self) -> str:
@@ -40,8 +42,9 @@ class Finding:
 @options.run_dir
 @click.option("-n", "--dry-run", "dry", is_flag=True, help="Only say what there is.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, of what has left something.")
+@click.option("--logs", is_flag=True, help="Remove the logs of all stacks that do not run, too.")
 @click.pass_context
-def gc(context: click.Context, *, state: Path, run_dir: Path | None, dry: bool, as_json: bool) -> None:
+def gc(context: click.Context, *, state: Path, run_dir: Path | None, dry: bool, as_json: bool, logs: bool) -> None:
     """Remove what killed supervisors left.
 
     That is processes, cgroups, the directories of runs, and sockets. What runs is left alone, and so is what was
@@ -50,6 +53,8 @@ def gc(context: click.Context, *, state: Path, run_dir: Path | None, dry: bool, 
     options.need_root()
     findings = [found for home in homes(state) if (found := _dealt_with(home, dry=dry)) is not None]
     findings += _sockets(str(options.run_of(state, run_dir)), state, dry=dry)
+    if logs:
+        findings += [found for home in homes(state) if (found := _without_logs(home, dry=dry)) is not None]
     click.echo(_as_json(findings) if as_json else _as_text(findings, dry=dry))
     if any(finding.error for finding in findings):
         context.exit(1)
@@ -81,6 +86,18 @@ def _sockets(run: str, state: Path, *, dry: bool) -> Iterator[Finding]:
             yield Finding(home, NOTHING, socket=str(path))
 
 
+def _without_logs(home: Home, *, dry: bool) -> Finding | None:
+    """None: it has none, or it runs."""
+    size_bytes = home.log_bytes()
+    try:
+        gone = home.logs.is_dir() and not is_held(home) if dry else discard_logs(home)
+    except HeldError:
+        return None
+    except StackError as error:
+        return Finding(home, NOTHING, str(error))
+    return Finding(home, NOTHING, log_bytes=size_bytes) if gone else None
+
+
 def _found(home: Home, look: Callable[[Home], Left | None]) -> Finding | None:
     found = look(home)
     return None if found is None else Finding(home, found)
@@ -95,7 +112,8 @@ def _lines(findings: Sequence[Finding], *, dry: bool) -> Iterator[str]:
         if finding.error is not None:
             yield f"{finding.name}: {finding.error}"
         else:
-            what = finding.socket or finding.left
+            logs = None if finding.log_bytes is None else f"its logs, {finding.log_bytes // 1024} KiB"
+            what = finding.socket or logs or finding.left
             yield f"{finding.name}: {'would remove' if dry else 'removed'} {what}"
 
 
@@ -112,5 +130,6 @@ def _as_data(finding: Finding) -> dict[str, object]:
         "runs": list(finding.left.runs),
         "cgroups": finding.left.cgroups,
         "socket": finding.socket,
+        "log_bytes": finding.log_bytes,
         "error": finding.error,
     }

@@ -1,5 +1,8 @@
 """`pysup logs`: what containers wrote, of all of them in the order of time, and on with `-f`.
 
+Logs stay when their stack ends, by `down` or by a crash, and the next `up` goes on with them: of a stack that does not
+run, and of containers that it has no more, they are read from its files (past.py).
+
 Each container's log is a stream of its own from the control socket. They are merged by their times: the earliest line
 is shown when every stream has one to compare it with. With `-f` that holds for what was written before; once nothing
 more comes for a moment, lines are shown as they come.
@@ -9,26 +12,36 @@ import heapq
 import select
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from os import environ
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from supervisor.cli import options, stacks
 from supervisor.client import Feed, name_in_path
-from supervisor.errors import CommandError
+from supervisor.errors import CommandError, StackError
 from supervisor.lines import Ansi, Layout, LineForm, Piece, Stream, TextLines, layout_for, wants_colour
+
+if TYPE_CHECKING:
+    from supervisor.cli.past import Past
+    from supervisor.commands import LogLine
 
 STREAMS_MAX = 256  # of one command, at the control socket that others want to use too
 AHEAD_MAX = 1024  # lines of a stream that wait for another's
 QUIET_MS = 50  # after which what was written before is taken to be told
+UNREADABLE = ("none", "stdout-json")  # drivers that keep nothing
 _STREAMS = {1: Stream.STDOUT, 2: Stream.STDERR}
 
 
 @click.command()
-@options.on_stack_by_long_name
+@options.on_run_by_long_name
+@options.state
 @options.ids
 @click.option("-f", "--follow", is_flag=True, help="Go on with what they write from now on, until Ctrl-C.")
 @click.option("-n", "--tail", metavar="N", default="all", help="Only the last N lines of each.")
@@ -38,9 +51,11 @@ _STREAMS = {1: Stream.STDOUT, 2: Stream.STDERR}
 @click.option("--no-log-prefix", "bare", is_flag=True, help="Show lines without their container's name.")
 @click.option("--ansi", type=options.words(Ansi), default="auto", show_default=True, help="Colours.")
 def logs(
-    stack: stacks.Stack,
     ids: tuple[str, ...],
     *,
+    run: str,
+    name: str | None,
+    state: Path,
     follow: bool,
     tail: str,
     since: str | None,
@@ -49,18 +64,124 @@ def logs(
     bare: bool,
     ansi: str,
 ) -> None:
-    """Show what containers wrote: all, or those named."""
+    """Show what containers wrote: all, or those named.
+
+    Logs outlive their stack: of one that does not run any more they are shown, too.
+    """
     if tail != "all" and not tail.isdecimal():
         raise click.UsageError(f"-n {tail}: expected a number of lines, or all")
-    chosen = [str(each["id"]) for each in stacks.selected(stack.containers(), ids)]
-    if len(chosen) > STREAMS_MAX:
-        raise CommandError(f"logs of {len(chosen)} containers at once, at most {STREAMS_MAX} are possible: name some")
-    query = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": follow, "tail": tail, "since": since, "until": until}
+    wish = Wish(ids, tail, since, until, follow=follow)
+    run = str(options.run_of(state, None if run == stacks.RUN else Path(run)))
+    chosen, batches = _found(run, state, name, wish)
     colour = wants_colour(Ansi(ansi), environ, terminal=sys.stdout.isatty())
     layout = layout_for(chosen, colour=colour, timestamps=timestamps, prefixes=not bare)
-    tales = [_Tale(name, _feed(stack, name, query)) for name in chosen]
-    for lines in merged(tales, follow=follow):
+    for lines in batches:
         _write(lines, layout)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be shown, in the user's words."""
+
+    ids: tuple[str, ...]
+    tail: str
+    since: str | None
+    until: str | None
+    follow: bool
+
+
+Found = tuple[list[str], Iterator[list["Line"]]]  # containers, and their lines
+
+
+def _found(run: str, state: Path, name: str | None, wish: Wish) -> Found:
+    """In the stack that runs; else on disk."""
+    try:
+        stack = stacks.chosen(run, name)
+    except StackError:
+        gone = _gone(run, state, name)
+        if gone is None:
+            raise
+        _say(f"stack {gone.name} does not run: this is what its containers wrote")
+        return _of_past(gone, wish)
+    try:
+        return _of_present(stack, wish)
+    except stacks.NotThereError:
+        from supervisor.cli.past import past  # noqa: PLC0415 (slow to load)
+
+        gone = past(state, stack.name)
+        if gone is None or not wish.ids:
+            raise
+        with suppress(stacks.NotThereError):
+            return _of_past(gone, wish)
+        raise
+
+
+def _gone(run: str, state: Path, name: str | None) -> "Past | None":
+    from supervisor.cli.past import only, past  # noqa: PLC0415 (slow to load)
+
+    if name is not None:
+        return past(state, name)
+    return None if stacks.running(run) else only(state)
+
+
+def _of_present(stack: stacks.Stack, wish: Wish) -> Found:
+    there = stacks.selected(stack.containers(), wish.ids)
+    if not wish.ids:
+        there = [each for each in there if each.get("log_driver") not in UNREADABLE]
+    for each in there:
+        if dropped := each.get("log_lines_dropped"):
+            _say(f"{each['id']}: {dropped} lines were dropped since the stack was started: its log could not keep up")
+    chosen = [str(each["id"]) for each in there]
+    if len(chosen) > STREAMS_MAX:
+        raise CommandError(f"logs of {len(chosen)} containers at once, at most {STREAMS_MAX} are possible: name some")
+    query = {
+        "stdout": 1,
+        "stderr": 1,
+        "timestamps": 1,
+        "follow": wish.follow,
+        "tail": wish.tail,
+        "since": wish.since,
+        "until": wish.until,
+    }
+    tales = [_Tale(name, _feed(stack, name, query)) for name in chosen]
+    return chosen, merged(tales, follow=wish.follow)
+
+
+def _of_past(gone: "Past", wish: Wish) -> Found:
+    from supervisor.api.call import now  # noqa: PLC0415 (slow to load)
+    from supervisor.api.queries import moment  # noqa: PLC0415 (the same words as of a stack that runs)
+    from supervisor.logs.reader import Part  # noqa: PLC0415 (as above)
+
+    chosen = [str(each["id"]) for each in stacks.selected(gone.containers(), wish.ids)]
+    part = Part(
+        None if wish.since is None else moment("since", wish.since, now()),
+        None if wish.until is None else moment("until", wish.until, now()),
+        None if wish.tail == "all" else int(wish.tail),
+    )
+    return chosen, _batches(_as_lines(gone.lines(chosen, part)))
+
+
+def _as_lines(found: "Iterable[tuple[str, LogLine]]") -> Iterator["Line"]:
+    from supervisor.logs.cri import written  # noqa: PLC0415 (as above)
+
+    begun: dict[tuple[str, Stream], bytes] = {}
+    for container, line in found:
+        time_ = begun.pop((container, line.stream), None)
+        continues = time_ is not None
+        time_ = time_ or written(line.at_ns)
+        if line.partial:
+            begun[container, line.stream] = time_
+        end = b"" if line.partial else b"\n"
+        yield Line(time_, container, line.stream, line.text + end, continues, line.partial)
+
+
+def _batches(lines: Iterator["Line"]) -> Iterator[list["Line"]]:
+    while batch := list(islice(lines, AHEAD_MAX)):
+        yield batch
+
+
+def _say(text: str) -> None:
+    click.echo(f"pysup: {text}", err=True)
 
 
 def _feed(stack: stacks.Stack, name: str, query: Mapping[str, object]) -> Feed:

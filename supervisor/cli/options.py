@@ -84,6 +84,14 @@ def _on_stack(*names: str) -> Decorator:
 
 
 on_stack = _on_stack("-s", "--stack")  # give a command `stack`: the one that is named, or else the only one that runs
+
+
+def on_run_by_long_name(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `run` and `name`, where -s or -f is something else: the stack may not run any more."""
+    with_both: Callable[..., Any] = _sockets(named("--stack")(command))
+    return with_both
+
+
 on_stack_by_long_name = _on_stack("--stack")  # where -s or -f is something else
 
 

@@ -37,10 +37,15 @@ class Parsed(NamedTuple):
 
 def stamped(at_ns: int, stream: Stream, piece: Piece) -> bytes:
     """The piece's lines as they stand on disk."""
-    since_epoch_s, rest_ns = divmod(at_ns, SECOND_NS)
-    head = b"%b.%09dZ %b %b " % (_date(since_epoch_s), rest_ns, stream.encode(), b"P" if piece.cut else b"F")
+    head = b"%b %b %b " % (written(at_ns), stream.encode(), b"P" if piece.cut else b"F")
     followed = memoryview(piece.lines.replace(b"\n", b"\n" + head))  # one head too many, at its end
     return b"".join((head, followed[: -len(head)]))
+
+
+def written(at_ns: int) -> bytes:
+    """A time, in RFC 3339 with nine digits: ordered as bytes are."""
+    since_epoch_s, rest_ns = divmod(at_ns, SECOND_NS)
+    return b"%b.%09dZ" % (_date(since_epoch_s), rest_ns)
 
 
 @lru_cache(maxsize=1)

@@ -7,8 +7,9 @@ reset before each reading.
 
 import math
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -46,6 +47,31 @@ class Followed:
 
     async def wait(self) -> None:
         await self._news.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a log is asked for. Times are seconds since the epoch, and both are included."""
+
+    since: float | None = None
+    until: float | None = None
+    last: int | None = None
+
+
+def shelved(directory: Path, part: Part) -> Generator[LogLine, None, None]:
+    """What is there of a log that nobody writes to. Blocks. LogError."""
+    cursors = _cursors(directory, _nanoseconds(part.since, -math.inf), _nanoseconds(part.until, math.inf))
+    try:
+        with _readable(directory):
+            for cursor in cursors:
+                if part.last is not None:
+                    cursor.seek_last(part.last)
+                while (found := cursor.lines()) is not None:
+                    yield from found
+                yield from cursor.rest()
+    finally:
+        for cursor in cursors:
+            cursor.close()
 
 
 async def lines(

@@ -13,6 +13,7 @@ step of less than CLOCK_STEP_NS is not worth one, and time stands still for so l
 
 import errno
 import os
+import select
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -108,6 +109,8 @@ class Shelf:
         """
         if self.size_bytes >= self.policy.max_size_bytes:
             self.rotate()
+        if not self.size_bytes and not _has_bytes(pipe):  # nothing to make a file for
+            return 0
         target = self._open(0)  # splice(2) does not append
         try:
             room = min(MOVE_MAX_BYTES, max(1, self.policy.max_size_bytes - self.size_bytes))
@@ -250,6 +253,16 @@ class Shelf:
         os.pwrite(target, kept, before_bytes - len(torn))
         os.ftruncate(target, self.size_bytes)
         self.repaired = Repair("completed" if kept else "cut off", abs(self.size_bytes - before_bytes))
+
+
+def _has_bytes(pipe: int) -> bool:
+    """False at end-of-file; BlockingIOError if there is nothing now."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    found = poll.poll(0)
+    if not found:
+        raise BlockingIOError
+    return bool(found[0][1] & select.POLLIN)
 
 
 def _pack(source: Path, part: Path) -> Iterator[None]:

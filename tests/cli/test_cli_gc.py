@@ -86,6 +86,7 @@ def test_a_dry_run_changes_nothing(crashed: Pysup) -> None:
         "runs": ["web.1", "web.2"],
         "cgroups": 2,
         "socket": None,
+        "log_bytes": None,
         "error": None,
     }
     assert gc(crashed, "-n").out.startswith("stack stack: would remove 2 cgroups and 2 directories of runs\n")

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from supervisor.api.server import serve
 from supervisor.api.shelf import Folders
 from supervisor.cli import stacks
 from supervisor.lines import Stream
+from supervisor.logs.policy import Driver, LogPolicy
 from supervisor.state import DEFAULT_RUN
 from supervisor.states import HealthStatus, Phase
 
@@ -299,6 +301,16 @@ def test_a_line_that_was_cut_is_marked_or_whole(stage: Stage, pysup: Pysup) -> N
     write(stage, "web.1", 1, b"end")
     assert pysup("logs").out == "web.1 | begin\nweb.1 + end\n"
     assert pysup("logs", "--no-log-prefix").out == "beginend\n"
+
+
+def test_logs_say_what_was_dropped_and_leave_out_what_keeps_none(stage: Stage, pysup: Pysup) -> None:
+    stage.commands.known["web.1"] = replace(stage.commands.known["web.1"], lines_dropped=7)
+    stage.commands.known["web.2"] = replace(stage.commands.known["web.2"], logs=LogPolicy(Driver.NONE))
+    stage.do(stage.commands.write, "web.1", Stream.STDOUT, b"line")
+    ended = pysup("logs")
+    assert ended.out == "web.1 | line\n"
+    assert ended.err == "pysup: web.1: 7 lines were dropped since the stack was started: its log could not keep up\n"
+    assert "does not support reading: that of web.2 is none" in pysup("logs", "web.2").err
 
 
 def test_logs_of_a_terminal(stage: Stage, pysup: Pysup) -> None:

@@ -156,8 +156,9 @@ class Pysup:
                 process.send_signal(signal.SIGKILL)
 
     def left(self) -> list[Path]:
-        """What is in the state directory beyond the places of stacks."""
-        return [path for kind in ("stacks", "single") for path in (self.state / kind).glob("*")]
+        """What is in the state directory beyond the places of stacks, and their logs, which outlive them."""
+        homes = [path for kind in ("stacks", "single") for path in (self.state / kind).glob("*")]
+        return [home for home in homes if {path.name for path in home.iterdir()} - {"logs"} or not any(home.iterdir())]
 
 
 def script(text: str) -> list[str]:
