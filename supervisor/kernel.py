@@ -416,14 +416,13 @@ class KernelRunner:
 
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
-        config, joined = await self._means.networks.prepare(config)
-        pinned = await _pinned(config)
-        own = None
+        own = pinned = None
         try:
             if config.userns is not None:
-                own = await self._means.namespaces.take(
-                    config.id, config.userns, network=config.network is Network.NONE
-                )
+                alone = config.network in (Network.NONE, Network.BRIDGE)
+                own = await self._means.namespaces.take(config.id, config.userns, network=alone)
+            config, joined = await self._means.networks.prepare(config, None if own is None else own.network)
+            pinned = await _pinned(config)
             cgroup = self._means.branch.cgroup(config.place, config.limits)
             found, ids = None if pinned is None else pinned.found, None if own is None else own.ids
             plan = build_plan(config, cgroup, found, ids)

@@ -140,20 +140,28 @@ class Networks:
         space = self._spaces.get(container) if container else None
         return () if space is None else space.config.dns.servers
 
-    async def prepare(self, config: ContainerConfig) -> tuple[ContainerConfig, int | None]:
-        """A container is about to start: the rest of its configuration, and the namespace that it joins.
+    async def prepare(self, config: ContainerConfig, own: int | None = None) -> tuple[ContainerConfig, int | None]:
+        """A container is about to start: the rest of its configuration, and the namespace that it joins. `own`: one
+        that its user namespace owns, and that it joins anyway; that is the one to connect then.
 
         LaunchError if there can't be one. The descriptor stays ours.
         """
         if config.network not in KEPT:
             return config, None
         try:
-            space = await self._space(config)
-            if config.network is Network.CONTAINER:
-                return await self._shared(config, space)
-            return self._complete(config, space), await self._opened(space)
+            return await self._prepared(config, own)
         except (OSError, StackError) as error:
             raise LaunchError(_said(error), container=config.id) from error
+
+    async def _prepared(self, config: ContainerConfig, own: int | None) -> tuple[ContainerConfig, int | None]:
+        space = await self._space(config)
+        if config.network is Network.CONTAINER:
+            return await self._shared(config, space)
+        whole = self._complete(config, space)
+        if own is None:
+            return whole, await self._opened(space)
+        await self._adopt(space, own)
+        return whole, None
 
     async def _space(self, config: ContainerConfig) -> Space:
         """Of a container that may be new, or have changed."""
@@ -190,6 +198,11 @@ class Networks:
         if other.config.network not in KEPT:
             own.config = config
             return replace(config, network=other.config.network, resolv_conf=other.config.resolv_conf), None
+        if other.config.userns is not None and other.descriptor is None:
+            raise StackError(
+                f"shares the network of {other.config.id}, which has user ids of its own and has not run yet: "
+                f"let it depend on {other.config.id}"
+            )
         whole = self._complete(other.config, other)
         return replace(config, resolv_conf=whole.resolv_conf, address=whole.address), await self._opened(other)
 
@@ -312,6 +325,24 @@ class Networks:
                 space.descriptor = await self._in_thread(lambda: kernel.connect(space.plugs, gateways))
             return space.descriptor
 
+    async def _adopt(self, space: Space, own: int) -> None:
+        """Connect a namespace that somebody else has made, unless it is the one that is connected."""
+        async with space.lock:
+            if space.descriptor is not None:
+                if os.path.samestat(os.fstat(space.descriptor), os.fstat(own)):
+                    return
+                await self._disconnect(space)
+            kernel, gateways = self._of_kernel(), self._ways_out(space)
+            await self._in_thread(lambda: kernel.links.plug(own, space.plugs, gateways))
+            space.descriptor = os.dup(own)
+
+    async def _disconnect(self, space: Space) -> None:
+        if space.descriptor is not None:
+            kernel, descriptor = self._of_kernel(), space.descriptor
+            space.descriptor = None
+            os.close(descriptor)
+            await self._in_thread(lambda: kernel.links.unplug(space.plugs))
+
     def _ways_out(self, space: Space) -> tuple[str, ...]:
         """One gateway of each kind: those of the first network that leads anywhere."""
         ways: dict[int, str] = {}
@@ -336,9 +367,7 @@ class Networks:
         self._names.leave(container)
         for claim in space.claims:
             kernel.publisher(self._tasks).drop(claim)
-        if space.descriptor is not None:
-            os.close(space.descriptor)
-            await self._in_thread(lambda: kernel.links.unplug(space.plugs))
+        await self._disconnect(space)
         if space.claims:
             await self._filter()
         if for_good:

@@ -32,6 +32,13 @@ SPEC: dict[str, object] = {
         {"id": "alone", "network": "none"},
         {"id": "guest", "network": "container:alone"},
         {"id": "of-host", "network": "host"},
+        {
+            "id": "mapped",
+            "userns": "auto",
+            "ports": ["8090:80"],
+            "ready": {"tcp": 80},
+            "cmd": ["nc", "-ll", "-p", "80", "-e", "cat"],  # a port that only root may bind
+        },
     ],
 }
 PLACES = ["localhost", "localhost 6", "host", "host 6", "outside", "outside 6", "a", "web.1", "web.2"]
@@ -93,6 +100,19 @@ def test_a_container_may_share_anothers(stack: Stack) -> None:
     assert stack.place("of-host").identity == stack.lan.host.identity
     assert len({stack.place(each).identity for each in ("a", "b", "alone", "of-host")}) == 4
     assert [each["ifname"] for each in json.loads(stack.place("alone").run("ip", "-j", "link"))] == ["lo"]
+
+
+def test_one_with_user_ids_of_its_own_is_root_in_its_network(stack: Stack) -> None:
+    assert Path(f"/proc/{stack.pid('mapped')}/uid_map").read_text(encoding="ascii").split()[1] != "0"
+    for place, address, port in (
+        (stack.place("a"), stack.addresses("mapped")[0], 80),
+        (stack.lan.outside, HOST, 8090),
+        (stack.lan.host, "::1", 8090),
+    ):
+        with place.makes(address, socket.SOCK_STREAM) as client:
+            client.connect((address, port))
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
