@@ -120,6 +120,9 @@ def _write(path: str, text: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, text)
+    except OSError as error:
+        error.filename = path
+        raise
     finally:
         os.close(descriptor)
 

@@ -1,11 +1,14 @@
 """Known ways out of containers, each tried from inside: named after their CVE where they have one."""
 
 import errno
+import fcntl
 import os
 import select
 import signal
 import socket
 import sys
+import termios
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,14 +23,18 @@ from runtime import linux, plan, rootfs, security, spawn, streams
 from runtime.assemble import Assembler, Descriptor
 from runtime.build import build_plan
 from runtime.capabilities import CAPABILITIES
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.limits import Limits
 from runtime.config import ContainerConfig, Network
 from runtime.enter import build_entry
 from runtime.images.from_host import create
 from runtime.lower import FD_MORE, lower, lower_plan
+from runtime.mounts import Bind, Tmpfs
 from runtime.seccomp.calls import numbers
 from runtime.seccomp.load import default_filter
 from runtime.status import Exited, Signaled
 from runtime.users import User
+from supervisor import cgroups
 
 pytestmark = pytest.mark.kernel
 
@@ -296,6 +303,61 @@ def test_cve_2019_19921_and_cve_2023_27561_proc_is_the_kernels(
         assert shown.stdout == "0\n"
 
 
+# --- volumes ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def swapping(path: Path, target: Path) -> Iterator[None]:
+    """All the while, another container that shares the volume has a directory there, then a link to `target`."""
+    stop = threading.Event()
+    (path.parent / "link").symlink_to(target)
+    path.mkdir()
+
+    def swap() -> None:
+        while not stop.is_set():
+            linux_exchange(path, path.parent / "link")
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        swapper.join()
+
+
+def linux_exchange(one: Path, other: Path) -> None:
+    """renameat2(2), RENAME_EXCHANGE: at no time is either not there."""
+    (first, _first_owner), (second, _second_owner) = linux._pointer(str(one)), linux._pointer(str(other))
+    number = numbers(linux.MACHINE)["renameat2"]
+    assert linux.syscall(number, linux.AT_FDCWD, first, linux.AT_FDCWD, second, 2, 0, 0) == 0
+
+
+@pytest.mark.parametrize("below", ["", "sub"])
+def test_cve_2021_30465_a_volume_whose_directory_is_swapped_for_a_link_leads_nowhere(
+    driver: Driver, tmp_path: Path, below: str
+) -> None:
+    """As the place where another one is mounted, and as what is mounted, a link counts inside only."""
+    volume, host = tmp_path / "volume", tmp_path / "host"
+    for path in (volume, host):
+        path.mkdir()
+    (host / "marker").touch()
+    shared = Bind(source=str(volume), target="/shared")
+    inner = Bind(source=str(volume), target="/mnt", below="sub") if below else Tmpfs(target="/shared/sub")
+    seen = set[str]()
+    with swapping(volume / "sub", host):
+        for _ in range(60):
+            try:
+                shown = driver.run("sh", "-c", "ls /mnt; ls /shared/sub/", mounts=(shared, inner), memory_bytes=MEMORY)
+            except LaunchError as error:
+                seen.add(str(error).partition(": ")[2].partition(" ")[0])
+            else:
+                assert "marker" not in shown.stdout
+                seen.add("started")
+    assert "started" in seen
+    assert str(host) not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+
+
 # --- cgroups, mounts, namespaces, devices ----------------------------------------------------------------------------
 
 
@@ -446,6 +508,61 @@ except OSError as error:
     print(errno.errorcode[error.errno], len(held) + 3)
 """
     assert python(snake, script, rlimits=((7, 256, 256),), seccomp=DEFAULT).stdout == "EMFILE 256\n"
+
+
+def test_a_fork_bomb_is_bounded_by_its_cgroup(snake: Driver, tmp_path: Path) -> None:
+    """Whoever it is, and whatever he has on the host."""
+    script = """
+import os, signal
+try:
+    for made in range(200):
+        if not os.fork(): signal.pause()
+except BlockingIOError:
+    print("refused", made)
+"""
+    with cgroups.branch(tmp_path) as branch:
+        cgroup = branch.cgroup("c", Limits(pids=20))
+        assert cgroup is not None
+        result = in_cgroup(snake, cgroup, script)
+        assert (result.status, result.stdout) == (Exited(0), "refused 19\n"), result
+        snake.launcher.remove(snake._next(), None, cgroup)
+        assert snake.reply().error == 0
+
+
+def in_cgroup(driver: Driver, cgroup: Cgroup, script: str) -> Result:
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+    config = driver.config("python3", "-c", script, env=(("PATH", path),), memory_bytes=MEMORY, seccomp=DEFAULT)
+    whole = build_plan(config, cgroup)
+    with driver.requested(whole, more=cgroup.descriptors) as made:
+        pid = driver.executed(whole, made)
+        said = read_all(made.stdout), read_all(made.stderr)
+        return Result(wait(pid), *said)
+
+
+FLOOD = """
+import os
+line = b"x" * 1023 + b"\\n"
+for _ in range(20_000): os.write(1, line)
+"""
+
+
+def test_a_flood_of_output_waits_for_its_reader(snake: Driver) -> None:
+    """It fills a pipe, and no memory of ours; what becomes of it on disk is bounded by `logs` (tests/logs)."""
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+    config = snake.config("python3", "-c", FLOOD, env=(("PATH", path),), memory_bytes=MEMORY, seccomp=DEFAULT)
+    with snake.started(config) as (pid, made):
+        assert made.stdout is not None
+        poll, full = select.poll(), fcntl.fcntl(made.stdout, fcntl.F_GETPIPE_SZ)
+        poll.register(made.stdout, select.POLLIN)
+        while poll.poll(30_000) and queued(made.stdout) + 1024 <= full:
+            pass
+        assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        assert len(read_all(made.stdout)) == 20_000 * 1024
+        assert wait(pid) == Exited(0)
+
+
+def queued(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @pytest.mark.parametrize("init", [False, True])
