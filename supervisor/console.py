@@ -109,7 +109,7 @@ class Console:
         with self._changed:
             if self._gone or self._abandoned or self._size + len(lines) > OVERDRAFT_MAX_BYTES:
                 self._lost_lines += lines.count(b"\n")
-            elif lines:
+            else:
                 self._queue.append(lines)
                 self._size += len(lines)
                 self._changed.notify()

@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -93,7 +94,7 @@ def in_background(work: Callable[[Parent], int], limit_s: float | None = None) -
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _serve_in_background(work, writing)
+        _serve_in_background(work, writing, limit_s)
     os.close(writing)
     if answer := _await(reading, pid, limit_s):
         return int(answer != UP)
@@ -112,7 +113,7 @@ def _await(reading: int, pid: int, limit_s: float | None) -> bytes:
             os.kill(pid, signal.SIGTERM)  # our own child, not reaped yet; the second Ctrl-C kills, as in the foreground
 
 
-def _serve_in_background(work: Callable[[Parent], int], writing: int) -> None:
+def _serve_in_background(work: Callable[[Parent], int], writing: int, limit_s: float | None) -> None:
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     # Under numbers that nobody inherits: else launchers and containers would keep the user's pipes open.
@@ -120,12 +121,19 @@ def _serve_in_background(work: Callable[[Parent], int], writing: int) -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
 
-    def tell(up: bool) -> None:
+    def let_go(*_: object) -> None:
         for stream in (shown, complaints):
             os.dup2(null, stream, inheritable=False)
-        os.write(writing, UP if up else NOT_UP)
+
+    def tell(up: bool) -> None:
+        let_go()
+        with suppress(BrokenPipeError):  # the command line waits no more
+            os.write(writing, UP if up else NOT_UP)
         os.close(writing)
 
+    if limit_s is not None:  # by then the command line has ended, and who reads its output waits for the end of file
+        signal.signal(signal.SIGALRM, let_go)
+        signal.setitimer(signal.ITIMER_REAL, max(limit_s, 1e-6))
     try:
         status = work(Parent(tell, shown))
     except BaseException as error:  # noqa: BLE001 (said here, as it can't be in the parent)

@@ -85,6 +85,7 @@ class Pysup:
 
     images: Path
     directory: Path  # it runs there
+    patience_s: float = PATIENCE_S
 
     @property
     def state(self) -> Path:
@@ -107,7 +108,7 @@ class Pysup:
             env={**ENVIRONMENT, **env},
             input=stdin,
             capture_output=True,
-            timeout=PATIENCE_S,
+            timeout=self.patience_s,
             check=False,
         )
 
