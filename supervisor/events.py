@@ -64,6 +64,7 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "status": ("says: {status}",),
     "timed_out": ("not done within {timeout_s:g} s", "not done in time"),
     "not_enforced": ("{key} does not hold: {why}", "a limit does not hold"),
+    "not_limited": ("its limits could not be changed: {error}", "its limits could not be changed"),
     "out_of_memory": ("out of memory: the kernel killed {processes} of its processes", "out of memory"),
     "exited": (
         "killed by {signal}, out of memory{oom!s:.0}",

@@ -35,6 +35,7 @@ from supervisor.execution import Command, config_for, set_size
 from supervisor.helper import consult
 from supervisor.ids import Blocks
 from supervisor.launchers import LauncherPool, ReplyError
+from supervisor.memory import MemoryWatch
 from supervisor.namespaces import Hold, Namespaces, Own
 from supervisor.network.stack import Connect, Networks, none
 from supervisor.notify import Listener, Mouth
@@ -50,9 +51,10 @@ TRIES_MAX = 3  # what a launcher died over is tried again by another
 ENDED = Verdict(passed=False, detail="the container has ended")
 
 MakeStreams = Callable[[Plan], Streams]
-Remove = Callable[[], Awaitable[None]]
+Remove = Callable[[Cgroup | None], Awaitable[None]]
 Result = TypeVar("Result")
 Complain = Callable[[str, str], None]  # (container, what could not be cleaned)
+Tell = Callable[[str, str, Mapping[str, object]], None]  # (event, container, fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,9 @@ class Means:
     namespaces: Namespaces
     networks: Networks
     reaper: Reaper
+    memory: MemoryWatch
+    tasks: anyio.abc.TaskGroup  # for what must not be waited for
+    tell: Tell
     numbers: Iterator[int] = field(default_factory=count)  # of commands in containers
 
 
@@ -80,6 +85,7 @@ class KernelRun:
         "_checks",
         "_config",
         "_ended",
+        "_killed",
         "_means",
         "_mouth",
         "_own",
@@ -119,6 +125,8 @@ class KernelRun:
         self._callback: Callable[[], None] | None = None
         self._checks: tuple[anyio.CancelScope, ...] = ()
         self._care: probes.Care | None = None  # made by the first command
+        self._killed = 0  # of its processes, for want of memory, as far as it was told
+        self._watch_memory()
         self._ended.call(self._exited)
 
     def signal(self, number: int) -> None:
@@ -131,8 +139,53 @@ class KernelRun:
             if number == signal.SIGKILL and self._cgroup is not None:
                 self._cgroup.kill()
 
+    # --- what it may use ---------------------------------------------------------------------------------------------
+
+    def _watch_memory(self) -> None:
+        """Those that can run out of it are watched. Without a descriptor for that, it is known at the end."""
+        limits = self._config.limits
+        if self._cgroup is not None and (limits.memory_bytes is not None or limits.oom_kill_group):
+            with suppress(OSError):
+                self._means.memory.add(self._cgroup, self._look_for_kills)
+
+    def _look_for_kills(self) -> bool:
+        """Tell of processes that the kernel has killed for want of memory; were there any?"""
+        if self._cgroup is None or (killed := self._cgroup.oom_kills()) <= self._killed:
+            return False
+        processes, self._killed = killed - self._killed, killed
+        if self._ended.status is None and self._config.limits.oom_kill_group:
+            self._cgroup.kill()  # where the kernel has done it, nobody is left
+        self._means.tell("out_of_memory", self._config.id, {"processes": processes})
+        return True
+
+    async def limit(self, limits: Limits) -> None:
+        """Have other limits while it runs. CgroupError if the host can't enforce them."""
+        before, cgroup = self._config.limits, self._controlled()
+        changed, resets = self._means.branch.changed(cgroup, before, limits)
+        try:
+            # A limit of memory below what is used makes the write wait until enough was given back.
+            await anyio.to_thread.run_sync(cgroup.change, changed, resets)
+            self._config = replace(self._config, limits=limits)
+        except OSError as error:
+            raise CgroupError(f"write {error.filename}: {error.strerror}") from error
+        finally:
+            self._means.memory.remove(cgroup)
+            self._cgroup = changed
+            if self._ended.status is None:
+                self._watch_memory()
+
+    async def _limit(self, limits: Limits) -> None:
+        try:
+            await self.limit(limits)
+        except CgroupError as error:
+            if self._ended.status is None:
+                self._means.tell("not_limited", self._config.id, {"error": str(error)})
+
     def apply(self, config: ContainerConfig) -> None:
         """See `Run.apply`."""
+        if config.limits != self._config.limits and self._ended.status is None:
+            self._means.tasks.start_soon(self._limit, config.limits)
+            config = replace(config, limits=self._config.limits)
         self._config = (
             config if self._config.directory == config.directory else replace(config, directory=self._config.directory)
         )
@@ -164,12 +217,15 @@ class KernelRun:
         """See `Run.ended`."""
         status = await self._ended.wait()
         self._release()
-        self.oom = self._cgroup is not None and self._cgroup.oom_kills() > 0
+        self._look_for_kills()
+        self.oom = self._killed > 0
+        if self._cgroup is not None:
+            self._means.memory.remove(self._cgroup)
         if self._mouth is not None:
             self._mouth.finish()
         if self._capture is not None:
             await self._capture.drain()
-        await self._remove()
+        await self._remove(self._cgroup)
         if self._own is not None:
             self._means.namespaces.give(self._config.id, self._own)
             self._own = None
@@ -476,7 +532,7 @@ class KernelRunner:
                 os.close(each)
         made.close_theirs()
         # The run does not hold the plan: for thousands of idle containers that would be most of their memory.
-        remove = partial(self._remove, plan.id, _temporary(plan), plan.cgroup)
+        remove = partial(self._remove, plan.id, _temporary(plan))
         senses.begin()
         self._means.networks.started(config.place)
         return KernelRun(process, config, plan.cgroup, own, self._means, senses, remove)
@@ -538,6 +594,10 @@ def _temporary(plan: Plan) -> str | None:
     return None if plan.keep else plan.directory
 
 
+def _untold(_event: str, _container: str, _fields: Mapping[str, object]) -> None:
+    """Nobody is there to be told."""
+
+
 @asynccontextmanager
 async def kernel(
     state: Path,
@@ -548,6 +608,7 @@ async def kernel(
     size: int | None = None,
     connect: Connect = none,
     configs: Iterable[ContainerConfig] = (),
+    tell: Tell = _untold,
 ) -> AsyncIterator[KernelRunner]:
     """A runner on the real kernel with its reaper, launchers, cgroups and networks, while the context lasts.
 
@@ -562,14 +623,16 @@ async def kernel(
         cgroups.branch(state, wanted) as branch,
         closing(Door()) as door,
         closing(Listener(state)) as listener,
+        closing(MemoryWatch()) as memory,
         closing(Namespaces(_holder(pool), Blocks(state))) as namespaces,
     ):
         async with anyio.create_task_group() as tasks:
             await tasks.start(reaper.run)
             tasks.start_soon(listener.run)
+            tasks.start_soon(memory.run)
             async with connect() as networks, anyio.create_task_group() as launchers:
                 await launchers.start(pool.run)
-                means = Means(pool, branch, door, listener, namespaces, networks, reaper)
+                means = Means(pool, branch, door, listener, namespaces, networks, reaper, memory, tasks, tell)
                 yield KernelRunner(means, make, output, complain)
                 launchers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()

@@ -24,7 +24,6 @@ import anyio.abc
 
 from runtime import streams
 from runtime.cgroup.limits import path_of
-from runtime.config import ContainerConfig
 from runtime.plan import Plan
 from runtime.streams import Streams
 from supervisor.board import Board
@@ -55,6 +54,7 @@ _LEVELS: Mapping[str, Level] = {
     "dependency_failed": "error",
     "stuck": "error",
     "not_enforced": "warning",
+    "not_limited": "warning",
     "not_ready": "warning",
     "out_of_memory": "warning",
     "timed_out": "warning",
@@ -173,7 +173,15 @@ async def _supervise(
             connect = partial(networks, home.path, stack.name, stack.networks, configs, emit)
             async with (
                 kernel(
-                    home.path, sorted(lowers), make, output, complain, len(stack.entries), connect, _configs(stack)
+                    home.path,
+                    sorted(lowers),
+                    make,
+                    output,
+                    complain,
+                    len(stack.entries),
+                    connect,
+                    configs=(entry.config for entry in stack.entries),
+                    tell=emit,
                 ) as runner,
                 anyio.create_task_group() as tasks,
             ):
@@ -213,10 +221,6 @@ async def _supervise(
     _tell_end(emit, summary, interrupted=control.asked > 0)
     decisive = None if manner.exit_code_from is None else _exit_status_of(tree, manner.exit_code_from)
     return Outcome(summary, killed=control.asked > 1, decisive=decisive)
-
-
-def _configs(stack: Compiled) -> Iterator[ContainerConfig]:
-    return (entry.config for entry in stack.entries)
 
 
 def _tell_unmet(stack: Compiled, runner: KernelRunner, emit: Emit) -> None:

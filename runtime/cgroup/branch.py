@@ -15,7 +15,7 @@ from runtime.cgroup import v1, v2
 from runtime.cgroup.files import below, pids, read, write
 from runtime.cgroup.group import Cgroup, Place, signal_all
 from runtime.cgroup.hierarchies import CONTROLLERS, Hierarchies, Hierarchy
-from runtime.cgroup.limits import NO_LIMITS, Limits, Setting, device_number, keys, path_of, processors
+from runtime.cgroup.limits import NO_LIMITS, Limits, Setting, controller_of, device_number, keys, path_of, processors
 from runtime.errors import CgroupError
 from runtime.remove import remove_cgroup
 
@@ -72,6 +72,11 @@ def _why_not(hierarchies: Hierarchies, limits: Limits, key: str, controller: str
     except CgroupError as error:
         return str(error)
     return None
+
+
+def _is_gone(reset: Setting, wanted: Iterable[tuple[int, Setting]]) -> bool:
+    """Whether the file is not written anyway; that of `io` has more than one limit."""
+    return reset.key == "io" or reset.file not in {setting.file for _, setting in wanted}
 
 
 def _missing_processors(hierarchy: Hierarchy, cpuset: str) -> str | None:
@@ -141,6 +146,34 @@ class Branch:
         """
         shape = self._shape(limits)
         return Cgroup(directory_name(container), shape.places, shape.settings) if shape.places else None
+
+    def changed(self, cgroup: Cgroup, old: Limits, new: Limits) -> tuple[Cgroup, tuple[tuple[int, Setting], ...]]:
+        """What a cgroup that was made with the old limits is with the new ones, and what takes the old ones away: see
+        `Cgroup.change`. CgroupError if the host can't enforce a limit.
+        """
+        shape = self._shape(new)
+        merged = {place.hierarchy: place for place in (*cgroup.places, *shape.places)}
+        order = list(merged)
+        wanted = tuple((order.index(shape.places[index].hierarchy), setting) for index, setting in shape.settings)
+        held = old.without(self._shape(old).unmet)
+        resets = tuple(
+            (order.index(hierarchy), setting)
+            for hierarchy in order
+            for setting in VERSIONS[hierarchy.version].resets(held)
+            if controller_of(setting.key) in hierarchy.controllers and _is_gone(setting, shape.settings)
+        )
+        if held.cpuset is not None and new.cpuset is None:
+            resets += self._all_processors(order)
+        return Cgroup(cgroup.name, tuple(merged.values()), wanted), resets
+
+    @staticmethod
+    def _all_processors(order: list[Hierarchy]) -> tuple[tuple[int, Setting], ...]:
+        """Version 1 has no word for them."""
+        places = [(index, one) for index, one in enumerate(order) if one.version == 1 and "cpuset" in one.controllers]
+        return tuple(
+            (index, Setting("cpuset", "cpuset.cpus", read(f"{one.own}/cpuset.cpus").decode("ascii").strip()))
+            for index, one in places
+        )
 
     def unmet(self, limits: Limits) -> Mapping[str, str]:
         """By their keys, the limits that are left out, as best effort has it, and why."""

@@ -18,6 +18,7 @@ from runtime.remove import remove_cgroup
 
 KILL_ROUNDS_MAX = 100  # of signals to a cgroup of version 1 whose processes fork, or are slow to freeze
 KILL_ROUND_S = 0.005
+BRING_ROUNDS_MAX = 20  # of moves to another cgroup of processes that fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,28 @@ class Cgroup:
         for index, setting in self.settings:
             write(f"{self.directory(index)}/{setting.file}", setting.value)
 
+    def change(self, to: "Cgroup", resets: tuple[tuple[int, Setting], ...]) -> None:
+        """Have it be like `to`, which has all of its places and perhaps more, while it lives: its processes come along.
+        `resets` are limits that it had. OSError names the file.
+        """
+        for index in to.own:
+            with suppress(FileExistsError):
+                os.mkdir(to.directory(index))
+        for index, setting in (*resets, *to.settings):
+            write(f"{to.directory(index)}/{setting.file}", setting.value)
+        for index in range(len(self.places), len(to.places)):
+            self._bring(to.directory(index))
+
+    def _bring(self, directory: str) -> None:
+        """Into a hierarchy that they were not in. Those that are born meanwhile have the place of their parents."""
+        for _ in range(BRING_ROUNDS_MAX):
+            missing = set(self.members()) - set(pids(directory))
+            for pid in missing:
+                with suppress(ProcessLookupError):
+                    write(f"{directory}/cgroup.procs", str(pid))
+            if not missing:
+                return
+
     def remove(self) -> None:
         """Remove it, and what the container made in it; its processes must have ended. OSError if they have not."""
         for index in self.own:
@@ -141,11 +164,16 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """How many of its processes the kernel has killed for want of memory, as far as it tells."""
-        for index, place in enumerate(self.places):
-            if "memory" in place.controllers:
-                version = v1 if place.version == 1 else v2
-                return version.oom_kills(self.directory(index)) or 0
-        return 0
+        index = self.index_of("memory")
+        if index is None:
+            return 0
+        version = v1 if self.places[index].version == 1 else v2
+        return version.oom_kills(self.directory(index)) or 0
+
+    def index_of(self, controller: str) -> int | None:
+        """The place where it has this controller."""
+        found = (index for index, place in enumerate(self.places) if controller in place.controllers)
+        return next(found, None)
 
 
 def kill_by_freezer(directory: str) -> None:

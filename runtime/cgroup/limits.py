@@ -72,7 +72,12 @@ def keys(limits: Limits) -> Iterator[tuple[str, str]]:
     """(key, the controller it needs) of each limit that was given."""
     for key, field in _FIELDS.items():
         if getattr(limits, field) != getattr(NO_LIMITS, field):
-            yield key, _CONTROLLERS.get(key, "memory")
+            yield key, controller_of(key)
+
+
+def controller_of(key: str) -> str:
+    """The controller that holds a limit."""
+    return _CONTROLLERS.get(key, "memory")
 
 
 _CONTROLLERS = {"cpus": "cpu", "cpu_weight": "cpu", "cpuset": "cpuset", "pids": "pids", "io": "io"}

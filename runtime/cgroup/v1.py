@@ -40,6 +40,22 @@ def settings(limits: Limits) -> Iterator[Setting]:
         yield from _io_settings(one)
 
 
+def resets(limits: Limits) -> Iterator[Setting]:
+    """What takes these limits away: the values of a new cgroup. That of memory and swap together goes first."""
+    if limits.swap_bytes is not None:
+        yield Setting("swap", "memory.memsw.limit_in_bytes", "-1")
+    if limits.memory_bytes is not None:
+        yield Setting("memory", "memory.limit_in_bytes", "-1")
+    if limits.cpus is not None:
+        yield Setting("cpus", "cpu.cfs_quota_us", "-1")
+    if limits.cpu_weight is not None:
+        yield Setting("cpu_weight", "cpu.shares", str(SHARES))
+    if limits.pids is not None:
+        yield Setting("pids", "pids.max", "max")
+    for one in limits.io:
+        yield from _io_settings(IoLimit(device=one.device, rbps=0, wbps=0, riops=0, wiops=0))  # 0 is none
+
+
 def _memory_settings(limits: Limits) -> Iterator[Setting]:
     """The limit of memory and swap together is never below that of memory: so it goes first, and comes back last."""
     if limits.memory_bytes is None:

@@ -28,6 +28,26 @@ def settings(limits: Limits) -> Iterator[Setting]:
         yield Setting("io", "io.max", f"{device_number(one.device)} {_rates(one)}")
 
 
+def resets(limits: Limits) -> Iterator[Setting]:
+    """What takes these limits away: the values of a new cgroup."""
+    files = {
+        "memory": ("memory_bytes", "memory.max", "max"),
+        "memory_high": ("memory_high_bytes", "memory.high", "max"),
+        "swap": ("swap_bytes", "memory.swap.max", "max"),
+        "cpus": ("cpus", "cpu.max", f"max {PERIOD_US}"),
+        "cpu_weight": ("cpu_weight", "cpu.weight", "100"),
+        "cpuset": ("cpuset", "cpuset.cpus", "\n"),
+        "pids": ("pids", "pids.max", "max"),
+    }
+    for key, (field, file, value) in files.items():
+        if getattr(limits, field) is not None:
+            yield Setting(key, file, value)
+    if limits.oom_kill_group:
+        yield Setting("oom", "memory.oom.group", "0")
+    for one in limits.io:
+        yield Setting("io", "io.max", f"{device_number(one.device)} {_rates(IoLimit(device=one.device))}")
+
+
 def _rates(one: IoLimit) -> str:
     rates = {"rbps": one.rbps, "wbps": one.wbps, "riops": one.riops, "wiops": one.wiops}
     return " ".join(f"{name}={'max' if value is None else value}" for name, value in rates.items())

@@ -1,7 +1,7 @@
 """A runner on the real kernel with the output of its containers, for tests of what runs are asked while they live."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -49,11 +49,19 @@ class Told:
 class Containers:
     """Starts containers of the test image, and ends them."""
 
-    def __init__(self, runner: KernelRunner, state: Path, image: Path, written: list[bytes]) -> None:
+    def __init__(
+        self,
+        runner: KernelRunner,
+        state: Path,
+        image: Path,
+        written: list[bytes],
+        events: list[tuple[str, str, Mapping[str, object]]],
+    ) -> None:
         self.runner = runner
         self.state = state
         self.image = image
         self.written = written
+        self.events = events
         self._runs: list[KernelRun] = []
         self._ended: list[KernelRun] = []
 
@@ -109,6 +117,10 @@ async def containers(state: Path, image: Path) -> AsyncIterator[Containers]:
     """A runner; everything it started is ended, and nothing may be left of it."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     written: list[bytes] = []
+    events: list[tuple[str, str, Mapping[str, object]]] = []
+
+    def tell(event: str, container: str, fields: Mapping[str, object]) -> None:
+        events.append((event, container, fields))
 
     def form(container: str, stream: Stream, piece: Piece) -> bytes:
         del container, stream
@@ -119,8 +131,10 @@ async def containers(state: Path, image: Path) -> AsyncIterator[Containers]:
         async with Console(null) as console, anyio.create_task_group() as tasks:
             with Output(console, form, on_gone=_unexpected, on_lost=_unexpected) as output:
                 tasks.start_soon(output.run)
-                async with kernel(state, [str(image)], partial(_pipes, null), output, _complain, 1) as runner:
-                    made = Containers(runner, state, image, written)
+                async with kernel(
+                    state, [str(image)], partial(_pipes, null), output, _complain, 1, tell=tell
+                ) as runner:
+                    made = Containers(runner, state, image, written, events)
                     try:
                         yield made
                     finally:
