@@ -76,8 +76,6 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "setresuid": (117, 147),
     "setsid": (112, 157),
     "signalfd4": (289, 74),
-    "inotify_init1": (294, 26),
-    "inotify_add_watch": (254, 27),
     "socket": (41, 198),
     "symlinkat": (266, 36),
     "umask": (95, 166),
@@ -327,17 +325,6 @@ def signalfd(number: int) -> int:
 
 IN_MODIFY = 0x2
 INOTIFY_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name that follows
-
-
-def inotify() -> int:
-    """inotify_init1(2): a descriptor, non-blocking."""
-    return _call("inotify_init1", None, os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def watch(notes: int, path: str, mask: int) -> int:
-    """inotify_add_watch(2): the number of the watch."""
-    address, _owner = _pointer(path)
-    return _call("inotify_add_watch", path, notes, address, mask)
 
 
 def leave_word(page: int, thread: int) -> None:

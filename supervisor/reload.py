@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
+from runtime.cgroup.limits import Limits, described
 from runtime.config import Network
 from runtime.mounts import ATTRIBUTES, Bind, Device, MemoryFile, Mount, Tmpfs
 from supervisor.checks import Log
@@ -57,7 +58,8 @@ NAMES_MAX = 3  # of containers that have the same said of them
 # --- what has changed -------------------------------------------------------------------------------------------------
 
 _LIVE = ("policy", "depends_on", "output", "logs", "update")  # parts of an entry that a run does not hold
-IN_PLACE = frozenset({"resolv_conf"})  # of its configuration, what `Run.apply` changes in a run, or the next one has
+# Of its configuration, what `Run.apply` changes in a run, or the next one has.
+IN_PLACE = frozenset({"resolv_conf", "limits"})
 _NAMES = frozenset({"directory"})  # follows from its id
 # Not said: what follows from something else that is, and what the host has put into a configuration.
 _UNSAID = frozenset(
@@ -226,6 +228,8 @@ def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
         yield from ((f"{path}.{name}", text) for name, text in pairs)
     elif path == "config.capabilities":
         yield path, _capabilities(cast("int", value))
+    elif path == "config.limits":
+        yield from ((f"config.{name}", text) for name, text in described(cast("Limits", value)))
     elif path == "config.userns":
         yield path, str(cast("Ids", value))
     elif path == "config.seccomp":

@@ -25,6 +25,10 @@ class IoLimit:
     riops: int | None = None  # reads
     wiops: int | None = None
 
+    def __str__(self) -> str:
+        rates = {"rbps": self.rbps, "wbps": self.wbps, "riops": self.riops, "wiops": self.wiops}
+        return " ".join((self.device, *(f"{name} {rate}" for name, rate in rates.items() if rate is not None)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -73,6 +77,19 @@ def keys(limits: Limits) -> Iterator[tuple[str, str]]:
     for key, field in _FIELDS.items():
         if getattr(limits, field) != getattr(NO_LIMITS, field):
             yield key, controller_of(key)
+
+
+def described(limits: Limits) -> Iterator[tuple[str, str]]:
+    """For people: where each limit that was given is written in a spec, and its value."""
+    for key, field in _FIELDS.items():
+        value = getattr(limits, field)
+        if key == "oom" or value == getattr(NO_LIMITS, field):
+            continue
+        yield path_of(key), ", ".join(map(str, value)) if key == "io" else f"{value:g}" if key == "cpus" else str(value)
+    if limits.oom_kill_group:
+        yield "oom", "kill-group"
+    if limits.best_effort:
+        yield "enforce", "best-effort"
 
 
 def controller_of(key: str) -> str:

@@ -43,9 +43,9 @@ class OomWatch:
 
     def _note(self, cgroup: Cgroup, directory: str) -> None:
         if self._notes < 0:
-            self._notes = linux.inotify()
+            self._notes = linux.inotify_init()
             self._epoll.register(self._notes, select.EPOLLIN)
-        self._by_note[linux.watch(self._notes, f"{directory}/memory.events", linux.IN_MODIFY)] = cgroup
+        self._by_note[linux.inotify_add_watch(self._notes, f"{directory}/memory.events", linux.IN_MODIFY)] = cgroup
 
     def _listen(self, cgroup: Cgroup, directory: str) -> None:
         control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage import HEALTHY, STARTED, entries
 
+from runtime.cgroup.limits import Limits
 from runtime.mounts import DATA, READ_ONLY, Bind, Device, Dns, MemoryFile, Tmpfs
 from supervisor.checks import Health, Log, Ready, Tcp
 from supervisor.entry import Compiled, Entry, Order, OutputForm, Update
@@ -149,6 +150,18 @@ def test_dependencies_and_the_form_of_output_need_no_restart() -> None:
     changed = replace(one("web", conditions={"db": HEALTHY}), output=OutputForm("w"))
     change = only(compared([one("web", "db")], [changed]).adapted)
     assert words(change) == ["depends_on.db: started -> healthy", "output.prefix: none -> w"]
+
+
+def test_limits_are_changed_while_it_runs() -> None:
+    before = one("web", config={"limits": Limits(memory_bytes=1 << 20, pids=5)})
+    after = one("web", config={"limits": Limits(cpus=1.5, pids=5, oom_kill_group=True)})
+    changes = compared([before], [after])
+    assert not changes.replaced
+    assert words(only(changes.adapted)) == [
+        "limits.memory: 1048576 -> none",
+        "limits.cpus: none -> 1.5",
+        "oom: none -> kill-group",
+    ]
 
 
 def test_what_only_the_host_has_changed_is_no_difference_but_the_next_run_has_it() -> None:
