@@ -6,10 +6,11 @@ matters to it, the chronicle notes the times and serves listeners, and at the en
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -17,7 +18,7 @@ import anyio.abc
 from supervisor import systemd
 from supervisor.board import Board, Chronicle
 from supervisor.entry import Compiled, Entry
-from supervisor.events import Events
+from supervisor.events import Events, Level
 from supervisor.lines import JsonLines, LineForm, Piece, Stream
 from supervisor.logs.policy import Driver
 from supervisor.logs.writer import LogWriter
@@ -109,10 +110,35 @@ class Shown:
         return (self._objects if is_object else self._usual)(container, stream, piece)
 
 
+class Speaker(Protocol):
+    """Who says an event in the end, as `Events` does."""
+
+    def emit(self, event: str, *, container: str | None = None, level: Level = "info", **fields: object) -> None: ...
+
+
+@contextmanager
+def speaking(stack: str, events: Events, level: Level, *, structured: bool) -> Iterator[Speaker]:
+    """Where our output goes to systemd's journal, events go there with their fields; else they are written."""
+    if not structured or "JOURNAL_STREAM" not in os.environ:
+        yield events
+        return
+    from supervisor.journal import Journal, is_journal  # noqa: PLC0415 (for services alone)
+
+    if not is_journal(os.environ):
+        yield events
+        return
+    with closing(Journal(stack, events, level=level)) as journal:
+        yield journal
+
+
 @asynccontextmanager
-async def keeping(directory: Path, events: Events, stack: Compiled) -> AsyncIterator[LogWriter]:
+async def keeping(directory: Path, emit: Emit, stack: Compiled) -> AsyncIterator[LogWriter]:
     """The logs of a stack."""
-    async with LogWriter(directory, events.emit, max_total_bytes=stack.logs.max_total_bytes) as logs:
+
+    def tell(event: str, *, container: str, level: Level, **fields: object) -> None:  # noqa: ARG001 (up.py knows it)
+        emit(event, container, fields)
+
+    async with LogWriter(directory, tell, max_total_bytes=stack.logs.max_total_bytes) as logs:
         for entry in stack.entries:
             logs.open(entry.id, entry.logs)
         yield logs

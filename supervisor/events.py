@@ -115,6 +115,10 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "left_behind": ("{error}",),
     "interrupted": ("stopping on {signal}; once more kills", "stopping; once more kills"),
     "output_lost": ("{lines} lines were dropped: standard output is too slow",),
+    "log_failed": ("its log can't be written: {error}; lines are dropped until there is room",),
+    "log_lost": ("{lines} lines of its log were dropped",),
+    "log_repaired": ("the last line of its log was torn by a crash, and {done}",),
+    "log_unkept": ("its output is kept nowhere: driver stdout-json has no reader in the background",),
     "output_held": ("something outside the container holds its output open; not waiting for it",),
 }
 QUOTED = "last_lines"  # what a container wrote last, oldest first

@@ -26,6 +26,7 @@ import anyio.lowlevel
 
 from runtime.config import ContainerConfig
 from supervisor import __version__
+from supervisor.checks import Verdict
 from supervisor.policy import Policy
 from supervisor.runner import Heard, Run, Runner
 from supervisor.states import HealthStatus, Phase, State
@@ -107,9 +108,9 @@ class Metrics:
         elif event == "output_lost" and isinstance(lines := fields.get("lines"), int):
             self.console_lines_dropped += lines
 
-    def checked(self, *, passed: bool) -> None:
+    def checked(self, verdict: Verdict) -> None:
         """A ready or health check has been tried."""
-        self.checks["passed" if passed else "failed"] += 1
+        self.checks["passed" if verdict.passed else "failed"] += 1
 
     async def scrape(self) -> Page:
         """All figures, now."""

@@ -68,6 +68,7 @@ class Surroundings:
     changed: Callable[["Service"], None]  # something about its state that others may care for
     gate: Callable[["Service"], Event | None]  # may it start? None: not yet
     chance: Callable[[], float]  # uniform in [0, 1)
+    checked: Callable[[Verdict], None]  # a ready or health check was tried
 
 
 class Service:
@@ -321,6 +322,8 @@ class Service:
             with side.scope:
                 async with self._around.checks:
                     verdict = await self._look(self._run, probe, timeout_s)
+                if answer is _checked:
+                    self._around.checked(verdict)
                 self.post(answer(verdict))
         finally:
             side.done.set()

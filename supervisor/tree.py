@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import anyio
 import anyio.abc
 
+from supervisor.checks import Verdict
 from supervisor.entry import Entry
 from supervisor.policy import Condition, Dependency
 from supervisor.runner import Runner
@@ -197,6 +198,7 @@ class Stack:
         self._final = anyio.Event()
         self._around: Surroundings | None = None  # while it runs
         self.leaving: set[Service] = set()  # whose end is no reason to stop all others
+        self.checked: Callable[[Verdict], None] = _ignore
         self.listeners: list[Callable[[Service], None]] = []  # told of every change of a phase, or of health
         self._changes_under_way = 0
         self._not_yet_up: set[str] = set()
@@ -398,6 +400,7 @@ class Stack:
                 changed=self._changed,
                 gate=self._gate,
                 chance=self._chance,
+                checked=self.checked,
             )
             for service in self.services:
                 tasks.start_soon(service.run, around)
@@ -536,3 +539,7 @@ class Stack:
         self._not_yet_up.discard(name)
         if not self._not_yet_up:
             self._emit("stack_up", None, {"count": len(self._standings)})
+
+
+def _ignore(_verdict: Verdict) -> None:
+    """Nobody counts."""

@@ -13,7 +13,7 @@ started to ignore it (nohup(1)) goes on when the terminal goes.
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -28,12 +28,13 @@ from runtime.plan import Plan
 from runtime.streams import Streams
 from supervisor.board import Board
 from supervisor.console import Console, ConsoleGoneError
-from supervisor.desk import SOCKET, Keeping, Shown, Told, keeping, serving
-from supervisor.entry import Compiled, Reading, Scale
+from supervisor.desk import SOCKET, Keeping, Shown, Speaker, Told, keeping, serving, speaking
+from supervisor.entry import Compiled, Entry, Reading, Scale
 from supervisor.events import Events, Level, LogFormat, forms
 from supervisor.household import Household
 from supervisor.kernel import KernelRunner, kernel
 from supervisor.lines import Layout, Piece, Stream
+from supervisor.logs.policy import Driver
 from supervisor.metrics import Timed
 from supervisor.network.stack import networks
 from supervisor.output import Output
@@ -70,6 +71,10 @@ _LEVELS: Mapping[str, Level] = {
     "removed": "debug",
     "left_behind": "warning",
     "output_lost": "warning",
+    "log_failed": "warning",
+    "log_lost": "warning",
+    "log_repaired": "warning",
+    "log_unkept": "warning",
     "swept": "warning",
     "forwarding_enabled": "warning",
     "reload_refused": "error",
@@ -138,15 +143,23 @@ async def up(first: Reading, home: Home, look: Look, manner: Manner) -> Outcome:
     """Run the stack until it is over. StackError if it runs already."""
     with locked(home) as swept:
         async with Console(manner.console) as console:
-            return await _supervise(first, home, swept, console, look, manner)
+            events = Events(console.write, forms(look.log_format, look.layout)[1], level=look.level)
+            with speaking(
+                first.stack.name, events, look.level, structured=look.log_format is LogFormat.TEXT
+            ) as speaker:
+                return await _supervise(first, home, swept, console, speaker, look, manner)
 
 
 async def _supervise(
-    first: Reading, home: Home, swept: Left | None, console: Console, look: Look, manner: Manner
+    first: Reading,
+    home: Home,
+    swept: Left | None,
+    console: Console,
+    events: Speaker,
+    look: Look,
+    manner: Manner,
 ) -> Outcome:
     stack = first.stack
-    line_form, render = forms(look.log_format, look.layout)
-    events = Events(console.write, render, level=look.level)
     tell = None if manner.tell is None else partial(_afterwards, console, manner.tell)
     last: Emit = partial(_emit, events)
     told = Told(stack.name, Herald(last, tell) if tell is not None and manner.wait else last)
@@ -155,14 +168,15 @@ async def _supervise(
         emit("swept", None, {"what": str(swept)})
     control = Control(emit)
     lowers = {lower for entry in stack.entries for lower in entry.config.lowers}
-    async with keeping(home.logs, events, stack) as logs:
+    async with keeping(home.logs, emit, stack) as logs:
         told.logs = logs
+        _tell_unkept(emit, stack.entries if manner.stays else ())
         with (
             closing(told),
             _null() as null,
             Output(
                 console,
-                Shown(line_form, logs) if manner.shows_lines else Unseen(),
+                Shown(forms(look.log_format, look.layout)[0], logs) if manner.shows_lines else Unseen(),
                 on_gone=control.nobody_reads,
                 on_lost=partial(_lost, emit),
                 keeper=Keeping(logs),
@@ -195,6 +209,7 @@ async def _supervise(
                     abort_on_exit=manner.abort_on_exit,
                     stay=manner.stays,
                 )
+                tree.checked = told.metrics.checked
                 workshop = ApiWorkshop(
                     *(home, manner.images, runner.attach, logs, runner.leave), networked=bool(stack.networks)
                 )
@@ -371,7 +386,7 @@ def _pipes(null: int, plan: Plan) -> Streams:
     return streams.conversing(plan.owner, stdin=True) if plan.stdin else streams.pipes(null, plan.owner)
 
 
-def _emit(events: Events, event: str, container: str | None, fields: Mapping[str, object]) -> None:
+def _emit(events: Speaker, event: str, container: str | None, fields: Mapping[str, object]) -> None:
     events.emit(event, container=container, level=_LEVELS.get(event, "info"), **_readable(fields))
 
 
@@ -388,6 +403,13 @@ _NAMED_SIGNALS = frozenset(map(int, signal.Signals))
 
 def _left_behind(emit: Emit, container: str, what: str) -> None:
     emit("left_behind", container, {"error": what})
+
+
+def _tell_unkept(emit: Emit, entries: Iterable[Entry]) -> None:
+    """In the background there is no standard output for objects to be read on."""
+    for entry in entries:
+        if entry.logs.driver is Driver.STDOUT_JSON:
+            emit("log_unkept", entry.id, {})
 
 
 def _tell_end(emit: Emit, summary: Summary, *, interrupted: bool) -> None:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stage import entries, on_virtual_clock
 
 from runtime.errors import LaunchError
+from supervisor.checks import Verdict
 from supervisor.metrics import LAUNCH_BUCKETS_S, Histogram, Metrics, Sources, Timed, cause_of
 from supervisor.states import HealthStatus, Phase, State
 
@@ -92,7 +93,7 @@ def test_losses_and_checks_are_counted() -> None:
     found = metrics(sources=partial(Sources, log_bytes=lambda: 1 << 40, log_lines_dropped=lambda: 7))
     tell(found, ("output_lost", {"lines": 3}), ("output_lost", {"lines": 4}))
     for passed in (True, True, False):
-        found.checked(passed=passed)
+        found.checked(Verdict(passed))
     samples = scraped(found)
     assert samples["pysup_console_dropped_lines_total",] == 7
     assert samples["pysup_log_dropped_lines_total",] == 7

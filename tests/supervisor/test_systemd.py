@@ -2,17 +2,18 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 
 import anyio
 import pytest
-from command import Pysup
+from command import PATIENCE_S, Pysup
 from stage import entries, on_virtual_clock
 
 from supervisor.cli.systemd import _command, _word
@@ -365,3 +366,48 @@ def test_our_stream_is_the_journals_only_if_it_is_that_very_one(tmp_path: Path) 
         assert not is_journal(env, (other.fileno(),))
         assert not is_journal({}, (stream.fileno(),))
         assert not is_journal({"JOURNAL_STREAM": "junk"}, (stream.fileno(),))
+
+
+# --- a stack as a service ---------------------------------------------------------------------------------------------
+
+# /run of its own, with the journal's socket and systemd's in it; and the console's pipe for a stream of the journal.
+_AS_SERVICE = """
+mount -t tmpfs none /run; mkdir -p /run/systemd/journal; mount --bind "$1" /run/systemd/journal; shift
+export JOURNAL_STREAM=$(stat -Lc %d:%i "/proc/$$/fd/1") NOTIFY_SOCKET=/run/systemd/journal/notify WATCHDOG_USEC=200000
+exec "$@"
+"""
+
+
+@pytest.mark.kernel
+def test_a_stack_as_a_service_tells_systemd_and_the_journal(pysup: Pysup) -> None:
+    place = pysup.directory / "j"
+    place.mkdir()
+    stack = pysup.stack({"id": "web", "cmd": ["sh", "-c", "echo hello; exec sleep 1000"], "stop_signal": "SIGKILL"})
+    prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _AS_SERVICE, "sh", str(place))
+    with ear(str(place / "socket")) as journal, ear(str(place / "notify")) as notified:
+        journal.settimeout(PATIENCE_S)
+        notified.settimeout(PATIENCE_S)
+        with pysup.live("up", stack, prefix=prefix) as live:
+            live.sees("hello")
+            words: dict[str, str] = {}
+            while words.get("READY") != "1":
+                words |= words_of(notified.recv(1 << 16))
+            assert int(words["MAINPID"]) > 1
+            assert words["STATUS"] == "1 running"
+            while "WATCHDOG" not in words:
+                words |= words_of(notified.recv(1 << 16))
+            live.signal(signal.SIGTERM)
+            while "STOPPING" not in words:
+                words |= words_of(notified.recv(1 << 16))
+            assert int(words["EXTEND_TIMEOUT_USEC"]) >= 10_000_000
+            assert live.ends() == 0
+        journal.setblocking(False)
+        events = {}
+        with suppress(BlockingIOError):
+            while True:
+                message_ = words_of(journal.recv(1 << 16))
+                events[message_["PYSUP_EVENT"]] = message_
+    assert live.text == "web   | hello\n"
+    assert events["started"]["PYSUP_CONTAINER"] == "web"
+    assert events["started"]["PYSUP_STACK"] == "stack"
+    assert events["stack_stopped"]["MESSAGE"] == "stopped"
