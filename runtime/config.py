@@ -15,6 +15,7 @@ from runtime.users import User
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 SHM_BYTES = 64 << 20
+HOST_GATEWAY = "host-gateway"  # in place of an address in `hosts`, until it is known: the host's, in a network of ours
 
 
 class Network(StrEnum):

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.config import Network
+from runtime.config import HOST_GATEWAY, Network
 from runtime.linux import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from runtime.mounts import NO_DNS, Bind, Dns, MemoryFile, Mount, Tmpfs
 from runtime.users import User
 from supervisor.spec import Container, Fault, Spec, later
 from supervisor.spec.mounts import Grant, Kind, NamedVolume, Source, Volume
-from supervisor.spec.naming import HOST_GATEWAY, OF_NETWORK
+from supervisor.spec.naming import OF_NETWORK
 from supervisor.state import Home
 
 LOOPBACK = "127.0.0.1"

@@ -22,7 +22,7 @@ import anyio
 import anyio.abc
 from anyio import to_thread
 
-from runtime.config import Attachment, ContainerConfig, Network
+from runtime.config import HOST_GATEWAY, Attachment, ContainerConfig, Network
 from runtime.errors import LaunchError
 from runtime.network import KEPT, namespace
 from supervisor.entry import StackNetwork
@@ -197,14 +197,17 @@ class Networks:
             raise StackError(f"shares the network of {config.shares}, which is not there")
         if other.config.network not in KEPT:
             own.config = config
-            return replace(config, network=other.config.network, resolv_conf=other.config.resolv_conf), None
+            known = replace(config, network=other.config.network, resolv_conf=other.config.resolv_conf)
+            return replace(known, hosts=_hosts(config, "127.0.0.1")), None
         if other.config.userns is not None and other.descriptor is None:
             raise StackError(
                 f"shares the network of {other.config.id}, which has user ids of its own and has not run yet: "
                 f"let it depend on {other.config.id}"
             )
         whole = self._complete(other.config, other)
-        return replace(config, resolv_conf=whole.resolv_conf, address=whole.address), await self._opened(other)
+        hosts = _hosts(config, pool.bare(other.ends[0].gateways[0])) if other.ends else config.hosts
+        shared = replace(config, resolv_conf=whole.resolv_conf, address=whole.address, hosts=hosts)
+        return shared, await self._opened(other)
 
     def started(self, place: str) -> None:
         """It runs: its names are told."""
@@ -357,7 +360,12 @@ class Networks:
         if not space.ends:
             return config
         first = space.ends[0]
-        return replace(config, address=pool.bare(first.addresses[0]), resolv_conf=_resolv_conf(config, first))
+        return replace(
+            config,
+            address=pool.bare(first.addresses[0]),
+            resolv_conf=_resolv_conf(config, first),
+            hosts=_hosts(config, pool.bare(first.gateways[0])),
+        )
 
     async def _drop(self, container: str, *, for_good: bool) -> None:
         kernel = self._of_kernel()
@@ -526,6 +534,11 @@ def _said(error: OSError | StackError) -> str:
         return str(error)
     reason = (error.strerror or str(error)).lower()
     return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _hosts(config: ContainerConfig, host: str) -> tuple[tuple[str, str], ...]:
+    """With the host's address, where the word for it stands."""
+    return tuple((name, host if address == HOST_GATEWAY else address) for name, address in config.hosts)
 
 
 def _resolv_conf(config: ContainerConfig, end: End) -> bytes:

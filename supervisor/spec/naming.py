@@ -4,10 +4,10 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 
+from runtime.config import HOST_GATEWAY
 from supervisor.spec.faults import Wrong, quoted, unexpected
 from supervisor.spec.values import HOSTNAME_PATTERN, each, listed, mapped, matching, pairs, text
 
-HOST_GATEWAY = "host-gateway"
 _HOST = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,251}[a-zA-Z0-9])?")
 _DOMAIN = re.compile(rf"\.|{HOSTNAME_PATTERN}\.?")
 _OPTION = re.compile(r"[a-z0-9-]{1,40}(:[0-9]{1,6})?")

@@ -18,7 +18,7 @@ SPEC: dict[str, object] = {
     "networks": {"back": {"internal": True}, "six": {"ipv6": True}},
     "containers": [
         {"id": "a", "aliases": ["Alpha"]},
-        {"id": "b", "networks": {"default": {"aliases": ["beta"]}}},
+        {"id": "b", "networks": {"default": {"aliases": ["beta"]}}, "extra_hosts": ["up=host-gateway"]},
         {
             "id": "web",
             "replicas": 2,
@@ -28,7 +28,7 @@ SPEC: dict[str, object] = {
         {"id": "local", "ports": ["127.0.0.1:9000:90", "[::1]:9001:90"]},
         {"id": "hidden", "networks": ["back"]},
         {"id": "both", "networks": ["back", "default"]},
-        {"id": "shared", "network": "container:a"},
+        {"id": "shared", "network": "container:a", "extra_hosts": ["up=host-gateway"]},
         {"id": "alone", "network": "none"},
         {"id": "guest", "network": "container:alone"},
         {"id": "of-host", "network": "host"},
@@ -252,3 +252,9 @@ def test_files_of_a_container_say_where_it_is(stack: Stack) -> None:
     root = Path(f"/proc/{stack.pid('b')}/root/etc")
     assert f"{stack.addresses('b')[0]}\tb\n" in (root / "hosts").read_text(encoding="ascii")
     assert (root / "resolv.conf").read_text(encoding="ascii").startswith(f"nameserver {stack.gateway('b')}\n")
+
+
+@pytest.mark.parametrize(("container", "whose"), [("b", "b"), ("shared", "a")])
+def test_the_host_is_known_by_the_word_for_it(stack: Stack, container: str, whose: str) -> None:
+    hosts = Path(f"/proc/{stack.pid(container)}/root/etc/hosts").read_text(encoding="ascii")
+    assert f"{stack.gateway(whose)}\tup\n" in hosts
