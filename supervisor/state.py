@@ -30,8 +30,6 @@ from supervisor import cgroups, ids
 from supervisor.errors import StackError
 from supervisor.network import note
 
-DEFAULT_STATE = Path("/var/lib/pysup")
-DEFAULT_RUN = Path("/run/pysup")
 STRAYS_GONE_S = 10.0  # the longest a killed stray may take to end
 
 

@@ -60,6 +60,7 @@ OFFERED: Final = (
     Route("DELETE", "/images/{name...}", images.remove),
     Route("GET", "/pysup/stack", own.stack),
     Route("GET", "/pysup/ps", own.listing),
+    Route("GET", "/pysup/stats", stats.every),
     Route("POST", "/pysup/down", own.down),
     Route("POST", "/pysup/reload", own.reload),
     Route("POST", "/pysup/scale", own.scale),

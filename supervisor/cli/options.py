@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.errors import PysupError
-from runtime.spawn import raise_descriptor_limit
 from supervisor.cli import stacks
 from supervisor.errors import StackError
-from supervisor.state import DEFAULT_RUN, DEFAULT_STATE
 
 if TYPE_CHECKING:
     from supervisor.spec import Spec
     from supervisor.spec.loader import Check
 
+DEFAULT_STATE = Path("/var/lib/pysup")
+DEFAULT_RUN = Path(stacks.RUN)
 PROFILES = "PYSUP_PROFILES"  # the environment's, separated by commas: those of the options come on top
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -231,4 +231,6 @@ def need_root() -> None:
 
 def raise_limits() -> None:
     """As many descriptors as we may have: each container needs up to three."""
+    from runtime.spawn import raise_descriptor_limit  # noqa: PLC0415 (loads much of the runtime)
+
     raise_descriptor_limit()

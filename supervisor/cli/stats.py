@@ -1,12 +1,13 @@
 """`pysup stats`: what containers use, once or again and again.
 
-Every round asks each container once; the share of the processors is reckoned here, from one round to the next.
+Every round asks once, for all containers or for each that is named; the share of the processors is reckoned here, from
+one round to the next.
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -48,7 +49,10 @@ def stats(stack: stacks.Stack, ids: tuple[str, ...], *, once: bool, as_json: boo
         last = now
 
 
-def _round(stack: stacks.Stack, ids: Iterable[str]) -> Round:
+def _round(stack: stacks.Stack, ids: tuple[str, ...]) -> Round:
+    if not ids:
+        return {sample["name"].removeprefix("/"): sample for sample in stack.client.get("/pysup/stats")}
+
     def sample(container: stacks.Listed) -> Sample | None:
         path = f"/containers/{name_in_path(str(container['id']))}/stats"
         try:

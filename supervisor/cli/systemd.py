@@ -18,7 +18,6 @@ from runtime.errors import PysupError
 from supervisor.cli import options
 from supervisor.cli.explain import FAILURE
 from supervisor.cli.writing import write_file
-from supervisor.state import DEFAULT_STATE
 
 if TYPE_CHECKING:
     from supervisor.entry import Compiled
@@ -133,7 +132,7 @@ class Call:
         yield from (*self.program, "up")
         if self.images is not None:
             yield from ("--images", self._path(self.images))
-        if self.state != DEFAULT_STATE:
+        if self.state != options.DEFAULT_STATE:
             yield from ("--state", self._path(self.state))
         if self.source.env_file is not None:
             yield from ("--env-file", self._path(self.source.env_file))

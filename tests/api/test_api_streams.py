@@ -458,6 +458,12 @@ def test_stats_once(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
     assert one["precpu_stats"]["cpu_usage"]["total_usage"] == 0
 
 
+def test_stats_of_all_at_one_go(stage: Stage) -> None:
+    found = stage.client.get("/pysup/stats")
+    assert [each["name"] for each in found] == ["/web.1", "/web.2", "/term"]
+    assert {each["memory_stats"]["usage"] for each in found} == {10 << 20}
+
+
 def test_stats_again_and_again(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STATS_EVERY_S", 0.05)
     samples = engine.containers.get("web.1").stats(decode=True)

@@ -25,10 +25,9 @@ from served import Stage, populated
 
 from supervisor.api.server import serve
 from supervisor.api.shelf import Folders
-from supervisor.cli import stacks
+from supervisor.cli import options, stacks
 from supervisor.lines import Stream
 from supervisor.logs.policy import Driver, LogPolicy
-from supervisor.state import DEFAULT_RUN
 from supervisor.states import HealthStatus, Phase
 
 START_NS = 1_700_000_000_000_000_000
@@ -120,7 +119,7 @@ def asked(stage: Stage, verb: str) -> list[tuple[object, ...]]:
 
 
 def test_the_directory_of_the_sockets_is_the_supervisors() -> None:
-    assert Path(stacks.RUN) == DEFAULT_RUN
+    assert Path(stacks.RUN) == options.DEFAULT_RUN
 
 
 def test_without_a_stack_it_is_said_that_none_runs(pysup: Pysup) -> None:
@@ -398,6 +397,7 @@ def test_exec_passes_much_through_both_ways(stage: Stage, pysup: Pysup) -> None:
     assert stage.complaints == []
 
 
+@pytest.mark.usefixtures("stage")
 def test_exec_of_what_is_not_there(pysup: Pysup) -> None:
     assert pysup("exec", "web.1", "nonesuch").status in {126, 127}
     assert pysup("exec", "job", "true") == Ended(125, "", "pysup: container job is not running\n")
