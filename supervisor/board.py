@@ -24,6 +24,7 @@ from supervisor.kernel import KernelRun
 from supervisor.logs.writer import LogWriter
 from supervisor.machine import SIGKILL
 from supervisor.metrics import Metrics, Page
+from supervisor.network.ends import Connections
 from supervisor.processes import describe_process
 from supervisor.runner import Run
 from supervisor.service import Service
@@ -164,8 +165,10 @@ class Board:
         logs: LogWriter,
         workshop: Workshop,
         ask: Callable[[str], None],
+        connections: Callable[[str], Connections],
     ) -> None:
         self.name = name
+        self._connections = connections
         self._stack = stack
         self._chronicle = chronicle
         self._metrics = metrics
@@ -238,6 +241,7 @@ class Board:
             open_stdin=record.stdin,
             labels=record.labels,
             ids=None if entry.config.userns is None or service.current is None else _operated(service.current).ids,
+            connections=self._connections(entry.id),
         )
 
     async def happenings(self) -> AsyncIterator[Happening]:

@@ -14,6 +14,7 @@ from runtime.idmap import Ids
 from supervisor.lines import Stream
 from supervisor.logs.policy import AS_USUAL, LogPolicy
 from supervisor.metrics import Page
+from supervisor.network.ends import NOT_CONNECTED, Connections
 from supervisor.policy import Policy
 from supervisor.states import HealthStatus, Phase
 
@@ -51,6 +52,7 @@ class View:
     open_stdin: bool = False  # who attaches may write to its standard input
     labels: Mapping[str, str] = field(default_factory=dict)
     ids: Ids | None = None  # of its own, while it runs
+    connections: Connections = NOT_CONNECTED
 
 
 @dataclass(frozen=True, slots=True)

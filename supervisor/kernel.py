@@ -37,6 +37,7 @@ from supervisor.ids import Blocks
 from supervisor.launchers import LauncherPool, ReplyError
 from supervisor.memory import MemoryWatch
 from supervisor.namespaces import Hold, Namespaces, Own
+from supervisor.network.ends import Connections
 from supervisor.network.stack import Connect, Networks, none
 from supervisor.notify import Listener, Mouth
 from supervisor.output import Capture, Output, Watch
@@ -456,6 +457,10 @@ class KernelRunner:
     async def attach(self, path: str) -> None:
         """Show a directory of the host to the launchers: an image that was not known when they began."""
         await self._means.pool.show(path)
+
+    def connections(self, container: str) -> Connections:
+        """Where it is in the stack's networks."""
+        return self._means.networks.connections(container)
 
     def leave(self, container: str) -> None:
         """A container has left the stack for good: its network goes, and the ids that were its own."""

@@ -12,6 +12,7 @@ from supervisor.api.call import Call, now
 from supervisor.api.creation import check_name
 from supervisor.api.errors import RefusedError, bad, conflict
 from supervisor.api.http import NOTHING, UNCHANGED, Answer, Answering, Reply, Stream, encoded, shown
+from supervisor.api.networks import endpoints
 from supervisor.api.queries import Filters, has_labels, moment
 from supervisor.api.shapes import exit_code_of, inspection, is_running, labels_of, state_of, summary
 from supervisor.commands import Commands, View
@@ -71,7 +72,7 @@ def _passes(view: View, filters: Filters, commands: Commands) -> bool:
         "ancestor": lambda wanted: wanted.removesuffix(":latest") == view.image.removesuffix(":latest"),
         "exited": lambda wanted: state_of(view) == "exited" and exit_code_of(view) == int(wanted),
         "health": lambda wanted: (view.health or "none") == wanted,
-        "network": lambda wanted: view.config.network == wanted,
+        "network": lambda wanted: wanted in endpoints(commands.name, view),
         "before": lambda wanted: view.created_at < commands.find(wanted).created_at,
         "since": lambda wanted: view.created_at > commands.find(wanted).created_at,
         "is-task": lambda wanted: wanted in {"false", "0"},

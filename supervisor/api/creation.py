@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from runtime.errors import ImageError
-from supervisor.api import files
+from supervisor.api import files, networks
 from supervisor.api.call import Call
 from supervisor.api.errors import bad, missing, not_offered
 from supervisor.api.fields import Fields
@@ -23,12 +23,13 @@ from supervisor.policy import RestartPolicy
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")  # as in a spec
 _KNOWN = frozenset(
     "Image Cmd Entrypoint Env User WorkingDir Hostname Tty OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr "
-    "Labels StopSignal StopTimeout NetworkDisabled Volumes HostConfig".split()
+    "Labels StopSignal StopTimeout NetworkDisabled Volumes HostConfig NetworkingConfig "
+    "ExposedPorts".split()  # which says what an image's program listens at, and opens nothing
 )
 _KNOWN_OF_HOST = frozenset(
     "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt UsernsMode Ulimits LogConfig "
     "Binds Mounts Tmpfs ReadonlyRootfs ShmSize Sysctls ExtraHosts Dns DnsSearch DnsOptions Devices "
-    "ConsoleSize ContainerIDFile".split()  # a client's own business
+    "PortBindings ConsoleSize ContainerIDFile".split()  # a client's own business
 )
 _MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False}
 _POLICIES = {"always", "unless-stopped", "no", ""}
@@ -123,7 +124,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         hostname=fields.text("Hostname"),
         stop_signal=fields.text("StopSignal"),
         restart=_restart(host.below("RestartPolicy")),
-        network="none" if fields.truth("NetworkDisabled") else _network(host.text("NetworkMode")),
+        **dict(networks.keys(fields, host)),
         privileged=host.truth("Privileged"),
         init=host.truth("Init"),
         cap_add=list(host.texts("CapAdd")),
@@ -161,14 +162,6 @@ def _restart(policy: Fields) -> str:
     if name not in _POLICIES:
         raise bad(f"invalid restart policy: unknown policy '{name[:100]}'")
     return name
-
-
-def _network(mode: str) -> str:
-    if mode in {"", "default"}:
-        return ""
-    if mode not in {"host", "none"}:
-        raise not_offered(f"the network mode {mode[:100]!r}", "there is host and none")
-    return mode
 
 
 def _users(mode: str) -> str:

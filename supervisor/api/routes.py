@@ -93,7 +93,7 @@ NOT_OFFERED: Final = (
     *_family("/grpc", "building an image", "make one by `pysup image create`, or docker import one"),
     *_family("/auth", "logging in to a registry", "images are directories on this machine"),
     *_family("/distribution", "asking a registry", "images are directories on this machine"),
-    *_family("/networks", "networks", "a container has the host's network, or none"),
+    *_family("/networks", "networks", "they are the stack's, and in its spec"),
     *_family("/volumes", "volumes by themselves", "name one where a container is created: it is made then"),
     *_family("/plugins", "plugins", "there are none"),
     *_family("/swarm", "swarm mode", _STACKS),

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
-from runtime.config import ContainerConfig, Network
+from runtime.config import ContainerConfig
 from runtime.idmap import AUTO
-from supervisor.api import files
+from supervisor.api import files, networks
 from supervisor.checks import Exec, Health, Probe
 from supervisor.commands import View
 from supervisor.lines import rfc3339
@@ -129,20 +129,15 @@ def summary(stack: str, view: View, now: float, size: tuple[int, int] | None = N
         "ImageID": image_id(view.config.lowers),
         "Command": command if len(command) <= _BRIEF_MAX else command[: _BRIEF_MAX - 1] + "…",
         "Created": int(view.created_at),
-        "Ports": [],
+        "Ports": networks.listed(view),
         **sizes,
         "Labels": dict(labels_of(stack, view)),
         "State": state_of(view),
         "Status": status_of(view, now),
-        "HostConfig": {"NetworkMode": view.config.network},
-        "NetworkSettings": {"Networks": _networks(view.config)},
+        "HostConfig": {"NetworkMode": networks.mode(view)},
+        "NetworkSettings": {"Networks": networks.endpoints(stack, view)},
         "Mounts": files.shown_mounts(view.config),
     }
-
-
-def _networks(config: ContainerConfig) -> Shape:
-    address = {"IPAddress": "", "IPPrefixLen": 0, "Gateway": "", "MacAddress": "", "NetworkID": "", "EndpointID": ""}
-    return {str(config.network): {**address, "IPAMConfig": None, "Links": None, "Aliases": None}}
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
@@ -175,7 +170,7 @@ def inspection(stack: str, view: View, size: tuple[int, int] | None = None, exec
         **sizes,
         "Mounts": files.shown_mounts(view.config),
         "Config": _config(stack, view),
-        "NetworkSettings": {"Ports": {}, "SandboxID": "", "SandboxKey": "", "Networks": _networks(view.config)},
+        "NetworkSettings": networks.settings(stack, view),
     }
 
 
@@ -211,7 +206,7 @@ def _host_config(view: View) -> Shape:
     config, policy = view.config, view.policy
     on_failure = policy.restart is RestartPolicy.ON_FAILURE
     return {
-        "NetworkMode": config.network,
+        "NetworkMode": networks.mode(view),
         "AutoRemove": view.auto_remove,
         "RestartPolicy": {
             "Name": policy.restart,
@@ -224,7 +219,7 @@ def _host_config(view: View) -> Shape:
         "Init": config.init,
         "Ulimits": [{"Name": _rlimit(number), "Soft": soft, "Hard": hard} for number, soft, hard in config.rlimits],
         **files.shown_host_config(config),
-        "PortBindings": {},
+        "PortBindings": networks.bindings(view),
         "LogConfig": dict(zip(("Type", "Config"), docker_of(view.logs), strict=True)),
         "PidMode": "",
         "IpcMode": "private",
@@ -316,8 +311,3 @@ def _test(probe: Probe) -> list[str]:
     if isinstance(probe, Exec):
         return ["CMD", *probe.argv]
     return ["PYSUP", type(probe).__name__.lower(), *map(str, astuple(probe))]
-
-
-def network_of(mode: str) -> Network | None:
-    """Docker's NetworkMode; None: whatever is usual. ValueError."""
-    return None if mode in {"", "default"} else Network(mode)

@@ -25,9 +25,10 @@ from anyio import to_thread
 from runtime.config import HOST_GATEWAY, Attachment, ContainerConfig, Network
 from runtime.errors import LaunchError
 from runtime.network import KEPT, namespace
-from supervisor.entry import StackNetwork
+from supervisor.entry import DEFAULT_NETWORK, StackNetwork
 from supervisor.errors import StackError
 from supervisor.network import note, pool
+from supervisor.network.ends import NOT_CONNECTED, Connections, End, Published
 from supervisor.network.names import Member, Names
 
 if TYPE_CHECKING:
@@ -42,17 +43,6 @@ _GROUPS = 1 << 30
 Emit = Callable[[str, str | None, Mapping[str, object]], None]
 Connect = Callable[[], AbstractAsyncContextManager["Networks"]]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """A container in a network, as others see it."""
-
-    network: str
-    addresses: tuple[str, ...]  # IPv4 first, with the length of the prefix
-    gateways: tuple[str, ...]
-    mac: str
-    aliases: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -97,8 +87,10 @@ class Networks:
 
     async def _begin(self, configs: Sequence[ContainerConfig]) -> None:
         wanted = {each.network for config in configs for each in config.attachments}
-        for name in wanted - self._networks.keys():
-            self._networks[name] = StackNetwork(name)
+        if DEFAULT_NETWORK in wanted:
+            self._networks.setdefault(DEFAULT_NETWORK, StackNetwork(DEFAULT_NETWORK))
+        if unknown := sorted(wanted - self._networks.keys()):
+            raise StackError(_unknown(unknown[0]))
         for config in configs:
             self._put(Space(config))
         self._kernel = kernel = await self._in_thread(lambda: _Kernel(self._home, self._table))
@@ -180,7 +172,7 @@ class Networks:
         await self._drop(config.place, for_good=False)
         new = [each.network for each in config.attachments if each.network not in kernel.books]
         if new:
-            raise StackError(f"there is no network {new[0]} in this stack")
+            raise StackError(_unknown(new[0]))
         self._put(space := Space(config))
         if (fault := self._settle(space)) is not None:
             await self._drop(config.place, for_good=True)
@@ -231,17 +223,17 @@ class Networks:
             for place in places:
                 await self._drop(place, for_good=True)
 
-    def ends(self, container: str) -> tuple[End, ...]:
-        """Where it is."""
-        space = self._of(container)
-        if space is not None and space.config.network is Network.CONTAINER:
-            space = self._of(space.config.shares or "")
-        return () if space is None else space.ends
-
-    def published(self, container: str) -> "tuple[Claim, ...]":
-        """Its ports of the host."""
-        space = self._of(container)
-        return () if space is None else tuple(space.claims)
+    def connections(self, container: str) -> Connections:
+        """Where it is, and at which ports of the host it is reached."""
+        own = other = self._of(container)
+        if own is None or other is None:
+            return NOT_CONNECTED
+        if own.config.network is Network.CONTAINER:
+            other = self._of(own.config.shares or "")
+        ports = (
+            Published(each.port.container, each.port.protocol, each.port.address, each.host) for each in own.claims
+        )
+        return Connections(() if other is None else other.ends, tuple(ports))
 
     def _of(self, container: str) -> Space | None:
         """What it has, where it runs now."""
@@ -527,6 +519,10 @@ def _alike(one: ContainerConfig, other: ContainerConfig) -> bool:
 
 def _names(config: ContainerConfig, end: End) -> tuple[str, ...]:
     return tuple(dict.fromkeys((config.id.lower(), *end.aliases)))
+
+
+def _unknown(network: str) -> str:
+    return f"network {network} was not there when the stack was started: end it, and start it again with that network"
 
 
 def _said(error: OSError | StackError) -> str:

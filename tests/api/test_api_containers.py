@@ -13,10 +13,14 @@ import pytest
 from fake_commands import view
 from served import Stage
 
+from runtime.config import Attachment, Network, Port
 from runtime.mounts import READ_ONLY, Bind, MemoryFile, Tmpfs
+from supervisor.api import creation, shapes
 from supervisor.api.shapes import human, state_of, status_of
 from supervisor.checks import Exec, Health
+from supervisor.commands import View
 from supervisor.errors import CommandError
+from supervisor.network.ends import Connections, End, Published
 from supervisor.policy import Policy
 from supervisor.states import HealthStatus, Phase
 
@@ -468,9 +472,17 @@ def test_create_asks_for_nothing_else(engine: docker.DockerClient, stage: Stage)
             501,
             "the log option 'tag' is not offered",
         ),
-        ({"Image": "base", "Cmd": ["a"], "HostConfig": {"NetworkMode": "x"}}, 501, "the network mode 'x' is not"),
+        (
+            {"Image": "base", "Cmd": ["a"], "HostConfig": {"PortBindings": {"1/sctp": []}}},
+            501,
+            "the protocol 'sctp' is",
+        ),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"RestartPolicy": {"Name": "x"}}}, 400, "unknown policy 'x'"),
-        ({"Image": "base", "Cmd": ["a"], "ExposedPorts": {"80/tcp": {"a": 1}}}, 501, "ExposedPorts is not offered"),
+        (
+            {"Image": "base", "Cmd": ["a"], "HostConfig": {"PortBindings": {"1": ["a"]}}},
+            400,
+            "invalid port binding of 1",
+        ),
         (
             {"Image": "base", "Cmd": ["a"], "HostConfig": {"SecurityOpt": ["apparmor=x"]}},
             501,
@@ -526,3 +538,71 @@ def test_prune_takes_what_the_spec_does_not_have(engine: docker.DockerClient, st
     assert engine.containers.prune(filters={"until": "10m"})["ContainersDeleted"] == []
     assert engine.containers.prune()["ContainersDeleted"] == [made.id]
     assert set(stage.commands.known) == {"web.1", "web.2", "job", "late", "term", "runs"}
+
+
+CONNECTED = Connections(
+    (
+        End("default", ("10.192.0.2/20", "fd00::2/64"), ("10.192.0.1/20", "fd00::1/64"), "02:00:00:00:00:01", ("api",)),
+        End("back", ("10.192.16.2/20",), ("10.192.16.1/20",), "02:00:00:00:00:02", ()),
+    ),
+    (Published(80, "tcp", "", 8080), Published(53, "udp", "127.0.0.1", 5353)),
+)
+
+
+def connected() -> View:
+    asked = (Port(80, "tcp", 8080), Port(53, "udp", None, "127.0.0.1"))
+    shown = view("web", connections=CONNECTED)
+    where = (Attachment("default"), Attachment("back"))
+    return replace(shown, config=replace(shown.config, network=Network.BRIDGE, attachments=where, ports=asked))
+
+
+def test_networks_and_ports_are_shown_as_docker_does() -> None:
+    shown = shapes.inspection("s", connected())
+    settings = shown["NetworkSettings"]
+    default, back = settings["Networks"]["default"], settings["Networks"]["back"]
+    assert (default["IPAddress"], default["IPPrefixLen"], default["Gateway"]) == ("10.192.0.2", 20, "10.192.0.1")
+    assert (default["GlobalIPv6Address"], default["IPv6Gateway"], default["Aliases"]) == ("fd00::2", "fd00::1", ["api"])
+    assert (back["IPAddress"], back["GlobalIPv6Address"], back["Aliases"]) == ("10.192.16.2", "", None)
+    assert settings["Ports"] == {
+        "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}],
+        "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "5353"}],
+    }
+    assert shown["HostConfig"]["NetworkMode"] == "default"
+    assert shown["HostConfig"]["PortBindings"]["53/udp"] == [{"HostIp": "127.0.0.1", "HostPort": ""}]
+    assert shapes.summary("s", connected(), 0.0)["Ports"][2] == {
+        "IP": "127.0.0.1",
+        "PrivatePort": 53,
+        "PublicPort": 5353,
+        "Type": "udp",
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "expected"),
+    [
+        ({"NetworkMode": "default"}, {}, {}),
+        ({"NetworkMode": "bridge"}, {}, {"network": "bridge"}),
+        ({"NetworkMode": "container:web"}, {}, {"network": "container:web"}),
+        ({"NetworkMode": "back"}, {}, {"networks": {"back": {}}}),
+        (
+            {"NetworkMode": "back"},
+            {"NetworkingConfig": {"EndpointsConfig": {"back": {"Aliases": ["b"]}}}},
+            {"networks": {"back": {"aliases": ["b"]}}},
+        ),
+        (
+            {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}], "53/udp": [{}]}},
+            {"ExposedPorts": {"80/tcp": {}, "53/udp": {}}},
+            {
+                "ports": [
+                    {"target": "80", "protocol": "tcp", "published": "8080", "host_ip": "127.0.0.1"},
+                    {"target": "53", "protocol": "udp"},
+                ]
+            },
+        ),
+    ],
+)
+def test_networks_and_ports_are_asked_for_as_of_docker(
+    host: dict[str, object], more: dict[str, object], expected: dict[str, object]
+) -> None:
+    wanted = creation.translated({"Image": "base", "Cmd": ["a"], "HostConfig": host, **more}).config
+    assert {key: wanted[key] for key in ("network", "networks", "ports") if key in wanted} == expected

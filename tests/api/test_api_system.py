@@ -65,7 +65,7 @@ def test_what_is_not_offered_is_named(engine: docker.DockerClient) -> None:
     with pytest.raises(docker.errors.APIError) as told:
         engine.networks.list()
     assert told.value.status_code == 501
-    assert "networks is not offered by pysup: a container has the host's network, or none" in str(told.value)
+    assert "networks is not offered by pysup: they are the stack's, and in its spec" in str(told.value)
 
 
 def test_unknown_paths_are_no_pages(stage: Stage) -> None:

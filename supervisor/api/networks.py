@@ -1,0 +1,146 @@
+"""A container's networks and ports in Docker's JSON, and the other way round. Pure.
+
+Docker's network `bridge`, where it puts who does not say, is the stack's `default` here.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runtime.config import Network
+from supervisor.api.errors import bad, not_offered
+from supervisor.api.fields import Fields
+from supervisor.commands import View
+from supervisor.entry import DEFAULT_NETWORK
+from supervisor.network.ends import End
+
+Shape = dict[str, Any]
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (told, not bound to)
+_UNSAID = {"", "default"}
+
+
+def mode(view: View) -> str:
+    """HostConfig.NetworkMode: host, none, container:ID, or the first network's name."""
+    config = view.config
+    if config.network is Network.CONTAINER:
+        return f"container:{config.shares}"
+    if config.network is Network.BRIDGE:
+        return config.attachments[0].network if config.attachments else str(Network.NONE)
+    return str(config.network)
+
+
+def endpoints(stack: str, view: View) -> Shape:
+    """NetworkSettings.Networks."""
+    ends = view.connections.ends
+    if not ends:
+        name = str(Network.NONE if view.config.network is Network.BRIDGE else view.config.network)
+        return {name: _endpoint(None, "")}
+    return {end.network: _endpoint(end, _key(stack, end.network)) for end in ends}
+
+
+def _endpoint(end: End | None, key: str) -> Shape:
+    four, six = ("", 0, ""), ("", 0, "")
+    for address, gateway in () if end is None else zip(end.addresses, end.gateways, strict=True):
+        bare, _, length = address.partition("/")
+        found = bare, int(length), gateway.partition("/")[0]
+        four, six = (four, found) if ":" in bare else (found, six)
+    return {
+        **dict(zip(("IPAddress", "IPPrefixLen", "Gateway"), four, strict=True)),
+        **dict(zip(("GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPv6Gateway"), six, strict=True)),
+        "MacAddress": "" if end is None else end.mac,
+        "NetworkID": key,
+        "EndpointID": "",
+        "IPAMConfig": None,
+        "Links": None,
+        "Aliases": None if end is None else list(end.aliases) or None,
+    }
+
+
+def _key(stack: str, network: str) -> str:
+    return hashlib.sha256(f"{stack}/networks/{network}".encode()).hexdigest()
+
+
+def settings(stack: str, view: View) -> Shape:
+    """NetworkSettings of `docker inspect`."""
+    return {"Ports": _ports(view), "SandboxID": "", "SandboxKey": "", "Networks": endpoints(stack, view)}
+
+
+def _ports(view: View) -> Shape:
+    shown: dict[str, list[Shape]] = {}
+    for port in view.connections.ports:
+        for address in (port.address,) if port.address else EVERYWHERE:
+            there = {"HostIp": address, "HostPort": str(port.host)}
+            shown.setdefault(f"{port.container}/{port.protocol}", []).append(there)
+    return dict(shown)
+
+
+def bindings(view: View) -> Shape:
+    """HostConfig.PortBindings: what was asked for."""
+    shown: dict[str, list[Shape]] = {}
+    for port in view.config.ports:
+        there = {"HostIp": port.address, "HostPort": "" if port.host is None else str(port.host)}
+        shown.setdefault(f"{port.container}/{port.protocol}", []).append(there)
+    return dict(shown)
+
+
+def listed(view: View) -> list[Shape]:
+    """Ports of `docker ps`."""
+    return [
+        {"IP": address, "PrivatePort": port.container, "PublicPort": port.host, "Type": port.protocol}
+        for port in view.connections.ports
+        for address in ((port.address,) if port.address else EVERYWHERE)
+    ]
+
+
+# --- what is asked for when one is created ---------------------------------------------------------------------------
+
+
+def keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
+    """Of a spec's container. RefusedError for what can't be."""
+    wanted = "none" if fields.truth("NetworkDisabled") else host.text("NetworkMode")
+    own = fields.below("NetworkingConfig").below("EndpointsConfig").values
+    names = [name for name in own if name not in {"host", "none", *_UNSAID}]
+    ports = list(_published(host.values.get("PortBindings")))
+    if wanted in {"host", "none"} or wanted.startswith("container:"):
+        yield "network", wanted
+    elif wanted not in {"bridge", *_UNSAID} and not names:
+        names = [wanted]
+    elif wanted == "bridge" and not names:
+        yield "network", str(Network.BRIDGE)
+    if names:
+        yield "networks", {_named(name): _attachment(own.get(name)) for name in names}
+    if ports:
+        yield "ports", ports
+
+
+def _named(name: str) -> str:
+    return DEFAULT_NETWORK if name == "bridge" else name
+
+
+def _attachment(value: object) -> dict[str, object]:
+    settings = Fields(value if isinstance(value, Mapping) else {})
+    ipam = settings.below("IPAMConfig")
+    asked = {
+        "aliases": list(settings.texts("Aliases")),
+        "ipv4_address": ipam.text("IPv4Address"),
+        "ipv6_address": ipam.text("IPv6Address"),
+    }
+    return {key: value for key, value in asked.items() if value}
+
+
+def _published(value: object) -> Iterable[dict[str, object]]:
+    for name, places in value.items() if isinstance(value, Mapping) else ():
+        target, _, protocol = str(name).partition("/")
+        if protocol not in ("", "tcp", "udp"):
+            raise not_offered(f"the protocol {protocol[:20]!r}", "there is tcp and udp")
+        for place in places if isinstance(places, list) and places else [{}]:
+            if not isinstance(place, Mapping):
+                raise bad(f"invalid port binding of {str(name)[:100]}")
+            there = Fields(place)
+            port: dict[str, object] = {"target": target, "protocol": protocol or "tcp"}
+            if published := there.text("HostPort"):
+                port["published"] = published
+            if address := there.text("HostIp"):
+                port["host_ip"] = address
+            yield port

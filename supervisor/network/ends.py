@@ -1,0 +1,35 @@
+"""Where a container is, as others see it: plain data, light enough for every client."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A container in a network."""
+
+    network: str
+    addresses: tuple[str, ...]  # IPv4 first, with the length of the prefix
+    gateways: tuple[str, ...]
+    mac: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A port of a container, and that of the host which leads to it. `address` empty: all of the host's."""
+
+    container: int
+    protocol: str
+    address: str
+    host: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """All of one container."""
+
+    ends: tuple[End, ...] = ()
+    ports: tuple[Published, ...] = ()
+
+
+NOT_CONNECTED = Connections()
