@@ -6,9 +6,10 @@ executes: it costs a start less the mounts. It has the container's user, limits 
 has made of its own since.
 
 Unlike at a start there are others who can see the child before it has executed, with the launcher's memory and
-descriptors (CVE-2016-9962): it is not dumpable, so in the container only who has CAP_SYS_PTRACE could look into it. Its
-descriptors are closed by execve, its working directory is in the container before anything else happens
-(CVE-2024-21626).
+descriptors (CVE-2016-9962): it is not dumpable, so in the container only who has CAP_SYS_PTRACE can look into it, and
+not even he where that is of a user namespace. There it gets a copy of the memory, not the launcher's own: as in runc,
+that capability is not to be given, without `userns`, to whom one does not trust. Its descriptors are closed by execve,
+its working directory is in the container before anything else happens (CVE-2024-21626).
 """
 
 import os
@@ -16,12 +17,15 @@ import socket
 from collections.abc import Sequence
 
 from runtime import build, plan, security
+from runtime.capabilities import CAPABILITIES
 from runtime.cgroup.group import Cgroup
 from runtime.config import ContainerConfig, Network
 from runtime.idmap import Ids
 from runtime.lower import FD_PIDFD
 from runtime.network import namespace
 from runtime.userns import Users
+
+_PTRACE = CAPABILITIES.index("CAP_SYS_PTRACE")
 
 
 def build_entry(
@@ -73,6 +77,7 @@ def build_entry(
         init=init,
         prologue=len(prologue),
         steps=tuple(steps),
+        apart=ids is None and bool(config.capabilities >> _PTRACE & 1),
         owner=users.owner(config.user.uid, config.user.gid),
         cgroup=cgroup,
     )

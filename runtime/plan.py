@@ -521,5 +521,6 @@ class Plan:
     owner: tuple[int, int]  # user and group whom the standard streams belong to
     stdin: bool = False  # its standard input can be written to
     tty_gid: int = TTY_GID
+    apart: bool = False  # its process shares no memory with the launcher: those who see it may be able to write there
     userns: bool = False  # it joins one, and the network that this owns
     cgroup: Cgroup | None = None  # the descriptors of its places go along, after all others

@@ -95,7 +95,7 @@ class Launcher:
     ) -> None:
         """Clone a process into a container that runs; after the streams comes a pidfd of the container."""
         _check_size(entry, image)
-        flags = launcher.IN_PYTHON if in_python or entry.init else 0
+        flags = launcher.IN_PYTHON if in_python or entry.init or entry.apart else 0
         self._send(launcher.ENTER, number, image, descriptors, flags)
 
     def hold(self, number: int, pipe: int, flags: int) -> None:

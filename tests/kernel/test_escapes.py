@@ -15,18 +15,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from driver import Driver, LaunchError, Result, kill, read_all, read_until, wait
+from driver import Driver, LaunchError, Result, children, kill, read_all, read_until, wait
 from probing import make_probing, probe
 from rootfs import make_busybox
 
 from runtime import linux, plan, rootfs, security, spawn, streams
-from runtime.assemble import Assembler, Descriptor
+from runtime.assemble import Assembler, Descriptor, Struct
 from runtime.build import build_plan
 from runtime.capabilities import CAPABILITIES
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.limits import Limits
 from runtime.config import ContainerConfig, Network
 from runtime.enter import build_entry
+from runtime.idmap import Ids, block
 from runtime.images.from_host import create
 from runtime.lower import FD_MORE, lower, lower_plan
 from runtime.mounts import Bind, Tmpfs
@@ -42,6 +43,8 @@ APP = User(1000, 1000, (1000,), "app", "/home/app")
 USUAL = security.capability_mask((), (), privileged=False)
 DEFAULT = default_filter(USUAL)
 MEMORY = 1 << 20
+OWN = block(1 << 31)
+ROOT = User(0, 0, (0,), "root", "/root")
 MASKED = next(path for path in rootfs.MASKED if os.path.isfile(path))
 
 
@@ -397,20 +400,102 @@ def test_a_device_that_is_made_can_not_be_opened(driver: Driver) -> None:
 # --- other processes -------------------------------------------------------------------------------------------------
 
 
-def test_cve_2016_9962_who_enters_can_not_be_looked_into(driver: Driver) -> None:
-    """A loop that snatches whatever an entering process has open gets at nothing but what the command has."""
-    snatch = "echo up; while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || readlink $p/fd/* $p/cwd; done; done"
-    with running(driver, f"({snatch}) 2>/dev/null >/tmp/seen & echo up; wait") as (pid, config):
-        for _ in range(30):
-            enter(driver, config, pid, ["true"])
-        seen = enter(driver, config, pid, ["cat", "/tmp/seen"]).stdout
-    ours = [
-        line for line in seen.splitlines() if line.startswith(("socket:", "net:", "pid:", "mnt:", str(driver.state)))
-    ]
-    assert ours == []
-
-
 PTRACE = 1 << CAPABILITIES.index("CAP_SYS_PTRACE")
+SCAN = """
+echo up
+while :; do
+    for p in /proc/[0-9]*; do ls -l $p/fd/ $p/cwd $p/exe; head -c 9999 $p/environ | tr '\\0' ' '; done 2>/dev/null
+    echo scanned
+done
+"""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A step that says so on standard error, and then waits for the end of standard input."""
+
+    def describe(self) -> str:
+        return "pause"
+
+
+@lower.register
+def _(step: Pause, asm: Assembler) -> None:
+    del step
+    asm.call("write", 2, Struct(b"paused"), len(b"paused"))
+    asm.call("ppoll", Struct(linux.POLLFD.pack(0, linux.POLLIN, 0)), 1, None, None, 0)
+
+
+@pytest.mark.parametrize("before", [plan.NewSession, plan.SetUser, plan.CloseDescriptors])
+@pytest.mark.parametrize(("capabilities", "userns"), [(USUAL, None), (USUAL | PTRACE, OWN)])
+def test_cve_2016_9962_who_enters_can_not_be_looked_into(
+    driver: Driver, before: type, capabilities: int, userns: Ids | None
+) -> None:
+    """However long it takes to execute: until then it has the launcher's memory and descriptors. Who has CAP_SYS_PTRACE
+    on the host may look into all; in a user namespace it does not count until what enters has joined that.
+    """
+    config = driver.config(
+        "sh", "-c", SCAN, memory_bytes=MEMORY, capabilities=capabilities, userns=userns, user=ROOT, network=Network.NONE
+    )
+    entry = build_entry(config, ["true"], ids=userns)
+    position = next(n for n, step in enumerate(entry.steps) if isinstance(step, before))
+    paused = replace(entry, steps=(*entry.steps[:position], Pause(), *entry.steps[position:]))
+    stdin, go_on = os.pipe()
+    with driver.started(config) as (pid, made):
+        read_until(made.stdout, "up\n")
+        own, pidfd, inner = driver.own(config), os.pidfd_open(pid), streams.pipes(stdin, entry.owner)
+        descriptors = (*inner.theirs, pidfd, *(() if own is None else (own.user,)))
+        driver.launcher.enter(driver._next(), paused, lower_plan(paused).image, descriptors, in_python=driver.in_python)
+        inner.close_theirs()
+        read_until(inner.stderr, "paused")
+        seen = "".join(read_until(made.stdout, "scanned\n") for _ in range(3))
+        os.close(go_on)
+        reply = driver.reply()
+        assert reply.error == 0
+        assert wait(reply.pid) == Exited(0)
+        kill(pid)
+        wait(pid)
+        inner.close()
+        os.close(pidfd)
+    os.close(stdin)
+    theirs = ("socket:", "net:", "pid:", "mnt:", "user:", "/memfd", "LC_ALL", "python", str(driver.state))
+    assert [line for line in seen.splitlines() if any(word in line for word in theirs)] == []
+    assert "/bin/busybox" in seen
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "userns", "shared"),
+    [(USUAL, None, True), (USUAL | PTRACE, OWN, True), (USUAL | PTRACE, None, False)],
+)
+def test_the_launchers_memory_is_shared_with_nobody_who_can_be_traced(
+    trapped: Driver, capabilities: int, userns: Ids | None, *, shared: bool
+) -> None:
+    config = trapped.config(
+        "sh", "-c", "echo up; exec sleep 1000", memory_bytes=MEMORY, capabilities=capabilities, userns=userns
+    )
+    entry = build_entry(config, ["true"], ids=userns)
+    paused = replace(entry, steps=(*entry.steps[:-1], Pause(), entry.steps[-1]))
+    stdin, go_on = os.pipe()
+    with trapped.started(config) as (pid, made):
+        read_until(made.stdout, "up\n")
+        own, pidfd, inner = trapped.own(config), os.pidfd_open(pid), streams.pipes(stdin, entry.owner)
+        descriptors = (*inner.theirs, pidfd, *(() if own is None else (own.user,)))
+        before = {pid, trapped.launcher.pid}
+        trapped.launcher.enter(
+            trapped._next(), paused, lower_plan(paused).image, descriptors, in_python=trapped.in_python
+        )
+        inner.close_theirs()
+        read_until(inner.stderr, "paused")
+        (entering,) = set(children(os.getpid())) - before
+        same = linux.syscall(numbers(linux.MACHINE)["kcmp"], entering, trapped.launcher.pid, 1, 0, 0, 0, 0) == 0
+        assert same is (shared and not trapped.in_python)
+        os.close(go_on)
+        assert trapped.reply().error == 0
+        assert wait(entering) == Exited(0)
+        kill(pid)
+        wait(pid)
+        inner.close()
+        os.close(pidfd)
+    os.close(stdin)
 
 
 @pytest.mark.parametrize("user", [User(0, 0, (0,), "root", "/root"), APP])
