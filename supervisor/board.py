@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import anyio
@@ -43,6 +44,10 @@ class Workshop(Protocol):
 
     def forget(self, id_: str) -> None:
         """What it had on disk goes."""
+        ...
+
+    def volumes(self) -> Path:
+        """Where they find those that they name."""
         ...
 
 
@@ -477,6 +482,10 @@ class Board:
     def root(self, id_: str) -> int:
         """See `Commands.root`."""
         return os.open(f"/proc/{self._live_run(id_).pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def volumes(self) -> Path:
+        """See `Commands.volumes`."""
+        return self._workshop.volumes()
 
     def upper(self, id_: str) -> int | None:
         """See `Commands.upper`."""

@@ -7,6 +7,7 @@ kernel. Whatever is asked goes through the machine as an event, so nothing chang
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from runtime.config import ContainerConfig
@@ -231,6 +232,10 @@ class Commands(Protocol):
 
     def upper(self, id_: str) -> int | None:
         """A descriptor of the directory that holds what it has written; None if it has no such now."""
+        ...
+
+    def volumes(self) -> Path:
+        """Where the stack's volumes are, or would be."""
         ...
 
     async def scrape(self) -> Page:

@@ -50,6 +50,10 @@ class ApiWorkshop:
 
         return compile_one(spec.container(keys), Images(self._images), self._home, networked=self._networked)
 
+    def volumes(self) -> Path:
+        """See `Workshop.volumes`."""
+        return self._home.volumes
+
     def forget(self, id_: str) -> None:
         """See `Workshop.forget`."""
         self._leave(id_)

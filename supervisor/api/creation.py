@@ -17,6 +17,7 @@ from supervisor.api.errors import bad, missing, not_offered
 from supervisor.api.fields import Fields
 from supervisor.api.http import Answering, shown
 from supervisor.api.shelf import familiar
+from supervisor.errors import SpecError
 from supervisor.logs.foreign import DRIVERS, MODE, OPTIONS, keys_of
 from supervisor.policy import RestartPolicy
 
@@ -63,6 +64,8 @@ async def create(call: Call) -> Answering:
             tty=wanted.tty,
             stdin=wanted.stdin,
         )
+    except SpecError as error:
+        raise bad(str(error)) from error
     except ImageError as error:
         raise missing(f"No such image: {wanted.image[:200]}: {error}") from error
     return shown({"Id": view.key, "Warnings": []}, HTTPStatus.CREATED)

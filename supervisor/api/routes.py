@@ -15,6 +15,7 @@ from supervisor.api import (
     own,
     stats,
     system,
+    volumes,
 )
 from supervisor.api.routing import Gap, Route, Routes
 
@@ -58,6 +59,10 @@ OFFERED: Final = (
     Route("GET", "/images/{name...}/json", images.inspect),
     Route("POST", "/images/{name...}/tag", images.tag),
     Route("DELETE", "/images/{name...}", images.remove),
+    Route("GET", "/volumes", volumes.every),
+    Route("POST", "/volumes/create", volumes.create),
+    Route("GET", "/volumes/{name}", volumes.inspect),
+    Route("DELETE", "/volumes/{name}", volumes.remove),
     Route("GET", "/pysup/stack", own.stack),
     Route("GET", "/pysup/ps", own.listing),
     Route("GET", "/pysup/stats", stats.every),
@@ -94,7 +99,8 @@ NOT_OFFERED: Final = (
     *_family("/auth", "logging in to a registry", "images are directories on this machine"),
     *_family("/distribution", "asking a registry", "images are directories on this machine"),
     *_family("/networks", "networks", "they are the stack's, and in its spec"),
-    *_family("/volumes", "volumes by themselves", "name one where a container is created: it is made then"),
+    Gap("POST", "/volumes/prune", "pruning volumes", "remove them by name, or all with `pysup down --volumes`"),
+    Gap("PUT", "/volumes/{name}", "updating a volume", "it is a directory"),
     *_family("/plugins", "plugins", "there are none"),
     *_family("/swarm", "swarm mode", _STACKS),
     *_family("/nodes", "swarm mode", _STACKS),

@@ -1,6 +1,7 @@
 """Which containers there are, what they are, and up and down with them: by docker-py."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -202,7 +203,6 @@ def test_top_of_what_does_not_run(engine: docker.DockerClient) -> None:
 
 
 def test_changes(engine: docker.DockerClient, stage: Stage) -> None:
-    import os
     import stat
 
     upper = stage.root.parent / "uppers/web.1"
@@ -241,6 +241,25 @@ def test_mounts_are_told_and_are_no_changes(engine: docker.DockerClient, stage: 
     for made in ("run/secrets/key", "lib/other"):
         (upper / made).touch()
     assert {each["Path"] for each in engine.containers.get("web.1").diff()} == {"/lib", "/lib/other"}
+
+
+def test_volumes_come_and_go(engine: docker.DockerClient, stage: Stage) -> None:
+    assert engine.volumes.list() == []
+    engine.volumes.create("db")
+    made = engine.volumes.create("db")
+    assert os.path.isdir(made.attrs["Mountpoint"])
+    assert [each.name for each in engine.volumes.list()] == ["db"]
+    (stage.root.parent / "volumes/db/deep").mkdir()
+    view = stage.commands.known["web.1"]
+    config = replace(view.config, mounts=(Bind(source="/state/db", target="/lib/db", volume="db"),))
+    object.__setattr__(view, "config", config)
+    assert refused(made.remove) == (409, "remove db: volume is in use - [web.1]")
+    object.__setattr__(view, "config", replace(config, mounts=()))
+    engine.volumes.get("db").remove()
+    assert not os.path.exists(made.attrs["Mountpoint"])
+    assert refused(lambda: engine.volumes.get("db")) == (404, "get db: no such volume")
+    assert refused(lambda: engine.volumes.create("../x"))[0] == 400
+    assert refused(lambda: engine.volumes.create("x", driver="nfs"))[0] == 501
 
 
 # --- up and down -----------------------------------------------------------------------------------------------------

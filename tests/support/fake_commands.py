@@ -403,6 +403,9 @@ class FakeCommands:
         place = self.directory.parent / "uppers" / id_
         return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if place.is_dir() else None
 
+    def volumes(self) -> Path:
+        return self.directory.parent / "volumes"
+
     async def scrape(self) -> Page:
         return Page("text/plain; version=0.0.4", b"up 1\n")
 
