@@ -639,6 +639,7 @@ async def kernel(
                 await launchers.start(pool.run)
                 means = Means(pool, branch, door, listener, namespaces, networks, reaper, memory, tasks, tell)
                 yield KernelRunner(means, make, output, complain)
+                await namespaces.settle()
                 launchers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
 

@@ -10,13 +10,15 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import anyio
+
 from runtime import linux
 from runtime.errors import LaunchError
 from runtime.idmap import AUTO, Ids, block, written
 from supervisor.ids import Blocks
 from supervisor.reaper import Exit
 
-IDLE_MAX = 64  # kept of containers that do not run: they may run again
+FAREWELL_S = 5.0  # the longest it may take a process that was told to end
 
 Hold = Callable[[int, int], Awaitable[tuple[int, Exit]]]  # pipe, CLONE_NEW* -> a process in them
 
@@ -45,7 +47,8 @@ class Namespaces:
     def __init__(self, hold: Hold, blocks: Blocks) -> None:
         self._hold = hold
         self._blocks = blocks
-        self._idle: dict[str, Own] = {}  # by container, who has ended last coming last
+        self._held: list[Exit] = []  # of processes that were there to be got hold of, until they have ended
+        self._idle: dict[str, Own] = {}  # of containers that do not run
 
     async def take(self, container: str, wanted: Ids, *, network: bool) -> Own:
         """For a run. LaunchError, and those of Hold."""
@@ -64,13 +67,17 @@ class Namespaces:
         if container in self._idle:
             self._discard(self._idle.pop(container))
         self._idle[container] = own
-        if len(self._idle) > IDLE_MAX:
-            self.forget(next(iter(self._idle)))
 
     def forget(self, container: str) -> None:
         """It will not run again."""
         if container in self._idle:
             self._discard(self._idle.pop(container))
+
+    async def settle(self) -> None:
+        """Wait for the end of all that was started: they have been told, and do nothing else."""
+        with anyio.move_on_after(FAREWELL_S, shield=True):
+            for ended in self._held:
+                await ended.wait()
 
     def close(self) -> None:
         """None of them runs."""
@@ -96,7 +103,8 @@ class Namespaces:
     async def _made(self, ids: Ids, *, network: bool) -> tuple[int, int | None]:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
-            pid, _ = await self._hold(reading, linux.CLONE_NEWUSER | (linux.CLONE_NEWNET if network else 0))
+            pid, ended = await self._hold(reading, linux.CLONE_NEWUSER | (linux.CLONE_NEWNET if network else 0))
+            self._held = [*(each for each in self._held if each.status is None), ended]
             # It can't end, nor its pid become another's, before we close the pipe.
             for name, extents in (("uid_map", ids.uid), ("gid_map", ids.gid)):
                 _write(f"/proc/{pid}/{name}", written(extents))
