@@ -9,6 +9,7 @@ from supervisor.compose import writer
 from supervisor.compose.health import NONE
 from supervisor.compose.kept import KEPT, kept
 from supervisor.compose.keys import SERVICE, carry
+from supervisor.compose.network import networks
 from supervisor.compose.notes import Kind, Note, Notes
 from supervisor.compose.scalars import nothing
 from supervisor.compose.services import File, Keys, Service, cmd, image, name_containers
@@ -20,9 +21,8 @@ from supervisor.spec.values import NAME_PATTERN
 TOP = {
     "include": "a spec includes specs only: import each of these files too, and list what is written under include",
     "models": "pysup runs containers only",
-    "networks": "there are no networks but the host's, and none: see network",
 }
-_CARRIED = ("name", "services")
+_CARRIED = ("name", "services", "networks")
 _SILENT = ("version",)  # of no meaning to Compose either
 NAMES_SHOWN_MAX = 20  # on a line that is about many containers
 
@@ -49,7 +49,7 @@ def convert(path: str, output: str | None = None) -> Converted:
     _tell_left_out(services)
     _settle_health(containers, file)
     _tell_once(containers, file)
-    top = {**_top(tree, notes), **kept(tree, file)}
+    top = {**_top(tree, notes), **networks(tree, file), **kept(tree, file)}
     return Converted(writer.spec(path, top, containers.values(), notes.all()), notes.all())
 
 
@@ -132,9 +132,6 @@ def _tell_once(containers: Mapping[str, Keys], file: File) -> None:
     alone = [str(keys["id"]) for name, keys in containers.items() if _is_alone(file, name)]
     if alone:
         file.notes.changed(loc, f"cmd of {_some(alone)} is the command alone: an image has no ENTRYPOINT here")
-    if shared := [str(keys["id"]) for keys in containers.values() if "network" not in keys]:
-        why = "they see all ports of the host, and find one another at 127.0.0.1, not by name"
-        file.notes.dropped(loc, f"the stack's own network: {_some(shared)} share the host's; {why}")
 
 
 def _some(names: Iterable[str]) -> str:

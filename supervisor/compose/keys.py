@@ -6,7 +6,7 @@ sense of the value. What pysup would refuse is dropped afterwards, whatever rule
 
 from collections.abc import Callable, Iterator, Mapping
 
-from supervisor.compose import dollar
+from supervisor.compose import dollar, network
 from supervisor.compose.health import health
 from supervisor.compose.scalars import duration, nothing, truth
 from supervisor.compose.services import Keys, Service, refused
@@ -19,7 +19,7 @@ Rule = Callable[[Service, object], Keys] | str  # or why it is dropped
 
 _MEMBERS = (
     *("env", "ulimits", "cap_add", "cap_drop", "volumes", "tmpfs", "secrets", "configs", "devices", "sysctls"),
-    "extra_hosts",
+    *("extra_hosts", "ports", "networks"),
 )  # of these, one bad member leaves the others
 
 
@@ -81,7 +81,7 @@ def _fits(service: Service, steps: Loc, key: str, value: object) -> bool:
 
 
 def _elsewhere(_service: Service, _value: object) -> Keys:
-    """Its container has it already: from services.py."""
+    """Its container has it already, from services.py; or it says what is so anyway."""
     return {}
 
 
@@ -170,14 +170,6 @@ def _optional_file(service: Service, entry: Map, index: int) -> object:
         service.notes.dropped(service.loc("env_file", index, "format"), why)
     way = service.file.path(path)
     return {"path": way, "required": truth(entry["required"])} if "required" in entry else way
-
-
-def _network_mode(_service: Service, value: object) -> Keys:
-    if isinstance(value, str) and (value in ("host", "none") or dollar.has(value)):
-        return {"network": value}
-    if isinstance(value, str) and value.startswith(("service:", "container:")):
-        raise Wrong(f"{quoted(value)}: no network is shared by some of the containers only; the host's is by all")
-    raise Wrong("there are no networks but the host's, and none")
 
 
 def _depends_on(service: Service, value: object) -> Keys:
@@ -460,8 +452,8 @@ _NO_LIMITS = "there are no resource limits yet but ulimits: limit pysup as a who
 _NO_METADATA = "nothing reads metadata here: a comment or an x- key can hold it"
 _NO_NAMESPACES = "which namespaces a container has of its own is no choice"
 _NO_NAMES = "names are looked up as on the host: write what is needed to its /etc/hosts or resolv.conf"
-_NO_PORTS = "a port is the host's own on the host's network: it is open as the program opens it, under no other number"
-_NO_NETWORKS = "there are no networks but the host's, and none: see network"
+_NO_LINKS = "containers of a network find one another by name: give the other one aliases, if need be"
+_NO_ADDRESSES = "hardware addresses are chosen, and stay the same as the container's address does"
 _NO_FILES = "name the volumes of the other in `volumes`"
 _NO_HOOK = "there are no hooks: make the command a container, "
 _NO_SWARM = "is of a swarm of machines; pysup runs on one"
@@ -503,9 +495,9 @@ SERVICE: dict[str, Rule] = {
     "entrypoint": _elsewhere,
     "env_file": _env_file,
     "environment": _environment,
-    "expose": _NO_PORTS,
+    "expose": _elsewhere,
     "extends": _extends,
-    "external_links": _NO_NETWORKS,
+    "external_links": _NO_LINKS,
     "extra_hosts": _entries("extra_hosts"),
     "gpus": _NO_DEVICES,
     "group_add": "there are no groups but the one of `user: uid:gid`, and those that the image gives a user by name",
@@ -517,22 +509,22 @@ SERVICE: dict[str, Rule] = {
     "isolation": _WINDOWS,
     "label_file": _NO_METADATA,
     "labels": _NO_METADATA,
-    "links": "names of other containers are not looked up: they are at 127.0.0.1; depends_on gives the order",
+    "links": _NO_LINKS,
     "logging": _logging,
-    "mac_address": _NO_NETWORKS,
+    "mac_address": _NO_ADDRESSES,
     "mem_limit": _NO_LIMITS,
     "mem_reservation": _NO_LIMITS,
     "mem_swappiness": _NO_LIMITS,
     "memswap_limit": _NO_LIMITS,
     "models": "pysup runs containers only: run the model in one, and name its address in env",
-    "network_mode": _network_mode,
-    "networks": _NO_NETWORKS,
+    "network_mode": network.network_mode,
+    "networks": network.attachments,
     "oom_kill_disable": _NO_LIMITS,
     "oom_score_adj": _NO_LIMITS,
     "pid": _OWN_PROCESSES,
     "pids_limit": _NO_LIMITS,
     "platform": _IMAGE_IS_LOCAL,
-    "ports": _NO_PORTS,
+    "ports": network.ports,
     "post_start": _NO_HOOK + "which depends on this one",
     "pre_start": _NO_HOOK + "which this one depends on with condition: completed",
     "pre_stop": _hooks,

@@ -17,7 +17,19 @@ _BREAKS = frozenset("\x85\u2028\u2029")  # lines end there too, for PyYAML, whic
 _ORDER = (
     *("id", "extends", "profiles", "image", "cmd", "env_file", "env", "workdir", "user", "hostname"),
     *("depends_on", "ready", "health", "restart", "backoff", "stop_cmd", "stop_signal", "stop_grace_s", "replicas"),
-    *("network", "init", "cap_add", "cap_drop", "privileged", "userns", "seccomp", "ulimits"),
+    *(
+        "network",
+        "networks",
+        "aliases",
+        "ports",
+        "init",
+        "cap_add",
+        "cap_drop",
+        "privileged",
+        "userns",
+        "seccomp",
+        "ulimits",
+    ),
     *("volumes", "tmpfs", "secrets", "configs", "read_only", "devices", "shm_size", "sysctls", "extra_hosts"),
     *("dns", "dns_search", "dns_opt"),
 )

@@ -33,7 +33,7 @@ TOP_KEYS = "configs include models name networks secrets services version volume
 def test_the_tables_have_every_key_of_compose() -> None:
     assert sorted(SERVICE) == sorted(SERVICE_KEYS.split())
     assert sorted(DEPLOY) == sorted(DEPLOY_KEYS.split())
-    assert {*TOP, *KEPT, "name", "services", "version"} == set(TOP_KEYS.split())
+    assert {*TOP, *KEPT, "name", "networks", "services", "version"} == set(TOP_KEYS.split())
 
 
 DROPPED = sorted(key for key, rule in SERVICE.items() if isinstance(rule, str) and key != "provider")
@@ -72,6 +72,17 @@ BECOMES = [
     ("stop_grace_period: 1s500000us", {"stop_grace_s": 1.5}),
     ("stop_grace_period: ${GRACE:-10s}", {"stop_grace_s": "${GRACE:-10s}"}),
     ("network_mode: none", {"network": "none"}),
+    ("network_mode: bridge", {"network": "bridge"}),
+    ("network_mode: macvlan", {}),
+    ("networks: [default]", {"networks": ["default"]}),
+    ("networks: {default: , x: {aliases: [a], priority: 1}}", {"networks": {"default": {}, "x": {"aliases": ["a"]}}}),
+    ("networks: {default: }", {"networks": ["default"]}),
+    ("ports: ['80:80', '1:x', 53/udp]", {"ports": ["80:80", "53/udp"]}),
+    (
+        "ports: [{target: 80, published: '8080', name: web, app_protocol: http}]",
+        {"ports": [{"target": 80, "published": "8080"}]},
+    ),
+    ("expose: [80]", {}),
     ("profiles: [debug]", {"profiles": ["debug"]}),
     ("cap_add: [CAP_SYS_TIME, net_admin]", {"cap_add": ["CAP_SYS_TIME", "net_admin"]}),
     ("userns_mode: host", {"userns": "host"}),
@@ -207,3 +218,26 @@ services: {web: {image: base, command: run, network_mode: none}}
     assert spec["configs"] == {"d": {"content": "hello"}}
     told = [note for note in notes(text) if "services" not in note]
     assert [note.split(": ")[1] for note in told] == ["volumes.far.driver", "secrets.c"]
+
+
+TOPS = [
+    ("", {"default": {}}),
+    ("networks: {back: {internal: yes, driver: bridge}}", {"back": {"internal": True}}),
+    (
+        "networks: {six: {enable_ipv6: true, ipam: {config: [{subnet: 10.5.0.0/24, gateway: 10.5.0.1}]}}}",
+        {"six": {"ipv6": True, "subnet": ["10.5.0.0/24"]}},
+    ),
+    ("networks: {old: {external: true, name: other}}", {"old": {}}),
+]
+
+
+@pytest.mark.parametrize(("top", "expected"), TOPS)
+def test_networks_carry_over(top: str, expected: dict[str, object], imported: Callable[[str], Converted]) -> None:
+    text = f"services: {{web: {{image: base, command: run}}}}\n{top}\n"
+    assert yaml.safe_load(imported(text).text)["networks"] == expected
+
+
+def test_a_service_may_share_anothers_network(imported: Callable[[str], Converted]) -> None:
+    services = "{web: {image: a, command: a}, side: {image: a, command: a, network_mode: 'service:web'}}"
+    containers = yaml.safe_load(imported(f"services: {services}\n").text)["containers"]
+    assert [each.get("network") for each in containers] == [None, "container:web"]
