@@ -241,11 +241,11 @@ class Stack:
         before this one is, too.
         """
         assert self._around is not None
-        group = self._groups.get(entry.group)
-        was_final = group is None or group.is_final
+        known = self._groups.get(entry.group)
+        was_final = known is None or known.is_final
         service = self._put(entry, counts=counts and bool(self._not_yet_up))
         group = self._groups[entry.group]
-        if group.depends_on != entry.depends_on:
+        if known is None or group.depends_on != entry.depends_on:
             group.depends_on = entry.depends_on
             self._link()
         else:
@@ -277,9 +277,9 @@ class Stack:
         whoever needs them waits until they have.
         """
         for name in coming:
-            group = self._groups.setdefault(name, Group(name, {}))
-            group.is_coming = not group.services
+            self._groups.setdefault(name, Group(name, {}))
         for group in self._groups.values():
+            group.is_coming = group.name in coming and not group.services
             needs = depends_on.get(group.name, {})
             if group.depends_on != needs:
                 group.depends_on = needs
@@ -357,7 +357,7 @@ class Stack:
         for name in group.depends_on:
             other = self._groups[name]
             other.dependents.remove(group)
-            if not (other.services or other.dependents or other.is_coming):
+            if not (other.services or other.dependents):
                 del self._groups[name]
             else:
                 self._stop_if_unneeded(other)
@@ -370,7 +370,7 @@ class Stack:
             for name in group.depends_on:  # one without replicas is there too: it is met at once
                 self._groups.setdefault(name, Group(name, {})).dependents.append(group)
         for group in list(self._groups.values()):
-            if not (group.services or group.dependents or group.is_coming):
+            if not (group.services or group.dependents):
                 del self._groups[group.name]
         for group in self._groups.values():
             self._weigh(group)
