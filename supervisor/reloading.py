@@ -213,8 +213,11 @@ class Reloader:
     def _difference(self, reading: Reading) -> Changes:
         before = self._current.stack
         changes = difference(Compiled(before.name, tuple(self._there)), reading.stack)
-        if reading.stack.networks != before.networks:
-            raise StackError("its networks have changed, which can't be while it runs: stop it, and start it again")
+        for what in ("networks", "logs"):
+            if getattr(reading.stack, what) != getattr(before, what):
+                raise StackError(
+                    f"{what} of the stack: changed, which can't be while it runs; stop it, and start it again"
+                )
         self._check_names(changes)
         return changes
 

@@ -327,7 +327,8 @@ class Control:
                     self._reload()
 
     def _hang_up(self) -> None:
-        if not self._ignores_hangups:
+        """Nobody reads the output then either: together they ask once."""
+        if not self._ignores_hangups and not self.asked:
             self.ask("SIGHUP")
 
     def _reload(self) -> None:
@@ -338,7 +339,8 @@ class Control:
 
     def nobody_reads(self, error: ConsoleGoneError) -> None:
         """`pysup up | head`: a stack whose output is lost is stopped, not left running unseen."""
-        self.ask(str(error))
+        if not self.asked:
+            self.ask(str(error))
 
     def ask(self, why: str) -> None:
         """The first time stops, the second kills."""

@@ -303,6 +303,20 @@ async def test_a_log_made_anew_is_not_taken_for_the_one_that_was_removed(writing
     assert writer._store._total_bytes == sum(path.stat().st_size for path in (tmp_path / "logs/a").iterdir())
 
 
+async def test_a_log_of_another_name_has_all_that_it_had(writing: Writing) -> None:
+    policy = LogPolicy(max_size_bytes=1000, max_files=1000)
+    async with writing() as writer, anyio.create_task_group() as tasks:
+        writer.open("a", policy)
+        put(writer, "a", *numbered(200))
+        tasks.start_soon(read, writer.logs("a", follow=True))  # it is done then
+        while not writer._followed:
+            await anyio.lowlevel.checkpoint()
+        writer.rename("a", "b")
+        put(writer, "b", b"more")
+        assert await read(writer.logs("b")) == [*numbered(200), b"more"]
+        assert await read(writer.logs("a")) == []
+
+
 # --- a full disk, and the end of a writer ----------------------------------------------------------------------------
 
 FULL = """

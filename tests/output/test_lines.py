@@ -229,3 +229,14 @@ def test_no_event_in_json_is_obeyed_by_a_terminal(obeyed: str) -> None:
     line = json_line({"finding": f"ü{obeyed}"})
     assert line.decode()[:-1].isprintable()
     assert json.loads(line) == {"finding": f"ü{obeyed}"}
+
+
+def test_one_that_comes_later_widens_the_column_for_all() -> None:
+    layout = layout_for(["a"], colour=False)
+    layout.admit("a-longer-one", OutputForm())
+    layout.admit("b", OutputForm("renamed", timestamps=True))
+    layout.admit("x" * (ALIGN_MAX + 1), OutputForm())
+    assert layout.prefix("a") == "a            | "
+    assert (layout.label("b"), layout.has_timestamps("b")) == ("renamed", True)
+    layout.admit("b", OutputForm())
+    assert (layout.label("b"), layout.has_timestamps("b")) == ("b", False)

@@ -1,0 +1,288 @@
+"""Reload and scale as a user has them: `pysup up` on the real kernel, its files edited, and what becomes of it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import IMAGE, PATIENCE_S, Ended, Live, Pysup, script
+from screen import at_terminal
+
+from supervisor.client import Client
+
+pytestmark = pytest.mark.kernel
+
+WAITING = script("trap 'exit 0' TERM; echo up $$HOSTNAME; while :; do sleep 0.02; done")
+OTHER = script("trap 'exit 0' TERM; echo other $$HOSTNAME; while :; do sleep 0.02; done")
+BROKEN = script("exit 3")
+QUICK = {"monitor_s": 0.1}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stack file, and who edits it."""
+
+    pysup: Pysup
+    run: Path
+
+    @property
+    def file(self) -> Path:
+        return self.pysup.directory / "s.json"
+
+    def write(self, *containers: dict[str, Any], **more: object) -> None:
+        entry = {"image": IMAGE, "cmd": WAITING, "stop_grace_s": 5, "update": QUICK}
+        self.file.write_text(
+            json.dumps({"name": "s", "containers": [{**entry, **each} for each in containers], **more})
+        )
+
+    def __call__(self, command: str, *words: str) -> Ended:
+        return self.pysup(command, "--run", str(self.run), *words)
+
+    @contextmanager
+    def up(self, *options: str, **env: str) -> Iterator[Live]:
+        prefix = ["env", *(f"{name}={value}" for name, value in env.items())]
+        with self.pysup.live("up", "--run", str(self.run), *options, self.file.name, prefix=prefix) as live:
+            live.sees("are up")
+            yield live
+
+    def listed(self) -> dict[str, dict[str, Any]]:
+        return {each["id"]: each for each in Client(str(self.run / "s/pysup.sock")).get("/pysup/ps")}
+
+    def pids(self) -> dict[str, int]:
+        return {name: each["pid"] for name, each in self.listed().items()}
+
+    def states(self) -> dict[str, str]:
+        return {name: each["state"] for name, each in self.listed().items()}
+
+
+@pytest.fixture
+def stage(pysup: Pysup) -> Iterator[Stage]:
+    run = Path(tempfile.mkdtemp(prefix="pysup-", dir="/tmp"))
+    yield Stage(pysup, run)
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def ends_well(stage: Stage, live: Live) -> None:
+    live.signal(signal.SIGTERM)
+    assert live.ends() == 0, live.text
+    assert stage.pysup.left() == []
+
+
+def test_what_differs_is_changed_and_nothing_else(stage: Stage) -> None:
+    stage.write({"id": "db"}, {"id": "web", "depends_on": ["db"]}, {"id": "old"})
+    with stage.up() as live:
+        before = stage.pids()
+        stage.write({"id": "db"}, {"id": "web", "depends_on": ["db"], "cmd": OTHER}, {"id": "a-new-one"})
+        dry = stage("reload", "--dry-run")
+        assert dry.out.splitlines()[:2] == ["+ a-new-one: new", "- old: removed"]
+        assert stage.pids() == before
+        assert stage("reload") == dry
+        after = stage.pids()
+        assert list(after) == ["db", "web", "a-new-one"]
+        assert (after["db"] == before["db"], after["web"] == before["web"]) == (True, False)
+        live.sees("web       | other web", after="a-new-one | up a-new-one")  # the column of names is wider now
+        assert stage("logs", "a-new-one").out == "a-new-one | up a-new-one\n"
+        assert stage("reload") == Ended(0, "nothing has changed\n")
+        ends_well(stage, live)
+
+
+def test_what_needs_no_new_run_is_changed_in_the_one_there_is(stage: Stage) -> None:
+    stage.write({"id": "web"})
+    with stage.up() as live:
+        before = stage.pids()
+        stage.write({"id": "web", "restart": "always", "output": {"prefix": "the web"}, "health": {"exec": ["true"]}})
+        assert stage("reload").out.startswith("= web: goes on running (restart: no -> always, health.exec")
+        assert stage.pids() == before
+        os.kill(before["web"], signal.SIGKILL)
+        live.sees("the web | up web")
+        ends_well(stage, live)
+
+
+def test_a_faulty_file_changes_nothing_and_says_where(stage: Stage) -> None:
+    stage.write({"id": "web"})
+    with stage.up() as live:
+        before = stage.pids()
+        stage.write({"id": "web", "cmd": OTHER, "restart": "sometimes"}, {"id": "new"})
+        ended = stage("reload")
+        assert ended.status == 125
+        assert ended.complaint.startswith("s.json:1:")
+        assert 'containers[0].restart: is "sometimes"' in ended.complaint
+        live.signal(signal.SIGHUP)
+        live.sees("not reloaded: s.json:1:", after="reading the spec again: SIGHUP")
+        assert stage.pids() == before
+        ends_well(stage, live)
+
+
+def test_sighup_reloads_and_systemd_is_told(stage: Stage) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(stage.run / "notify"))
+        systemd.settimeout(PATIENCE_S)
+        stage.write({"id": "web"})
+        with stage.up(NOTIFY_SOCKET=str(stage.run / "notify")) as live:
+            told = [systemd.recv(4096)]
+            while b"READY=1" not in told[-1]:
+                told.append(systemd.recv(4096))
+            stage.write({"id": "web", "cmd": OTHER})
+            live.signal(signal.SIGHUP)
+            live.sees("reloaded: 1 replaced")
+            while b"RELOADING=1" not in told[-1]:
+                told.append(systemd.recv(4096))
+            assert b"MONOTONIC_USEC=" in told[-1]
+            while b"READY=1" not in told[-1]:
+                told.append(systemd.recv(4096))
+            ends_well(stage, live)
+
+
+def test_a_terminal_that_hangs_up_stops_the_stack_and_sighup_alone_does_not(stage: Stage) -> None:
+    stage.write({"id": "web"})
+    argv = stage.pysup.argv("up", "--run", str(stage.run), stage.file.name)
+    with at_terminal(argv, stage.pysup.directory) as screen:
+        screen.sees("are up")
+        screen.signal(signal.SIGHUP)
+        screen.sees("reloaded: 1 unchanged")
+        screen.close()
+        assert screen.process.wait(PATIENCE_S) == 0
+    assert stage.pysup.left() == []
+
+
+def test_one_that_does_not_come_up_brings_all_back(stage: Stage) -> None:
+    update = {"on_failure": "rollback"}
+    stage.write({"id": "db"}, {"id": "web", "depends_on": ["db"], "update": update})
+    with stage.up() as live:
+        stage.write({"id": "db", "cmd": OTHER}, {"id": "web", "depends_on": ["db"], "update": update, "cmd": BROKEN})
+        ended = stage("reload")
+        assert ended.status == 125
+        assert ended.err == "pysup: web did not come up: exited with status 3; all is what it was before\n"
+        assert "~ db: replaced" in ended.out
+        live.sees("all is what it was before the reload")
+        assert stage.states() == {"db": "running", "web": "running"}
+        assert stage("logs", "-n1", "web").out.split() == ["web", "|", "up", "web"]
+        ends_well(stage, live)
+
+
+def test_a_reload_that_pauses_is_gone_on_with(stage: Stage) -> None:
+    stage.write({"id": "db"}, {"id": "web", "depends_on": ["db"]})
+    with stage.up():
+        before = stage.pids()
+        stage.write({"id": "db", "cmd": BROKEN}, {"id": "web", "depends_on": ["db"], "cmd": OTHER})
+        assert "1 steps are left" in stage("reload").err
+        assert stage.pids()["web"] == before["web"]
+        stage.write({"id": "db"}, {"id": "web", "depends_on": ["db"], "cmd": OTHER})
+        assert stage("reload").status == 0
+        assert stage.pids()["web"] != before["web"]
+        assert stage.states() == {"db": "running", "web": "running"}
+
+
+def test_start_first_is_never_without_a_run(stage: Stage) -> None:
+    serving = script("trap 'exit 0' TERM; touch /ready; echo v$$V; while :; do sleep 0.02; done")
+    entry = {"id": "web", "cmd": serving, "ready": {"file": "/ready"}, "restart": "always"}
+    entry["update"] = {"order": "start-first"}
+    stage.write({**entry, "env": {"V": "1"}})
+    with stage.up() as live:
+        before = stage.pids()["web"]
+        stage.write({**entry, "env": {"V": "2"}})
+        assert stage("reload").out == "~ web: replaced (env.V: 1 -> 2)\n1 replaced\n"
+        live.sees("reloaded: 1 replaced")
+        assert live.text.index("web   | v2") < live.text.index("web+1: stopped")
+        assert list(stage.pids()) == ["web"]
+        assert stage.pids()["web"] != before
+        assert stage("exec", "web", "hostname").out == "web\n"
+        os.kill(stage.pids()["web"], signal.SIGKILL)
+        live.sees("web   | v2", after="killed by SIGKILL")  # in the directory of its own name again
+        ends_well(stage, live)
+
+
+def test_start_first_is_refused_where_two_runs_cannot_be(stage: Stage) -> None:
+    stage.write({"id": "web", "keep": True, "update": {"order": "start-first"}})
+    ended = stage.pysup("up", "--run", str(stage.run), stage.file.name)
+    assert "containers[0].update.order: is start-first, but with keep: true" in ended.err
+
+
+def test_scaling_renames_what_runs_and_adds_the_rest(stage: Stage) -> None:
+    stage.write({"id": "db", "keep": True}, {"id": "web", "depends_on": ["db"]})
+    with stage.up() as live:
+        before = stage.pids()
+        assert stage("scale", "web=3", "db=2").out.splitlines()[-1] == "3 new, 2 renamed"
+        pids = stage.pids()
+        assert list(pids) == ["db.1", "db.2", "web.1", "web.2", "web.3"]
+        assert (pids["db.1"], pids["web.1"]) == (before["db"], before["web"])
+        assert stage("logs", "web.1").out == "web.1 | up web\n"
+        live.sees("web.3 | up web.3")
+        assert stage("stop", "web.1").status == 0
+        assert stage("reload").out == "nothing has changed\n"
+        assert stage("scale", "web=1").status == 0
+        assert stage.states() == {"db.1": "running", "db.2": "running", "web": "exited"}
+        assert stage("scale", "nonesuch=2").complaint.endswith('have no "nonesuch" to scale, expected one of their ids')
+        stage.write({"id": "db", "keep": True}, {"id": "web", "depends_on": ["db"], "replicas": 2})
+        assert stage("reload").status == 0
+        assert stage.states() == {"db.1": "running", "db.2": "running", "web.1": "exited", "web.2": "running"}
+        live.signal(signal.SIGTERM)
+        assert live.ends() == 0
+        assert sorted(path.name for path in (stage.pysup.state / "stacks/s/kept").iterdir()) == ["db.1", "db.2"]
+
+
+def test_what_was_made_through_the_api_stays(stage: Stage) -> None:
+    stage.write({"id": "web"})
+    with stage.up():
+        client = Client(str(stage.run / "s/pysup.sock"))
+        client.post("/containers/create", {"Image": IMAGE, "Cmd": WAITING}, name="guest")
+        client.post("/containers/guest/start")
+        before = stage.pids()["guest"]
+        stage.write({"id": "new"})
+        assert stage("reload").status == 0
+        assert stage.pids()["guest"] == before
+        stage.write({"id": "new"}, {"id": "guest"})
+        assert "guest is the name of a container made through the API" in stage("reload").err
+
+
+def test_a_watched_file_reloads_however_it_is_changed(stage: Stage) -> None:
+    stage.write({"id": "web", "env": {"A": "${A:-0}"}, "env_file": [{"path": "late.env", "required": False}]})
+    with stage.up("--watch") as live:
+        live.sees("watching")
+        stage.write({"id": "web", "env": {"A": "1"}, "env_file": [{"path": "late.env", "required": False}]})
+        live.sees("~ web: replaced (env.A: 0 -> 1)")
+        live.sees("reloaded: 1 replaced")
+        entry = {
+            "image": IMAGE,
+            "cmd": WAITING,
+            "env": {"A": "2"},
+            "env_file": [{"path": "late.env", "required": False}],
+        }
+        swap = stage.pysup.directory / ".s.json.swp"
+        swap.write_text(json.dumps({"name": "s", "include": ["more.json"], "containers": [{"id": "web", **entry}]}))
+        swap.rename(stage.file)  # as editors do
+        live.sees("not reloaded: s.json:1:")
+        (stage.pysup.directory / "more.json").write_text(json.dumps({"containers": [{"id": "late", **entry}]}))
+        live.sees("+ late: new")
+        live.sees("reloaded: 1 new, 1 replaced")
+        (stage.pysup.directory / "late.env").write_text("LATE=yes\n")
+        live.sees("env.LATE: none -> yes")
+        live.sees("2 replaced")
+        ends_well(stage, live)
+
+
+def test_a_watched_stack_sleeps(stage: Stage) -> None:
+    """While nothing happens, nothing wakes it: it is a file that is waited for."""
+    stage.write({"id": "idle", "cmd": ["sleep", "1000"], "stop_signal": "KILL"})
+    with stage.up("--watch") as live:
+        live.sees("watching")
+
+        def switches() -> int:
+            tasks = Path(f"/proc/{live.process.pid}/task").glob("*/status")
+            lines = (line for task in tasks for line in task.read_text(encoding="ascii").splitlines())
+            return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt"))
+
+        settled = switches()
+        while settled != (settled := switches()):
+            time.sleep(0.2)
+        time.sleep(1.0)
+        assert switches() - settled <= 2
