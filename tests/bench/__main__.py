@@ -3,7 +3,7 @@
 Every contender runs in every round, one after the other, so that a noisy neighbour is everybody's; figures are medians
 over the rounds, and the ratios are what to look at. Needs root; installs the Debian packages that it compares with.
 
-    python -m tests.bench [--quick] [--json FILE] [--only launches|guard|figures|operator|profile] [--dir DIRECTORY]
+    python -m tests.bench [--quick] [--json FILE] [--only launches|guard|figures|operator|logs|profile] [--dir DIR]
 
 The disk is a fresh ext4 in a sparse file, mounted in a mount namespace of the benchmark's own, so that its figures
 depend on neither the age nor the options of the host's file system. (An ext4 without a journal, as some virtual
@@ -28,7 +28,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runtime import linux
-from tests.bench import contenders, figures, guard, native, operating, peers, profile, report
+from tests.bench import contenders, figures, guard, logs, native, operating, peers, profile, report
 from tests.bench.measure import Result, Sample, result
 from tests.bench.stack import Missing
 from tests.bench.subject import Place, make_image
@@ -134,7 +134,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--only", choices=("launches", "guard", "figures", "operator", "profile"), help="a part of it")
+    parser.add_argument(
+        "--only",
+        choices=("launches", "guard", "figures", "operator", "logs", "profile"),
+        help="a part of it",
+    )
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="where the disk's file is made (/var/tmp)")
     return parser.parse_args(arguments)
 
@@ -161,6 +165,8 @@ def main() -> None:
             made += figures.of_stacks(console, work, scale.idle)
         if options.only in (None, "operator"):
             made += operating.of_operator(console, work, quick=options.quick)
+        if options.only in (None, "logs"):
+            made += logs.of_logs(console, work)
     report.print_figures(console, made)
     for note in peers.NOTES:
         console.print(f"* {note}", style="dim")

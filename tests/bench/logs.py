@@ -1,30 +1,33 @@
 """What logs on disk cost: bytes a second through a pipe, cut, stamped and written, or moved raw, against `cat`.
 
+Ours go all the way that a stack in the background has: the reader of all pipes, the writer's buffer and its thread.
 All read the same bytes from the same kind of pipe and write them to a file on the same disk. The rate is per second of
 processor time of whoever reads and writes (the pipe's writer is not counted), so that it is a core's. What is read
 counts, not what stamps add to it.
 """
 
-import fcntl
+import math
 import os
 import resource
-import select
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import truediv
 from pathlib import Path
 from statistics import median
 
 import anyio
 from rich.console import Console
 
-from supervisor.lines import LINE_MAX_BYTES, Cutter, Stream
+from supervisor.console import Console as BackConsole
+from supervisor.desk import Keeping
 from supervisor.logs.policy import Driver, LogPolicy
-from supervisor.logs.shelf import MOVE_MAX_BYTES
 from supervisor.logs.writer import LogWriter
+from supervisor.output import Output
+from supervisor.up import Unseen
 from tests.bench.report import Figure
 
 STAMPED_MIN_MBS = 200
@@ -51,22 +54,23 @@ def of_logs(console: Console, work: Path) -> list[Figure]:
         rates["stamped"].append(_through(work / "logs", Driver.FILE))
         rates["raw"].append(_through(work / "logs", Driver.RAW))
     cat, stamped, raw = map(median, rates.values())
+    to_cat = {name: median(map(truediv, rates[name], rates["cat"])) for name in rates}  # of the same round
     console.log(f"logs: {CROWD} containers at full speed")
     lost, added_mib, rate = _crowd(work / "logs")
     return [
         Figure("logs, stamped", stamped, "MB/s", STAMPED_MIN_MBS, at_least=True, note="of processor time"),
         Figure("logs, raw", raw, "MB/s", RAW_MIN_MBS, at_least=True, note="the same"),
         Figure("cat to a file", cat, "MB/s", note="the same"),
-        Figure("logs, stamped / cat", stamped / cat),
-        Figure("logs, raw / cat", raw / cat),
+        Figure("logs, stamped / cat", to_cat["stamped"]),
+        Figure("logs, raw / cat", to_cat["raw"]),
         Figure(f"logs: lines lost with {CROWD} containers at full speed", lost, "", 0, note=f"{rate:.0f} MB/s"),
         Figure("logs: memory that they add", added_mib, "MiB", MEMORY_MAX_MIB),
     ]
 
 
 @contextmanager
-def _source(total_bytes: int, count: int = 1) -> Iterator[list[int]]:
-    """Pipes that processes fill with so many bytes each."""
+def _source(total_bytes: int, count: int = 1, *, keeps: bool = True) -> Iterator[list[int]]:
+    """Pipes that processes fill with so many bytes each. `keeps`: whether the caller leaves it to us to close them."""
     block_bytes = len(LINE) * 655
     program = _SOURCE.format(line=LINE, blocks=total_bytes // block_bytes)
     pipes = [os.pipe() for _ in range(count)]
@@ -78,7 +82,8 @@ def _source(total_bytes: int, count: int = 1) -> Iterator[list[int]]:
         yield [source for source, _ in pipes]
     finally:
         for child, (source, _) in zip(children, pipes, strict=True):
-            os.close(source)
+            if keeps:
+                os.close(source)
             child.wait()
 
 
@@ -97,7 +102,7 @@ def _cat(target: Path) -> float:
 
 def _through(directory: Path, driver: Driver) -> float:
     policy = LogPolicy(driver, POLICY.max_size_bytes, POLICY.max_files)
-    with _source(FLOOD_BYTES) as sources:
+    with _source(FLOOD_BYTES, keeps=False) as sources:
         before = resource.getrusage(resource.RUSAGE_SELF)
         anyio.run(_log, directory, policy, sources)
         after = resource.getrusage(resource.RUSAGE_SELF)
@@ -108,12 +113,18 @@ def _through(directory: Path, driver: Driver) -> float:
 async def _log(directory: Path, policy: LogPolicy, sources: list[int]) -> list[int]:
     """Read all to their ends into logs, which are removed again; returns how many lines each has kept."""
     names = [f"c.{number}" for number in range(len(sources))]
-    async with LogWriter(directory, _ignore) as writer:
-        pump = _Pump(writer)
-        for name, source in zip(names, sources, strict=True):
+    null = os.open(os.devnull, os.O_WRONLY)
+    async with BackConsole(null) as console, LogWriter(directory, _ignore) as writer:
+        for name in names:
             writer.open(name, policy)
-            pump.add(name, source, raw=policy.driver is Driver.RAW)
-        await pump.run()
+        with Output(console, Unseen(), on_gone=_never, on_lost=_never, keeper=Keeping(writer)) as output:
+            captures = [output.attach(name, source, None) for name, source in zip(names, sources, strict=True)]
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(output.run)
+                for capture in captures:
+                    await capture.drain(math.inf)
+                tasks.cancel_scope.cancel()
+    os.close(null)
     kept = [_count(directory / name) for name in names]
     shutil.rmtree(directory)
     return kept
@@ -121,11 +132,15 @@ async def _log(directory: Path, policy: LogPolicy, sources: list[int]) -> list[i
 
 def _count(log: Path) -> int:
     lines = 0
-    for path in log.glob("*.log"):
+    for path in log.rglob("*.log"):
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 lines += block.count(b"\n")
     return lines
+
+
+def _never(what: object) -> None:
+    raise AssertionError(what)
 
 
 def _ignore(event: str, *, container: str, level: str, **fields: object) -> None:
@@ -138,7 +153,7 @@ def _crowd(directory: Path) -> tuple[float, float, float]:
     Path("/proc/self/clear_refs").write_text("5")  # proc_pid_clear_refs(5): the peak begins anew
     before_kib = _status_kib("VmRSS")
     begun = time.perf_counter()
-    with _source(CROWD_BYTES, CROWD) as sources:
+    with _source(CROWD_BYTES, CROWD, keeps=False) as sources:
         kept = anyio.run(_log, directory, policy, sources)
     rate = CROWD * CROWD_BYTES / 1e6 / (time.perf_counter() - begun)
     return CROWD * _whole(CROWD_BYTES) - sum(kept), (_status_kib("VmHWM") - before_kib) / 1024, rate
@@ -146,58 +161,3 @@ def _crowd(directory: Path) -> tuple[float, float, float]:
 
 def _status_kib(name: str) -> int:
     return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0])
-
-
-class _Pump:
-    """As supervisor.output reads pipes, with nothing else."""
-
-    def __init__(self, writer: LogWriter) -> None:
-        self._writer = writer
-        self._epoll = select.epoll()
-        self._epoll.register(writer.fileno(), select.EPOLLIN)
-        self._pipes: dict[int, Callable[[], None]] = {}
-        self._waiting: list[int] = []  # for room
-
-    def add(self, container: str, source: int, *, raw: bool) -> None:
-        os.set_blocking(source, False)
-        if raw:
-            fcntl.fcntl(source, fcntl.F_SETPIPE_SZ, MOVE_MAX_BYTES)
-        cutter = Cutter()
-        if raw:
-            self._pipes[source] = lambda: self._writer.move(
-                container, Stream.STDOUT, source, lambda more: self._next(source, more=more), 0
-            )
-        else:
-            self._pipes[source] = lambda: self._read(container, source, cutter)
-        self._epoll.register(source, select.EPOLLIN | select.EPOLLONESHOT)
-
-    async def run(self) -> None:
-        while self._pipes:
-            await anyio.wait_readable(self._epoll.fileno())
-            for fd, _ in self._epoll.poll(0):
-                if fd == self._writer.fileno():
-                    self._writer.acknowledge()
-                    waiting, self._waiting = self._waiting, []
-                    for source in waiting:
-                        self._again(source)
-                else:
-                    self._pipes[fd]()
-        self._epoll.close()
-
-    def _read(self, container: str, source: int, cutter: Cutter) -> None:
-        if not self._writer.has_room(container):
-            self._waiting.append(source)
-            return
-        chunk = os.read(source, LINE_MAX_BYTES)
-        for piece in cutter.feed(chunk):
-            self._writer.write(container, Stream.STDOUT, piece, time.time_ns())
-        self._next(source, more=bool(chunk))
-
-    def _next(self, source: int, *, more: bool) -> None:
-        if more:
-            self._again(source)
-        else:
-            del self._pipes[source]
-
-    def _again(self, source: int) -> None:
-        self._epoll.modify(source, select.EPOLLIN | select.EPOLLONESHOT)
