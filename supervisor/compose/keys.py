@@ -6,7 +6,7 @@ sense of the value. What pysup would refuse is dropped afterwards, whatever rule
 
 from collections.abc import Callable, Iterator, Mapping
 
-from supervisor.compose import dollar, network
+from supervisor.compose import dollar, network, resources
 from supervisor.compose.health import health
 from supervisor.compose.scalars import duration, nothing, truth
 from supervisor.compose.services import Keys, Service, refused
@@ -17,9 +17,10 @@ from supervisor.spec.tree import Map, Plain, Position, Seq
 
 Rule = Callable[[Service, object], Keys] | str  # or why it is dropped
 
+LIMITS = "limits"
 _MEMBERS = (
     *("env", "ulimits", "cap_add", "cap_drop", "volumes", "tmpfs", "secrets", "configs", "devices", "sysctls"),
-    *("extra_hosts", "ports", "networks"),
+    *("extra_hosts", "ports", "networks", LIMITS),
 )  # of these, one bad member leaves the others
 
 
@@ -41,8 +42,15 @@ def _carry(service: Service, table: Mapping[str, Rule], entries: Map, steps: Loc
             if not nothing(value):
                 service.notes.dropped(loc, rule)
         else:
-            result |= _ruled(service, rule, value, (*steps, key))
+            _join(result, _ruled(service, rule, value, (*steps, key)))
     return result
+
+
+def _join(result: Keys, keys: Keys) -> None:
+    """Many of Compose's keys are one here."""
+    for key, value in keys.items():
+        before = result.get(key) if key == LIMITS else None
+        result[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
 
 
 def _deploy_last(key: str) -> bool:
@@ -448,7 +456,6 @@ def _update_config(service: Service, value: object) -> Keys:
 
 _IMAGE_IS_LOCAL = "images are never pulled: what is in images/ is used as it is"
 _NO_DEVICES = "no device controller is used: name the devices themselves in `devices`"
-_NO_LIMITS = "there are no resource limits yet but ulimits: limit pysup as a whole, as with systemd-run -p MemoryMax=…"
 _NO_METADATA = "nothing reads metadata here: a comment or an x- key can hold it"
 _NO_NAMESPACES = "which namespaces a container has of its own is no choice"
 _NO_NAMES = "names are looked up as on the host: write what is needed to its /etc/hosts or resolv.conf"
@@ -462,26 +469,18 @@ _OWN_PROCESSES = "a container sees its own processes only"
 _WINDOWS = "is of Windows only"
 
 SERVICE: dict[str, Rule] = {
+    **resources.RULES,
     "annotations": _NO_METADATA,
     "attach": "the output of all containers is shown",
-    "blkio_config": _NO_LIMITS,
     "build": "pysup builds no images: build it elsewhere, and unpack it to images/",
     "cap_add": _list("cap_add"),
     "cap_drop": _list("cap_drop"),
     "cgroup": _NO_NAMESPACES,
-    "cgroup_parent": _NO_LIMITS,
     "command": _elsewhere,
     "configs": _entries("configs"),
     "container_name": _elsewhere,
     "cpu_count": _WINDOWS,
     "cpu_percent": _WINDOWS,
-    "cpu_period": _NO_LIMITS,
-    "cpu_quota": _NO_LIMITS,
-    "cpu_rt_period": _NO_LIMITS,
-    "cpu_rt_runtime": _NO_LIMITS,
-    "cpu_shares": _NO_LIMITS,
-    "cpus": _NO_LIMITS,
-    "cpuset": _NO_LIMITS,
     "credential_spec": _WINDOWS,
     "depends_on": _depends_on,
     "deploy": _deploy,
@@ -512,17 +511,10 @@ SERVICE: dict[str, Rule] = {
     "links": _NO_LINKS,
     "logging": _logging,
     "mac_address": _NO_ADDRESSES,
-    "mem_limit": _NO_LIMITS,
-    "mem_reservation": _NO_LIMITS,
-    "mem_swappiness": _NO_LIMITS,
-    "memswap_limit": _NO_LIMITS,
     "models": "pysup runs containers only: run the model in one, and name its address in env",
     "network_mode": network.network_mode,
     "networks": network.attachments,
-    "oom_kill_disable": _NO_LIMITS,
-    "oom_score_adj": _NO_LIMITS,
     "pid": _OWN_PROCESSES,
-    "pids_limit": _NO_LIMITS,
     "platform": _IMAGE_IS_LOCAL,
     "ports": network.ports,
     "post_start": _NO_HOOK + "which depends on this one",
@@ -563,7 +555,7 @@ DEPLOY: dict[str, Rule] = {
     "mode": _mode,
     "placement": _NO_SWARM,
     "replicas": _same("replicas"),
-    "resources": _NO_LIMITS,
+    "resources": resources.deployed,
     "restart_policy": _restart_policy,
     "rollback_config": "a reload is rolled back in the way in which it was done: see update",
     "update_config": _update_config,

@@ -54,6 +54,24 @@ def test_what_asks_for_nothing_is_not_told(key: str, value: str, notes: Notes) -
 
 
 BECOMES = [
+    ("mem_limit: 512m", {"limits": {"memory": "512m"}}),
+    ("mem_limit: 512m\nmemswap_limit: 1g", {"limits": {"memory": "512m", "swap": 512 << 20}}),
+    ("mem_limit: 512m\nmemswap_limit: -1\npids_limit: -1", {"limits": {"memory": "512m"}}),
+    ("mem_limit: $MEMORY\ncpus: '1.5'", {"limits": {"memory": "${MEMORY:-}", "cpus": 1.5}}),
+    ("pids_limit: 100\ncpuset: '0,1'", {"limits": {"pids": 100, "cpuset": "0,1"}}),
+    ("cpu_quota: 50000", {"limits": {"cpus": 0.5}}),
+    ("cpu_quota: 50000\ncpu_period: 25000", {"limits": {"cpus": 2.0}}),
+    ("cpu_shares: 512", {"limits": {"cpu_weight": 50}}),
+    (
+        "blkio_config: {device_read_bps: [{path: /dev/sda, rate: 12mb}], "
+        "device_write_iops: [{path: /dev/sda, rate: 5}]}",
+        {"limits": {"io": [{"device": "/dev/sda", "rbps": "12mb", "wiops": 5}]}},
+    ),
+    (
+        "mem_limit: 1g\ndeploy: {resources: {limits: {cpus: '0.50', memory: 50M, pids: 9}}}",
+        {"limits": {"memory": "50M", "cpus": 0.5, "pids": 9}},
+    ),
+    ("mem_limit: 1g\ncpus: nonsense", {"limits": {"memory": "1g"}}),
     ("working_dir: /srv", {"workdir": "/srv"}),
     ("user: 1000:1000", {"user": "1000:1000"}),
     ("hostname: web.example.com", {"hostname": "web.example.com"}),
