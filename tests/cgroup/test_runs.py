@@ -118,7 +118,7 @@ async def test_what_can_not_be_limited_does_not_start(made: Containers) -> None:
 async def test_a_value_that_the_kernel_refuses_is_named(made: Containers) -> None:
     if HOST.of("io") is None:
         pytest.skip("no io")
-    with pytest.raises(LaunchError, match=r"^c0: set limits\.io: write 0:0 \S+ to \S+: "):
+    with pytest.raises(LaunchError, match=r"^c0: set limits\.io: write 0:0 .+ to \S+: "):
         await made.start(limits=Limits(io=(IoLimit(device="0:0", rbps=1000),)))
 
 

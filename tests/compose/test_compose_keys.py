@@ -63,9 +63,8 @@ BECOMES = [
     ("cpu_quota: 50000\ncpu_period: 25000", {"limits": {"cpus": 2.0}}),
     ("cpu_shares: 512", {"limits": {"cpu_weight": 50}}),
     (
-        "blkio_config: {device_read_bps: [{path: /dev/sda, rate: 12mb}], "
-        "device_write_iops: [{path: /dev/sda, rate: 5}]}",
-        {"limits": {"io": [{"device": "/dev/sda", "rbps": "12mb", "wiops": 5}]}},
+        "blkio_config: {device_read_bps: [{path: /d, rate: 12mb}], device_write_iops: [{path: /d, rate: 5}]}",
+        {"limits": {"io": [{"device": "/d", "rbps": "12mb", "wiops": 5}]}},
     ),
     (
         "mem_limit: 1g\ndeploy: {resources: {limits: {cpus: '0.50', memory: 50M, pids: 9}}}",

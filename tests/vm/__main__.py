@@ -22,7 +22,14 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 CACHE = PROJECT / ".vm"
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+# Those of cgroups, launchers and the supervisor, less those whose point is a great number: emulated, they take minutes.
+TESTS = (
+    *("tests/cgroup", "tests/kernel/test_launcher.py", "tests/kernel/test_lives.py"),
+    *("tests/supervisor/test_runner.py", "tests/supervisor/test_stack.py"),
+    *("-q", "-k", "not 1000 and not 2000 and not hundreds and not launchers_killed and not 200_starts and not grow"),
+)
 TIMEOUT_S = float(os.environ.get("VM_SECONDS", "900"))
+PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 TIMED_OUT = 124  # as timeout(1)
 BROKEN = 125
 MEMORY = "3G"
@@ -44,7 +51,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return BROKEN
     with tempfile.TemporaryDirectory(prefix="pysup-vm-") as exchange:
-        return _boot(found, Path(exchange), [sys.executable, "-m", "pytest", *sys.argv[1:]])
+        return _boot(found, Path(exchange), [*PYTEST, *(sys.argv[1:] or TESTS)])
 
 
 def _boot(found: Kernel, exchange: Path, command: list[str]) -> int:
