@@ -50,6 +50,7 @@ def build_plan(
         *_workdir(config.workdir),
         *([plan.ReadOnlyRoot()] if config.read_only else []),
         *users.join(limits(config)),
+        *security.passing_on(config, owned=ids is not None),
         *security.bounding(config),
         *_init(config),
         *([] if ids else limits(config)),
@@ -106,8 +107,12 @@ def _workdir(path: str) -> list[plan.Step]:
 def _init(config: ContainerConfig) -> list[plan.Step]:
     if not config.init:
         return []
-    init_capabilities = config.capabilities
-    return [plan.DieWithSupervisor(), plan.ForkInit(init_capabilities), plan.NewSession(config.terminal)]
+    more = security.init_needs(config)
+    return [
+        plan.DieWithSupervisor(),
+        plan.ForkInit(config.capabilities | more, more),
+        plan.NewSession(config.terminal),
+    ]
 
 
 def limits(config: ContainerConfig) -> list[plan.Step]:

@@ -473,14 +473,19 @@ def _(step: plan.SetCapabilities, asm: Assembler) -> None:
     asm.call("capset", *_capset(step.capabilities))
 
 
-def _capset(capabilities: int) -> tuple[Struct, Struct]:
+def _capset(capabilities: int, inheritable: int = 0) -> tuple[Struct, Struct]:
     header = linux.CAP_HEADER.pack(linux.CAPABILITY_VERSION_3, 0)
-    return Struct(header), Struct(linux.cap_data(capabilities, capabilities))
+    return Struct(header), Struct(linux.cap_data(capabilities, capabilities, inheritable))
+
+
+@lower.register
+def _(step: plan.LetInherit, asm: Assembler) -> None:
+    asm.call("capset", *_capset(step.held, step.inheritable))
 
 
 @lower.register
 def _(step: plan.ForkInit, asm: Assembler) -> None:
-    asm.call("fork init", *_capset(step.capabilities))
+    asm.call("fork init", *_capset(step.capabilities, step.inheritable))
 
 
 # --- the process itself -----------------------------------------------------------------------------------------------

@@ -389,10 +389,24 @@ class InstallSeccomp:
 
 
 @dataclass(frozen=True, slots=True)
+class LetInherit:
+    """Before the bounding set is cut: what an init is to have that nobody else gets. What root executes has what is
+    inheritable, too, and only what is in the bounding set can be made so: capabilities(7).
+    """
+
+    held: int
+    inheritable: int
+
+    def describe(self) -> str:
+        return "let the init inherit capabilities"
+
+
+@dataclass(frozen=True, slots=True)
 class ForkInit:
     """Fork: process 1 stays behind to reap zombies and forward signals, process 2 goes on to the command."""
 
     capabilities: int
+    inheritable: int = 0  # of these, what it is to have beyond the bounding set
 
     def describe(self) -> str:
         return "fork the init"

@@ -73,6 +73,20 @@ def inner_flags(network: Network) -> int:
     return NAMESPACES & ~linux.CLONE_NEWPID | (0 if network is Network.HOST else linux.CLONE_NEWNET)
 
 
+def init_needs(config: ContainerConfig) -> int:
+    """What an init has beyond the container's own capabilities: CAP_KILL, to pass signals on to another user's command
+    (kill(2)). It is a program of ours, and executes nothing.
+    """
+    return _mask(("CAP_KILL",)) & ~config.capabilities & available() if config.init else 0
+
+
+def passing_on(config: ContainerConfig, *, owned: bool) -> list[plan.Step]:
+    """Before the bounding set is cut; `owned` is who has joined a user namespace, and so has every capability there."""
+    needed = init_needs(config)
+    held = (1 << capability_count()) - 1 if owned else available()
+    return [plan.LetInherit(held, needed)] if needed else []
+
+
 def bounding(config: ContainerConfig) -> list[plan.Step]:
     """What is given up for good, while still root."""
     if config.privileged:

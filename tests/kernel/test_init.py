@@ -17,6 +17,7 @@ from runtime.users import User
 
 pytestmark = pytest.mark.kernel
 
+ROOT = User(0, 0, (0,), "root", "/root")
 APP = User(1000, 1000, (1000,), "app", "/home/app")
 RESIDENT_MAX_KIB = 64
 
@@ -51,6 +52,20 @@ def test_orphans_are_reaped(driver: Driver) -> None:
     assert lines(driver, f"{orphans}; {look} 2>/dev/null; grep -l '^State:.Z' /proc/[0-9]*/status || echo none") == [
         "none"
     ]
+
+
+@pytest.mark.parametrize("user", [ROOT, APP], ids=["root", "app"])
+def test_signals_reach_another_users_command_though_nobody_has_a_capability(driver: Driver, user: User) -> None:
+    script = (
+        "trap 'echo got; exit 9' TERM; grep Cap /proc/1/status /proc/$$/status; echo up; while :; do sleep 0.01; done"
+    )
+    config = driver.config("sh", "-c", script, init=True, user=user, capabilities=0)
+    with driver.started(config) as (pid, made):
+        shown = read_until(made.stdout, "up\n")
+        os.kill(pid, signal.SIGTERM)
+        assert wait(pid) == Exited(9)
+    own = {line.split(":", 1)[1] for line in shown.splitlines() if "/proc/1/" not in line and "Cap" in line}
+    assert {int(line.split()[1], 16) for line in own} == {0}
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "USR1", "HUP"])
