@@ -25,6 +25,7 @@ from supervisor.state import Home
 
 LOOPBACK = "127.0.0.1"
 CONTENTS_MAX_BYTES = 1 << 20  # of a secret or config
+ALL_CONTENTS_MAX_BYTES = 16 << 20  # of all that one container sees: they are in its /dev, which has room for 64 MiB
 SHARES_MAX = 10_000  # binds that are compared with one another
 
 
@@ -56,7 +57,7 @@ def store(spec: Spec, home: Home) -> tuple[Store, list[Fault]]:
     wrong: list[Fault] = []
     secrets, configs = (_contents(spec, key, wrong) for key in ("secrets", "configs"))
     made = Store(home, spec.volumes, secrets, configs)
-    wrong += [*_unknown(spec), *_missing(spec, made), *_leading_out(spec)]
+    wrong += [*_unknown(spec), *_missing(spec, made), *_too_much(spec, made), *_leading_out(spec)]
     return made, wrong
 
 
@@ -204,6 +205,16 @@ def _missing(spec: Spec, made: Store) -> Iterator[Fault]:
         if volume.external and not made.place(name).is_dir():
             what = f"is external, and {made.place(name)} is not there: make it, or leave external out"
             yield spec.fault(f'volumes["{name}"]', what)
+
+
+def _too_much(spec: Spec, made: Store) -> Iterator[Fault]:
+    for index, container in enumerate(spec.containers):
+        granted = ((container.secrets, made.secrets), (container.configs, made.configs))
+        size = sum(len(contents.get(grant.source, b"")) for grants, contents in granted for grant in grants)
+        if size > ALL_CONTENTS_MAX_BYTES:
+            key = "secrets" if container.secrets else "configs"
+            what = f"secrets and configs have {size} bytes together: at most {ALL_CONTENTS_MAX_BYTES}, use a volume"
+            yield spec.fault(f"containers[{index}].{key}", what)
 
 
 def _leading_out(spec: Spec) -> Iterator[Fault]:

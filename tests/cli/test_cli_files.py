@@ -61,6 +61,15 @@ def test_a_volume_outlives_the_stack_until_it_is_removed(pysup: Pysup) -> None:
     assert pysup.left() == []
 
 
+def test_a_volume_begins_with_what_the_image_has_there(pysup: Pysup) -> None:
+    entry = {"id": "a", "cmd": script("cat /etc/group | head -1; rm -f /etc/group"), "volumes": ["conf:/etc"]}
+    assert written(pysup, entry, volumes={"conf": None}) == ["root:x:0:"]
+    assert not (home(pysup) / "volumes/conf/group").exists()
+    assert (home(pysup) / "volumes/conf/passwd").exists()
+    entry = {"id": "a", "cmd": script("ls /etc"), "volumes": ["bare:/etc:nocopy"]}
+    assert written(pysup, entry, volumes={"bare": None}) == []
+
+
 def test_replicas_share_a_volume_and_may_have_each_their_own(pysup: Pysup) -> None:
     volumes = ["all:/all", "./own/${PYSUP_REPLICA}:/own"]
     entry = {"id": "a", "replicas": 2, "cmd": script("touch /all/$$HOSTNAME /own/x"), "volumes": volumes}
@@ -108,6 +117,16 @@ def test_a_link_out_of_what_another_container_writes_to_is_refused(pysup: Pysup)
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def test_too_much_of_them_is_a_fault(pysup: Pysup) -> None:
+    (pysup.directory / "big").write_bytes(bytes(1 << 20))
+    secrets = {f"s{number}": {"file": "./big"} for number in range(17)}
+    said = refused(pysup, {"id": "a", "cmd": "true", "secrets": list(secrets)}, secrets=secrets)
+    assert "secrets and configs have 17825792 bytes together: at most 16777216" in said
+    (pysup.directory / "big").write_bytes(bytes((1 << 20) + 1))
+    said = refused(pysup, {"id": "a", "cmd": "true", "secrets": ["s1"]}, secrets={"s1": {"file": "./big"}})
+    assert said.endswith("can't be had: it is longer than 1048576 bytes")
 
 
 def secretive(pysup: Pysup, cmd: str) -> str:
