@@ -74,6 +74,7 @@ class Networks:
         self._names = Names()
         self._kernel: _Kernel | None = None
         self._numbers = 0
+        self._search: tuple[str, ...] = ()  # domains that the host looks names up in
         self._beginning = anyio.Lock()
         self._thread = anyio.CapacityLimiter(1)
 
@@ -94,7 +95,7 @@ class Networks:
         for config in configs:
             self._put(Space(config))
         self._kernel = kernel = await self._in_thread(lambda: _Kernel(self._home, self._table))
-        known = await self._in_thread(kernel.known_subnets)
+        known, self._search = await self._in_thread(lambda: (kernel.known_subnets(), _host_search()))
         state = self._home.parent.parent
         room = max(len(configs), 1)
         networks = list(self._networks.values())
@@ -355,7 +356,7 @@ class Networks:
         return replace(
             config,
             address=pool.bare(first.addresses[0]),
-            resolv_conf=_resolv_conf(config, first),
+            resolv_conf=_resolv_conf(config, first, self._search),
             hosts=_hosts(config, pool.bare(first.gateways[0])),
         )
 
@@ -537,10 +538,10 @@ def _hosts(config: ContainerConfig, host: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, host if address == HOST_GATEWAY else address) for name, address in config.hosts)
 
 
-def _resolv_conf(config: ContainerConfig, end: End) -> bytes:
+def _resolv_conf(config: ContainerConfig, end: End, host_search: tuple[str, ...]) -> bytes:
     """The gateway serves names; what else is searched for is as asked for, or as on the host."""
     lines = [f"nameserver {pool.bare(end.gateways[0])}"]
-    search = config.dns.search or _host_search()
+    search = config.dns.search or host_search
     lines += [f"search {' '.join(search)}"] if search else []
     lines.append(f"options {' '.join(config.dns.options or ('ndots:0',))}")
     return ("\n".join(lines) + "\n").encode()

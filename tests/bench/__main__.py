@@ -3,7 +3,9 @@
 Every contender runs in every round, one after the other, so that a noisy neighbour is everybody's; figures are medians
 over the rounds, and the ratios are what to look at. Needs root; installs the Debian packages that it compares with.
 
-    python -m tests.bench [--quick] [--json FILE] [--only launches|guard|figures|operator|logs|profile] [--dir DIR]
+    python -m tests.bench [--quick] [--json FILE] [--only PART] [--dir DIRECTORY]
+
+The parts are launches, guard, figures, networks, operator, logs and profile.
 
 The disk is a fresh ext4 in a sparse file, mounted in a mount namespace of the benchmark's own, so that its figures
 depend on neither the age nor the options of the host's file system. (An ext4 without a journal, as some virtual
@@ -28,7 +30,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runtime import linux
-from tests.bench import contenders, figures, guard, logs, native, operating, peers, profile, report
+from tests.bench import contenders, figures, guard, logs, native, networks, operating, peers, profile, report
 from tests.bench.measure import Result, Sample, result
 from tests.bench.stack import Missing
 from tests.bench.subject import Place, make_image
@@ -52,6 +54,7 @@ QUICK = Scale(rounds=2, runs=30, crowd=96, idle=(100, 1000))
 WHOLE = Scale(rounds=7, runs=100, crowd=320, idle=(100, 1000, 2000))
 IN_FLIGHT = (1, 8, 64)
 STORAGES = ("disk", "memory")
+PARTS = ("launches", "guard", "figures", "networks", "operator", "profile")
 
 
 def install() -> None:
@@ -136,7 +139,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument(
         "--only",
-        choices=("launches", "guard", "figures", "operator", "logs", "profile"),
+        choices=("launches", "guard", "figures", "networks", "operator", "logs", "profile"),
         help="a part of it",
     )
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="where the disk's file is made (/var/tmp)")
@@ -163,6 +166,8 @@ def main() -> None:
         made = [*figures.of_rounds(rounds), *guard.figures(guarded)]
         if options.only in (None, "figures"):
             made += figures.of_stacks(console, work, scale.idle)
+        if options.only in (None, "networks"):
+            made += networks.figures(scale.runs)
         if options.only in (None, "operator"):
             made += operating.of_operator(console, work, quick=options.quick)
         if options.only in (None, "logs"):

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import dnslib
 import pytest
 from command import IMAGE, Pysup
 from lan import HOST, HOST_6, OUTSIDE, OUTSIDE_6, Lan, Place
@@ -17,7 +18,7 @@ SPEC: dict[str, object] = {
     "defaults": {"image": IMAGE, "cmd": ["sleep", "1000"], "init": True},
     "networks": {"back": {"internal": True}, "six": {"ipv6": True}},
     "containers": [
-        {"id": "a", "aliases": ["Alpha"]},
+        {"id": "a", "aliases": ["Alpha"], "dns": [OUTSIDE_6]},
         {"id": "b", "networks": {"default": {"aliases": ["beta"]}}, "extra_hosts": ["up=host-gateway"]},
         {
             "id": "web",
@@ -138,22 +139,21 @@ def test_ipv6_addresses_and_names_of_addresses(stack: Stack) -> None:
     assert web.finds(gateway, f"{four}.in-addr.arpa", "PTR") == ["b."]
 
 
-def test_other_names_are_asked_of_the_hosts_servers(stack: Stack) -> None:
-    import dnslib
-
-    place = stack.place("a")
-    with stack.lan.outside.serves(OUTSIDE, 53, udp=True) as server, place.makes("", socket.SOCK_DGRAM) as a:
-        a.connect((stack.gateway("a"), 53))
-        a.send(dnslib.DNSRecord.question("example.org").pack())
+@pytest.mark.parametrize(("container", "at"), [("a", OUTSIDE_6), ("b", OUTSIDE)])
+def test_other_names_are_asked_of_the_containers_servers_or_the_hosts(stack: Stack, container: str, at: str) -> None:
+    place = stack.place(container)
+    with stack.lan.outside.serves(at, 53, udp=True) as server, place.makes("", socket.SOCK_DGRAM) as client:
+        client.connect((stack.gateway(container), 53))
+        client.send(dnslib.DNSRecord.question("example.org").pack())
         data, peer = server.recvfrom(512)
-        assert peer[0] == HOST
+        assert peer[0] in (HOST, HOST_6)
         asked = dnslib.DNSRecord.parse(data)
-        asked_for = str(asked.q.qname)
         reply = asked.reply()
         reply.add_answer(*dnslib.RR.fromZone("example.org 60 A 203.0.113.7"))
         server.sendto(reply.pack(), peer)
-        answer = dnslib.DNSRecord.parse(a.recv(512))
-    assert (asked_for, [str(record.rdata) for record in answer.rr]) == ("example.org.", ["203.0.113.7"])
+        answer = dnslib.DNSRecord.parse(client.recv(512))
+    assert str(asked.q.qname) == "example.org."
+    assert [str(record.rdata) for record in answer.rr] == ["203.0.113.7"]
 
 
 @pytest.mark.parametrize(
