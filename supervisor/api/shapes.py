@@ -157,6 +157,7 @@ def inspection(stack: str, view: View, size: tuple[int, int] | None = None, exec
         "HostnamePath": "",
         "HostsPath": "",
         "LogPath": "",
+        "LogLinesDropped": view.lines_dropped,  # Docker has no word for it
         "Name": f"/{view.id}",
         "RestartCount": view.restarts,
         "Driver": "overlay",

@@ -104,7 +104,7 @@ def _found(run: str, state: Path, name: str | None, wish: Wish) -> Found:
         _say(f"stack {gone.name} does not run: this is what its containers wrote")
         return _of_past(gone, wish)
     try:
-        return _of_present(stack, wish)
+        return _of_present(stack, state, wish)
     except stacks.NotThereError:
         from supervisor.cli.past import past  # noqa: PLC0415 (slow to load)
 
@@ -124,7 +124,22 @@ def _gone(run: str, state: Path, name: str | None) -> "Past | None":
     return None if stacks.running(run) else only(state)
 
 
-def _of_present(stack: stacks.Stack, wish: Wish) -> Found:
+def _of_many(state: Path, name: str, chosen: list[str], wish: Wish) -> Found:
+    """Too many for the control socket: what is on disk by now."""
+    from supervisor.cli.past import past  # noqa: PLC0415 (slow to load)
+
+    if wish.follow:
+        raise CommandError(
+            f"logs -f of {len(chosen)} containers at once, at most {STREAMS_MAX} are possible: name some"
+        )
+    if (there := past(state, name)) is None:
+        return chosen, iter(())
+    options.raise_limits()  # a file of each is open
+    kept = {str(each["id"]) for each in there.containers()}
+    return chosen, _read(there, [each for each in chosen if each in kept], wish)
+
+
+def _of_present(stack: stacks.Stack, state: Path, wish: Wish) -> Found:
     there = stacks.selected(stack.containers(), wish.ids)
     if not wish.ids:
         there = [each for each in there if each.get("log_driver") not in UNREADABLE]
@@ -133,7 +148,7 @@ def _of_present(stack: stacks.Stack, wish: Wish) -> Found:
             _say(f"{each['id']}: {dropped} lines were dropped since the stack was started: its log could not keep up")
     chosen = [str(each["id"]) for each in there]
     if len(chosen) > STREAMS_MAX:
-        raise CommandError(f"logs of {len(chosen)} containers at once, at most {STREAMS_MAX} are possible: name some")
+        return _of_many(state, stack.name, chosen, wish)
     query = {
         "stdout": 1,
         "stderr": 1,
@@ -148,17 +163,21 @@ def _of_present(stack: stacks.Stack, wish: Wish) -> Found:
 
 
 def _of_past(gone: "Past", wish: Wish) -> Found:
+    chosen = [str(each["id"]) for each in stacks.selected(gone.containers(), wish.ids)]
+    return chosen, _read(gone, chosen, wish)
+
+
+def _read(gone: "Past", chosen: list[str], wish: Wish) -> Iterator[list["Line"]]:
     from supervisor.api.call import now  # noqa: PLC0415 (slow to load)
     from supervisor.api.queries import moment  # noqa: PLC0415 (the same words as of a stack that runs)
     from supervisor.logs.reader import Part  # noqa: PLC0415 (as above)
 
-    chosen = [str(each["id"]) for each in stacks.selected(gone.containers(), wish.ids)]
     part = Part(
         None if wish.since is None else moment("since", wish.since, now()),
         None if wish.until is None else moment("until", wish.until, now()),
         None if wish.tail == "all" else int(wish.tail),
     )
-    return chosen, _batches(_as_lines(gone.lines(chosen, part)))
+    return _batches(_as_lines(gone.lines(chosen, part)))
 
 
 def _as_lines(found: "Iterable[tuple[str, LogLine]]") -> Iterator["Line"]:

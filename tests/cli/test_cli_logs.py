@@ -1,7 +1,10 @@
 """Logs outlive their stack, however it ended; and what each driver makes of them, as the user sees it."""
 
 import json
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,38 @@ def test_all_logs_of_a_stack_have_a_limit(pysup: Pysup) -> None:
     assert pysup("up", "stack.yaml").status == 0
     kept = [path.stat().st_size for path in (pysup.state / "stacks/stack/logs").rglob("*.log")]
     assert 128 << 10 < sum(kept) <= 256 << 10
+
+
+@pytest.fixture
+def run() -> Iterator[Path]:
+    """Where control sockets are: short, as a socket's path must be."""
+    path = Path(tempfile.mkdtemp(prefix="pysup-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)  # the last supervisor has removed it
+
+
+def test_who_follows_sees_each_line_once_over_rotation_compression_and_restarts(pysup: Pysup, run: Path) -> None:
+    """A container writes five megabytes in two runs; its files hold 64 KiB and are compressed meanwhile."""
+    flood = script("cat /proc/uptime >> /runs; seq 1 50000; test $$(wc -l < /runs) = 2")
+    stack = pysup.stack(
+        {
+            "id": "a",
+            "cmd": flood,
+            "keep": True,
+            "restart": "on-failure",
+            "backoff": {"initial_s": 0.1},
+            "logs": {"max_size": "64k", "max_files": 100, "compress": True},
+        },
+        {"id": "b", "cmd": ["sleep", "1000"], "stop_signal": "SIGKILL"},
+    )
+    with pysup.live("up", "--run", str(run), "--no-log-prefix", stack) as live:
+        live.sees("started")
+        shown = pysup("logs", "--run", str(run), "-f", "--no-log-prefix", "a").out.split()
+        assert [int(line) for line in shown] == [*range(1, 50_001)] * 2
+        assert pysup("logs", "--run", str(run), "--no-log-prefix", "a").out.split() == shown
+        live.signal(signal.SIGTERM)
+        assert live.ends() == 0
+    assert logs(pysup, "--no-log-prefix", "a").out.split() == shown
+    kept = [path.name for path in (pysup.state / "stacks/stack/logs/a").iterdir()]
+    assert len(kept) > 60
+    assert sum(name.endswith(".gz") for name in kept) > 50
