@@ -11,6 +11,7 @@ from supervisor.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, T
 from supervisor.machine import STUCK_S, IllegalEventError, step
 from supervisor.policy import Backoff, Policy, RestartOn, RestartPolicy
 from supervisor.states import (
+    Adapt,
     Ask,
     Check,
     Checked,
@@ -826,3 +827,48 @@ def test_a_second_answer_to_one_launch_is_illegal() -> None:
 def test_an_end_without_a_run_is_illegal() -> None:
     with pytest.raises(IllegalEventError, match="Ended can't happen while backoff"):
         crashed(policy(RestartPolicy.ALWAYS)).on(Ended(Exited(0)))
+
+
+# --- another policy ---------------------------------------------------------------------------------------------------
+
+
+def test_the_next_end_is_judged_by_the_new_policy() -> None:
+    assert running(policy()).on(Adapt(policy(RestartPolicy.ALWAYS)), Ended(CRASH)).phase is Phase.BACKOFF
+
+
+def test_a_time_limit_counts_from_the_start_of_the_run() -> None:
+    life = running(policy()).after(5.0, Adapt(policy(timeout_s=8.0)))
+    assert life.state.due_at == 8.0
+    assert life.on(Adapt(policy())).state.due_at is None
+
+
+def test_a_backoff_is_no_longer_than_the_new_policy_allows() -> None:
+    life = crashed(policy(RestartPolicy.ALWAYS, backoff=Backoff(initial_s=100.0, max_s=100.0, jitter=0.0)))
+    assert life.on(Adapt(policy(RestartPolicy.ALWAYS))).state.due_at == life.now + 5.0
+
+
+def test_who_is_not_ready_is_tried_by_the_new_check_and_has_its_time_from_the_start() -> None:
+    life = running(policy(ready=Ready(Tcp(80), timeout_s=60.0))).after(5.0, Adapt(policy(ready=Ready(Tcp(81), 20.0))))
+    assert (life.phase, life.state.deadline) == (Phase.ACTIVATING, 20.0)
+    assert life.when_due().did == [Check(Tcp(81), 10.0)]
+    assert life.on(Adapt(policy())).phase is Phase.RUNNING
+
+
+def test_a_line_that_nobody_has_looked_for_is_looked_for_by_a_new_run() -> None:
+    life = running(policy(ready=Ready(Tcp(80)))).on(Adapt(policy(ready=Ready(Log("up")))))
+    assert life.phase is Phase.STOPPING
+    assert life.on(Ended(Exited(0))).phase is Phase.WAITING
+
+
+def test_another_health_check_begins_anew_and_another_rhythm_keeps_what_was_found() -> None:
+    health = Health(Tcp(80), interval_s=30.0, start_interval_s=1.0)
+    life = running(policy(health=health)).when_due().on(Checked(passed=True))
+    assert life.on(Adapt(policy(health=Health(Tcp(80), interval_s=5.0)))).state.health is HealthStatus.HEALTHY
+    assert life.state.check_at == life.now + 5.0
+    assert life.on(Adapt(policy(health=Health(Tcp(81))))).state.health is HealthStatus.STARTING
+    assert life.on(Adapt(policy())).state.health is None
+
+
+def test_an_answer_to_a_check_that_there_is_no_more_changes_nothing() -> None:
+    life = running(policy(health=Health(Tcp(80)))).when_due().on(Adapt(policy()), Checked(passed=False))
+    assert (life.phase, life.state.health, life.state.due_at) == (Phase.RUNNING, None, None)

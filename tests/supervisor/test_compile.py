@@ -19,6 +19,9 @@ from supervisor.spec import SpecError, load
 USUAL = capability_mask((), (), privileged=False)
 
 
+START_FIRST = "update: {order: start-first}"
+
+
 def compiled(tmp_path: Path, image: Path, containers: str) -> Compiled:
     file = tmp_path / "stack.yaml"
     file.write_text(f"name: s\ndefaults: {{image: {image.name}, cmd: 'true'}}\ncontainers:\n{containers}")
@@ -35,6 +38,13 @@ def compiled(tmp_path: Path, image: Path, containers: str) -> Compiled:
             "  - {id: a, depends_on: {b: {condition: completed}}}\n  - {id: b, restart: always}\n",
             "4:25: containers[0].depends_on",
             "never completes: its restart is always",
+        ),
+        (f"  - {{id: a, keep: true, {START_FIRST}}}\n", "4:41: containers[0].update.order", "what it wrote belongs to"),
+        (f"  - {{id: a, network: bridge, {START_FIRST}}}\n", "4:46: containers[0].update.order", "its address is that"),
+        (
+            f"  - {{id: a, {START_FIRST}}}\n  - {{id: b, network: 'container:a'}}\n",
+            "4:29: containers[0].update.order",
+            "another container is in its network",
         ),
     ],
 )

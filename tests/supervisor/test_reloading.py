@@ -96,6 +96,7 @@ async def perform(
     scripts: Mapping[str, Script | Sequence[Script]] | None = None,
     *,
     stay: bool = True,
+    abort_on_exit: bool = False,
 ) -> None:
     """A stack comes up, `act` follows, and it is stopped."""
 
@@ -112,7 +113,7 @@ async def perform(
         theatre.told.append((event, container, fields))
 
     async with FakeRunner(scripts) as runner, anyio.create_task_group() as tasks:
-        stack = Stack(file, runner, emit, starts_max=64, chance=lambda: 0.5, stay=stay)
+        stack = Stack(file, runner, emit, starts_max=64, chance=lambda: 0.5, abort_on_exit=abort_on_exit, stay=stay)
         replicas = Counter(each.group for each in file)
         reloader = Reloader(stack, house := House(), emit, Reading(Compiled("s", tuple(file)), dict(replicas)), read)
         theatre = Theatre(stack, runner, reloader, house, list(file))
@@ -342,6 +343,18 @@ def test_a_completed_one_whose_configuration_has_changed_runs_again() -> None:
         assert theatre.happened("start").count("job") == 2
 
     play([one("job"), one("web")], act, {"job": Script(runs_s=1)})
+
+
+def test_who_leaves_or_is_replaced_does_not_end_a_stack_that_ends_with_the_first() -> None:
+    async def act(theatre: Theatre) -> None:
+        await theatre.reload([one("db", argv="y", update=START_FIRST), one("web", argv="y"), one("new")])
+        await anyio.sleep(1)
+        assert set(theatre.phases().values()) == {"running"}
+        theatre.runner.live["new"].end()
+        await anyio.sleep(1)
+        assert set(theatre.phases().values()) == {"exited"}
+
+    play([one("db"), one("web"), one("old")], act, abort_on_exit=True)
 
 
 # --- what is stopped, and what is not ours ----------------------------------------------------------------------------
