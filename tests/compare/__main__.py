@@ -18,8 +18,15 @@ from tests.compare.runtimes import NAME, AbsentError, Place
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
 Run = Callable[[Place, str], str]
+
+
+def _pysup(*options: str) -> Run:
+    return lambda place, script: runtimes.pysup(place, script, *options)
+
+
 RUNTIMES: dict[str, Run] = {
     "pysup": runtimes.pysup,
+    "pysup, userns: auto": _pysup("--userns", "auto"),
     "docker": runtimes.docker,
     "podman": runtimes.podman,
     "bubblewrap": runtimes.bubblewrap,
