@@ -32,6 +32,10 @@ from supervisor.service import Service
 from supervisor.states import FINAL, LIVE, Kill, Phase, Restart, Start, Stop
 from supervisor.tree import Emit, Stack
 
+_SAME_FIGURES = (
+    *("memory_peak_bytes", "memory_inactive_file_bytes", "swap_bytes", "oom_kills", "cpu_user_ns", "cpu_system_ns"),
+    *("cpu_throttled_ns", "cpu_throttled_periods", "pressure"),
+)
 HAPPENINGS_KEPT = 1024  # per listener; one who does not keep up loses the oldest
 
 
@@ -120,6 +124,8 @@ class Chronicle:
         if record is not None:
             if event == "started":
                 record.started_at, record.finished_at, record.oom = at, None, False
+            elif event == "out_of_memory":
+                record.oom = True
             elif event == "exited":
                 record.finished_at, record.oom, record.paused = at, bool(fields.get("oom")), False
         for listener in self._listeners:
@@ -224,7 +230,7 @@ class Board:
             config=entry.config,
             policy=entry.policy,
             phase=state.phase,
-            paused=record.paused,
+            paused=record.paused and _is_frozen(service.current),
             wanted_up=state.wanted_up,
             health=state.health,
             failing=state.failing,
@@ -473,6 +479,9 @@ class Board:
             pids_max=found.pids_max,
             read_bytes=found.io_read_bytes,
             written_bytes=found.io_written_bytes,
+            reads=found.io_reads,
+            writes=found.io_writes,
+            **{name: getattr(found, name) for name in _SAME_FIGURES},
         )
 
     async def processes(self, id_: str) -> Sequence[tuple[int, Mapping[str, str]]]:
@@ -528,6 +537,11 @@ class Board:
         record = self._chronicle.records.get(name)
         if record is not None and record.auto_remove and service.is_final:
             self._forget(name)
+
+
+def _is_frozen(run: Run | None) -> bool:
+    """Whoever stops a container that is paused has it go on."""
+    return isinstance(run, KernelRun) and run.frozen
 
 
 def _operated(run: Run) -> KernelRun:

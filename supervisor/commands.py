@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from runtime.cgroup.figures import Pressure
 from runtime.config import ContainerConfig
 from runtime.idmap import Ids
 from supervisor.lines import Stream
@@ -87,6 +88,17 @@ class Figures:
     pids_max: int | None = None
     read_bytes: int | None = None
     written_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    memory_inactive_file_bytes: int | None = None  # what costs nothing to take back
+    swap_bytes: int | None = None
+    oom_kills: int | None = None
+    cpu_user_ns: int | None = None
+    cpu_system_ns: int | None = None
+    cpu_throttled_ns: int | None = None
+    cpu_throttled_periods: int | None = None
+    reads: int | None = None
+    writes: int | None = None
+    pressure: Mapping[str, Pressure] = field(default_factory=dict)  # of cpu, memory, io; with cgroup v2
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class KernelRun:
         "_checks",
         "_config",
         "_ended",
+        "_frozen",
         "_killed",
         "_means",
         "_mouth",
@@ -126,6 +127,7 @@ class KernelRun:
         self._callback: Callable[[], None] | None = None
         self._checks: tuple[anyio.CancelScope, ...] = ()
         self._care: probes.Care | None = None  # made by the first command
+        self._frozen = False
         self._killed = 0  # of its processes, for want of memory, as far as it was told
         self._watch_memory()
         self._ended.call(self._exited)
@@ -270,6 +272,18 @@ class KernelRun:
             self._controlled().freeze()
         else:
             self._controlled().thaw()
+        self._frozen = frozen
+
+    @property
+    def frozen(self) -> bool:
+        """Was it told to stop where it is?"""
+        return self._frozen
+
+    def thaw(self) -> None:
+        """See `Run.thaw`."""
+        if self._frozen:
+            with suppress(OSError, CgroupError):  # it is gone
+                self.freeze(frozen=False)
 
     def figures(self) -> Figures:
         """What it uses. CgroupError where it has no cgroup."""

@@ -24,6 +24,10 @@ class Run(Protocol):
         """Send a signal to its first process. No error if that has ended."""
         ...
 
+    def thaw(self) -> None:
+        """Have it go on, if it was frozen: what is to end by itself must run. Never waits, raises nothing."""
+        ...
+
     def apply(self, config: ContainerConfig) -> None:
         """Have what can be changed of a run be as in `config`: see `reload.IN_PLACE`. Never waits, raises nothing."""
         ...

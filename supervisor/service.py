@@ -241,9 +241,12 @@ class Service:
             case Signal(number):
                 if self._run is not None:
                     self._run.signal(number)
+                    self._run.thaw()
             case Check(probe, timeout_s):
                 await self._begin_side(probe, timeout_s, _checked)
             case Quiesce(argv, timeout_s):
+                if self._run is not None:
+                    self._run.thaw()
                 await self._begin_side(Exec(argv), timeout_s, _quiesced)
             case Ask():
                 if (answer := self._around.gate(self)) is not None:

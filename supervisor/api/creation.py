@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from runtime.errors import ImageError
-from supervisor.api import files, networks
+from supervisor.api import files, networks, resources
 from supervisor.api.call import Call
 from supervisor.api.errors import bad, missing, not_offered
 from supervisor.api.fields import Fields
@@ -27,10 +27,13 @@ _KNOWN = frozenset(
     "Labels StopSignal StopTimeout NetworkDisabled Volumes HostConfig NetworkingConfig "
     "ExposedPorts".split()  # which says what an image's program listens at, and opens nothing
 )
-_KNOWN_OF_HOST = frozenset(
-    "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt UsernsMode Ulimits LogConfig "
-    "Binds Mounts Tmpfs ReadonlyRootfs ShmSize Sysctls ExtraHosts Dns DnsSearch DnsOptions Devices "
-    "PortBindings ConsoleSize ContainerIDFile".split()  # a client's own business
+_KNOWN_OF_HOST = (
+    frozenset(
+        "AutoRemove RestartPolicy NetworkMode Privileged Init CapAdd CapDrop SecurityOpt UsernsMode Ulimits LogConfig "
+        "Binds Mounts Tmpfs ReadonlyRootfs ShmSize Sysctls ExtraHosts Dns DnsSearch DnsOptions Devices "
+        "PortBindings ConsoleSize ContainerIDFile".split()  # a client's own business
+    )
+    | resources.KNOWN
 )
 _MEANS_NOTHING = {"MemorySwappiness": -1, "OomKillDisable": False}
 _POLICIES = {"always", "unless-stopped", "no", ""}
@@ -136,6 +139,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         seccomp=_seccomp(host.texts("SecurityOpt")),
         logs=_logs(host.below("LogConfig")),
         ulimits={each.text("Name"): _limits(each) for each in host.each("Ulimits")},
+        limits=resources.keys(host),
         **files.keys(fields, host),
     )
     if fields.values.get("StopTimeout") is not None:

@@ -26,6 +26,7 @@ ACTIONS: Mapping[str, str] = {  # ours: Docker's
     "restarting": "restart",
     "healthy": "health_status: healthy",
     "unhealthy": "health_status: unhealthy",
+    "out_of_memory": "oom",
     "paused": "pause",
     "unpaused": "unpause",
     "renamed": "rename",
@@ -60,17 +61,14 @@ async def events(call: Call) -> Answering:
 
 
 def shapes(entry: Entry) -> list[Shape]:
-    """An event may be several of Docker's, or none."""
+    """An event is one of Docker's, or none."""
     happening, subject = entry.happening, entry.subject
     action = ACTIONS.get(happening.event)
     if action is None or subject is None:
         return []
     if action.startswith("exec_") and action != "exec_die":
         action = f"{action}: {happening.fields['command']}"
-    told = [_shape(happening, subject, action)]
-    if happening.event == "exited" and happening.fields.get("oom"):
-        told.insert(0, _shape(happening, subject, "oom"))
-    return told
+    return [_shape(happening, subject, action)]
 
 
 def _shape(happening: Happening, subject: Subject, action: str) -> Shape:

@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime.config import ContainerConfig
 from runtime.idmap import AUTO
-from supervisor.api import files, networks
+from supervisor.api import files, networks, resources
 from supervisor.checks import Exec, Health, Probe
 from supervisor.commands import View
 from supervisor.lines import rfc3339
@@ -97,15 +97,16 @@ def status_of(view: View, now: float) -> str:
     """The column STATUS of `docker ps`."""
     state, since = state_of(view), now - (view.started_at or now)
     ago = human(now - (view.finished_at or now))
+    out_of_memory = " (out of memory)" if view.oom else ""
     match state:
         case "running":
-            return f"Up {human(since)}{_health_in_brackets(view.health)}"
+            return f"Up {human(since)}{_health_in_brackets(view.health)}{out_of_memory}"
         case "paused":
             return f"Up {human(since)} (Paused)"
         case "restarting":
-            return f"Restarting ({exit_code_of(view)}) {ago} ago"
+            return f"Restarting ({exit_code_of(view)}) {ago} ago{out_of_memory}"
         case "exited":
-            return f"Exited ({exit_code_of(view)}) {ago} ago"
+            return f"Exited ({exit_code_of(view)}) {ago} ago{out_of_memory}"
     return state.capitalize()
 
 
@@ -225,10 +226,7 @@ def _host_config(view: View) -> Shape:
         "PidMode": "",
         "IpcMode": "private",
         "CgroupnsMode": "private",
-        "Memory": 0,
-        "NanoCpus": 0,
-        "CpuShares": 0,
-        "PidsLimit": None,
+        **resources.shape(config.limits),
         "Runtime": "pysup",
     }
 

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import anyio
@@ -85,12 +86,16 @@ def _shape(sample: Sample, last: Sample | None) -> Shape:
         "read": moment(sample.at),
         "preread": NEVER if last is None else moment(last.at),
         "pids_stats": {name: value for name, value in pids.items() if value is not None},
-        "blkio_stats": {"io_service_bytes_recursive": _blocks(figures)},
+        "blkio_stats": {
+            "io_service_bytes_recursive": _blocks(figures.read_bytes, figures.written_bytes),
+            "io_serviced_recursive": _blocks(figures.reads, figures.writes),
+        },
         "num_procs": 0,
         "storage_stats": {},
         "cpu_stats": _processors(sample),
         "precpu_stats": _processors(last),
         "memory_stats": _memory(figures),
+        "pressure": _pressure(figures),
         "name": f"/{sample.view.id}",
         "id": sample.view.key,
         "networks": {},
@@ -98,10 +103,18 @@ def _shape(sample: Sample, last: Sample | None) -> Shape:
 
 
 def _processors(sample: Sample | None) -> Shape:
-    used = 0 if sample is None else sample.figures.cpu_ns or 0
+    figures = Figures() if sample is None else sample.figures
     shape: Shape = {
-        "cpu_usage": {"total_usage": used, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
-        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+        "cpu_usage": {
+            "total_usage": figures.cpu_ns or 0,
+            "usage_in_kernelmode": figures.cpu_system_ns or 0,
+            "usage_in_usermode": figures.cpu_user_ns or 0,
+        },
+        "throttling_data": {
+            "periods": 0,
+            "throttled_periods": figures.cpu_throttled_periods or 0,
+            "throttled_time": figures.cpu_throttled_ns or 0,
+        },
     }
     if sample is not None:
         shape |= {"system_cpu_usage": sample.machine_ns, "online_cpus": len(os.sched_getaffinity(0))}
@@ -109,10 +122,25 @@ def _processors(sample: Sample | None) -> Shape:
 
 
 def _memory(figures: Figures) -> Shape:
-    """Without a limit of its own, the machine's memory is one."""
+    """Without a limit of its own, the machine's memory is one. Clients take `inactive_file` off what is used."""
     if figures.memory_bytes is None:
         return {}
-    return {"usage": figures.memory_bytes, "limit": figures.memory_max_bytes or machine_memory_bytes(), "stats": {}}
+    more = {
+        "inactive_file": figures.memory_inactive_file_bytes,
+        "swap": figures.swap_bytes,
+        "oom_kill": figures.oom_kills,
+    }
+    return {
+        "usage": figures.memory_bytes,
+        "max_usage": figures.memory_peak_bytes or 0,
+        "limit": figures.memory_max_bytes or machine_memory_bytes(),
+        "stats": {name: value for name, value in more.items() if value is not None},
+    }
+
+
+def _pressure(figures: Figures) -> Shape:
+    """Not of Docker's: how long its processes waited for each resource (PSI, with cgroup v2)."""
+    return {name: asdict(each) for name, each in figures.pressure.items()}
 
 
 def machine_memory_bytes() -> int:
@@ -120,8 +148,8 @@ def machine_memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _blocks(figures: Figures) -> list[Shape] | None:
-    if figures.read_bytes is None and figures.written_bytes is None:
+def _blocks(read: int | None, written: int | None) -> list[Shape] | None:
+    if read is None and written is None:
         return None
-    values = (("read", figures.read_bytes or 0), ("write", figures.written_bytes or 0))
+    values = (("read", read or 0), ("write", written or 0))
     return [{"major": 0, "minor": 0, "op": name, "value": value} for name, value in values]

@@ -20,7 +20,7 @@ from supervisor.errors import NoSuchContainerError
 
 EVERY_S = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
-_HEAD = ("NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "BLOCK I/O", "PIDS")
+_HEAD = ("NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "BLOCK I/O", "PIDS", "PRESSURE")
 
 Sample = Mapping[str, Any]
 Round = Mapping[str, Sample]
@@ -80,6 +80,12 @@ def _figures(name: str, sample: Sample, last: Sample | None) -> dict[str, Any]:
         "read_bytes": moved.get("read"),
         "written_bytes": moved.get("write"),
         "pids": sample["pids_stats"].get("current"),
+        "pids_max": sample["pids_stats"].get("limit"),
+        "memory_peak_bytes": memory.get("max_usage"),
+        "swap_bytes": memory.get("stats", {}).get("swap"),
+        "oom_kills": memory.get("stats", {}).get("oom_kill"),
+        "cpu_throttled_ns": sample["cpu_stats"]["throttling_data"]["throttled_time"],
+        "pressure": sample.get("pressure", {}),
     }
 
 
@@ -101,4 +107,13 @@ def _row(figures: Mapping[str, Any]) -> list[str]:
         if figures["read_bytes"] is None
         else f"{in_bytes(figures['read_bytes'])} / {in_bytes(figures['written_bytes'])}",
         "-" if figures["pids"] is None else str(figures["pids"]),
+        _pressures(figures["pressure"]),
     ]
+
+
+def _pressures(pressure: Mapping[str, Any]) -> str:
+    """The share of the last ten seconds in which something waited for each resource, where that is more than none."""
+    shares = {name: each["some_percent"] for name, each in pressure.items()}
+    if not shares:
+        return "-"
+    return " ".join(f"{name} {share:.0f}%" for name, share in shares.items() if share >= 1) or "none"

@@ -480,7 +480,11 @@ def test_create_asks_for_nothing_else(engine: docker.DockerClient, stage: Stage)
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Binds": ["./a:/x"]}}, 400, "a path must be absolute"),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Mounts": [{"Type": "npipe"}]}}, 501, "type 'npipe'"),
         ({"Image": "base", "Cmd": ["a"], "HostConfig": {"VolumesFrom": ["x"]}}, 501, "HostConfig.VolumesFrom is not"),
-        ({"Image": "base", "Cmd": ["a"], "HostConfig": {"Memory": 1}}, 501, "HostConfig.Memory is not offered"),
+        (
+            {"Image": "base", "Cmd": ["a"], "HostConfig": {"MemoryReservation": 1}},
+            501,
+            "HostConfig.MemoryReservation is not offered",
+        ),
         (
             {"Image": "base", "Cmd": ["a"], "HostConfig": {"LogConfig": {"Type": "syslog"}}},
             501,

@@ -40,8 +40,8 @@ def test_an_event_has_dockers_form() -> None:
     }
 
 
-def test_out_of_memory_is_told_before_the_end() -> None:
-    assert [told["Action"] for told in shape("exited", exit_status=137, oom=True)] == ["oom", "die"]
+def test_out_of_memory_is_told() -> None:
+    assert [told["Action"] for told in shape("out_of_memory", processes=1)] == ["oom"]
 
 
 @pytest.mark.parametrize("event", [event for event in ACTIONS if not event.startswith("exec_")])

@@ -141,3 +141,15 @@ async def test_with_best_effort_the_other_limits_hold(made: Containers, key: str
     assert run.figures().pids_max == 77
     assert list(made.runner.unmet(best)) == [key]
     await made.end(run)
+
+
+async def test_a_frozen_container_can_be_stopped(made: Containers) -> None:
+    run = await made.start("sh", "-c", "trap 'exit 3' TERM; echo up; while :; do read line; done", init=True)
+    await until(lambda: b"up" in b"".join(made.written))
+    run.freeze(frozen=True)
+    assert run.frozen
+    run.signal(15)
+    run.thaw()
+    assert not run.frozen
+    await made.finish(run)
+    run.thaw()

@@ -189,6 +189,9 @@ class FakeRun:
         self._callback: Callable[[], None] | None = None
         self._awaited = False
 
+    def thaw(self) -> None:
+        """It was never frozen."""
+
     @property
     def is_stuck(self) -> bool:
         """Does not even SIGKILL end it, as far as anyone waits?"""
