@@ -126,7 +126,7 @@ class Soak:
         self.process.wait(10)
         if pids := self.watch.live_pids():
             self.watch.broken(f"runs whose end was not told: {pids[:5]}")
-        if left := [*self.watch.state.glob("stacks/*")]:
+        if left := [path for path in self.watch.state.glob("stacks/*/*") if path.name != "logs"]:
             self.watch.broken(f"left behind: {left}")
 
 
