@@ -8,6 +8,7 @@ stack's cgroups would be now is looked at in any case.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from runtime.errors import CgroupError
 from supervisor.errors import StackError
 
 NOTE = "cgroups"
+_BRANCH = re.compile(rb"/%b/([^/\n]+)" % TOP.encode())  # in proc_pid_cgroup(5)
 _NOTHING: Mapping[Limits, str] = MappingProxyType({})
 
 
@@ -62,6 +64,16 @@ def _prepare(branch: Branch, limits: Limits, container: str) -> None:
 def _name(home: Path) -> str:
     status = home.stat()
     return f"{home.name}-{status.st_dev:x}-{status.st_ino:x}"
+
+
+def is_in_anothers(pid: int, home: Path) -> bool:
+    """Is a process in the branch of a stack with another directory?"""
+    try:
+        text = Path(f"/proc/{pid}/cgroup").read_bytes()
+    except OSError:
+        return False
+    stacks = {os.fsdecode(each) for each in _BRANCH.findall(text)}
+    return bool(stacks) and directory_name(_name(home)) not in stacks
 
 
 def left(home: Path) -> int:

@@ -361,7 +361,9 @@ def _wait_all(descriptors: list[int], home: str) -> None:
 
 
 def _members(home: str) -> list[int]:
-    """Processes whose root is an overlay of this stack's."""
+    """Processes whose root is an overlay of this stack's, by the name of a directory that is there, and that are in no
+    cgroup of another's: in another mount namespace another stack may have directories of the same names.
+    """
     pids = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
     return [pid for pid in pids if _is_member(pid, home)]
 
@@ -371,7 +373,14 @@ def _is_member(pid: int, home: str) -> bool:
         mounts = Path(f"/proc/{pid}/mountinfo").read_bytes()
     except OSError:
         return False
-    return b" - overlay " + _as_in_mountinfo(home) + b"/" in mounts
+    found = mounts.split(b" - overlay " + _as_in_mountinfo(home) + b"/")[1:]
+    is_here = any(os.path.isdir(f"{home}/{_run_of(each)}") for each in found)  # noqa: PTH112 (strings)
+    return is_here and not cgroups.is_in_anothers(pid, Path(home))
+
+
+def _run_of(source: bytes) -> str:
+    """`runs/ID`, whatever follows."""
+    return "/".join(os.fsdecode(source.partition(b" ")[0]).split("/")[:2])
 
 
 def _as_in_mountinfo(path: str) -> bytes:

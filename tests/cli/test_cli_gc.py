@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -125,6 +126,23 @@ def test_a_process_that_outlived_its_supervisor_is_killed(pysup: Pysup) -> None:
             status = os.waitstatus_to_exitcode(os.waitpid(stray, 0)[1])
         assert status == -signal.SIGKILL
         assert pysup.left() == []
+
+
+def test_a_process_of_another_namespaces_stack_is_left_alone(pysup: Pysup) -> None:
+    """There the directory has the same name; here there is none of it."""
+    with pysup.live("up", pysup.stack({"id": "web", **SLEEP})) as live:
+        live.sees("started (pid ")
+        container = os.pidfd_open(int(live.text.partition("started (pid ")[2].partition(")")[0]))
+        stray = _stray_in(container, pysup.state)
+        try:
+            killed(live)
+            shutil.rmtree(pysup.state / "stacks/stack/runs/web")
+            assert gc(pysup).out.startswith("stack stack: removed 1 cgroup\n")
+            assert os.waitpid(stray, os.WNOHANG) == (0, 0)
+        finally:
+            os.close(container)
+            os.kill(stray, signal.SIGKILL)
+            os.waitpid(stray, 0)
 
 
 def _stray_in(container: int, state: Path) -> int:
