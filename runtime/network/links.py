@@ -5,6 +5,7 @@ All links of a stack are in one group of links (ip-link(8)), a number that nobod
 once, also by a later supervisor that knows no more than the number. Every call here may take milliseconds.
 """
 
+import errno
 import fcntl
 import socket
 import struct
@@ -96,9 +97,10 @@ class Links:
         for plug in plugs:
             try:
                 index = socket.if_nametoindex(plug.host)
-            except OSError:
-                continue
-            self._route.do([(f"remove interface {plug.host}", messages.without_link(index))])
+                self._route.do([(f"remove interface {plug.host}", messages.without_link(index))])
+            except OSError as error:
+                if error.errno not in (errno.ENODEV, None):  # with its namespace, or by somebody else
+                    raise
 
     def clear(self) -> None:
         """Remove all of them."""

@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -125,33 +125,46 @@ def holder(port: Port) -> str | None:
     return None
 
 
+@dataclass(slots=True)
+class _Service:
+    """A claim that is served."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+
 class Publisher:
     """Serves claims. All of it ends with the task group."""
 
     def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
         self._tasks = tasks
-        self._scopes: dict[int, anyio.CancelScope] = {}  # by descriptor
+        self._services: dict[int, _Service] = {}  # by descriptor
         self._connections = 0
         self._flows = 0
 
     def serve(self, claim: Claim) -> None:
         """From now on, until `drop`."""
-        scope = self._scopes[claim.socket.fileno()] = anyio.CancelScope()
-        self._tasks.start_soon(self._run, claim, scope)
+        service = self._services[claim.socket.fileno()] = _Service()
+        self._tasks.start_soon(self._run, claim, service)
 
-    def drop(self, claim: Claim) -> None:
+    async def drop(self, claim: Claim) -> None:
         """The port is nobody's any more, and its connections end."""
-        if (scope := self._scopes.pop(claim.socket.fileno(), None)) is not None:
-            scope.cancel()
+        service = self._services.pop(claim.socket.fileno(), None)
+        if service is not None:
+            service.scope.cancel()
+            await service.ended.wait()  # it is not to be closed while somebody waits for it
         claim.socket.close()
 
-    async def _run(self, claim: Claim, scope: anyio.CancelScope) -> None:
-        with scope:
-            async with anyio.create_task_group() as tasks:
-                if claim.port.protocol == "tcp":
-                    await self._accept(claim, tasks)
-                else:
-                    await self._receive(claim, tasks)
+    async def _run(self, claim: Claim, service: "_Service") -> None:
+        try:
+            with service.scope:
+                async with anyio.create_task_group() as tasks:
+                    if claim.port.protocol == "tcp":
+                        await self._accept(claim, tasks)
+                    else:
+                        await self._receive(claim, tasks)
+        finally:
+            service.ended.set()
 
     # --- tcp ---------------------------------------------------------------------------------------------------------
 

@@ -336,8 +336,10 @@ class Networks:
         if space.descriptor is not None:
             kernel, descriptor = self._of_kernel(), space.descriptor
             space.descriptor = None
-            os.close(descriptor)
-            await self._in_thread(lambda: kernel.links.unplug(space.plugs))
+            try:
+                await self._in_thread(lambda: kernel.links.unplug(space.plugs))
+            finally:
+                os.close(descriptor)
 
     def _ways_out(self, space: Space) -> tuple[str, ...]:
         """One gateway of each kind: those of the first network that leads anywhere."""
@@ -367,7 +369,7 @@ class Networks:
             return
         self._names.leave(container)
         for claim in space.claims:
-            kernel.publisher(self._tasks).drop(claim)
+            await kernel.publisher(self._tasks).drop(claim)
         await self._disconnect(space)
         if space.claims:
             await self._filter()
@@ -488,15 +490,18 @@ async def networks(
     home: Path, name: str, wanted: Sequence[StackNetwork], configs: Iterable[ContainerConfig], emit: Emit
 ) -> AsyncIterator[Networks]:
     """Those of a stack, as long as the context lasts."""
-    async with anyio.create_task_group() as tasks:
-        made = Networks(home, name, wanted, tasks, emit)
-        try:
-            await made.begin(configs)
+    made: Networks | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            made = Networks(home, name, wanted, tasks, emit)
+            try:
+                await made.begin(configs)
+            except OSError as error:
+                raise StackError(_said(error)) from error
             yield made
-        except OSError as error:
-            raise StackError(_said(error)) from error
-        finally:
             tasks.cancel_scope.cancel()
+    finally:  # when nobody waits any more for what is closed now
+        if made is not None:
             await made.close()
 
 

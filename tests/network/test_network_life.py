@@ -1,14 +1,17 @@
 """Networks over time: restarts, ends, crashes, and what belongs to others."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from command import PATIENCE_S, Live, Pysup
 from lan import HOST, Lan, Place
@@ -167,3 +170,31 @@ def test_checks_by_tcp_are_made_in_the_containers_network(hosts: Lan, pysup: Pys
         client.connect((stack.addresses("a")[0], 80))
         client.sendall(b"hello")
         assert client.recv(5) == b"hello"
+
+
+def test_a_container_made_by_docker_publishes_ports_and_gives_them_up(hosts: Lan, pysup: Pysup) -> None:
+    with stack_of(hosts, pysup, {"name": "dock", **spec({"id": "a"}, networks={"default": {}})}):
+        client = docker.DockerClient(f"unix://{pysup.state}/run/dock/pysup.sock")
+        with contextlib.closing(client):
+            ports = {"80/tcp": ("127.0.0.1", 8080)}
+            made = client.containers.run("busybox", ["sleep", "1000"], detach=True, name="b", ports=ports)
+            made.reload()
+            assert made.ports == {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}
+            address = made.attrs["NetworkSettings"]["Networks"]["default"]["IPAddress"]
+            with Place.of(made.attrs["State"]["Pid"], hosts.host.home) as place, place.serves(address, 80) as server:
+                hosts.host.reaches("127.0.0.1", 8080, server)
+            made.remove(force=True)
+            _until(lambda: not _listens(hosts.host, 8080))
+            _until(lambda: len(hosts.links()) == 2)  # the bridge, and one end of what leads to `a`
+
+
+def _listens(place: Place, port: int) -> bool:
+    with place.makes("", socket.SOCK_STREAM) as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    """What is given up is given up after the answer."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
