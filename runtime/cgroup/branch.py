@@ -168,12 +168,11 @@ class Branch:
 
     @staticmethod
     def _all_processors(order: list[Hierarchy]) -> tuple[tuple[int, Setting], ...]:
-        """Version 1 has no word for them."""
-        places = [(index, one) for index, one in enumerate(order) if one.version == 1 and "cpuset" in one.controllers]
-        return tuple(
-            (index, Setting("cpuset", "cpuset.cpus", read(f"{one.own}/cpuset.cpus").decode("ascii").strip()))
-            for index, one in places
-        )
+        """Neither version lets a cpuset with processes become empty again (kernel/cgroup/cpuset.c: validate_change)."""
+        places = [(index, one) for index, one in enumerate(order) if "cpuset" in one.controllers]
+        names = {1: "cpuset.cpus", 2: "cpuset.cpus.effective"}
+        found = [(index, read(f"{one.own}/{names[one.version]}").decode("ascii").strip()) for index, one in places]
+        return tuple((index, Setting("cpuset", "cpuset.cpus", processors)) for index, processors in found)
 
     def unmet(self, limits: Limits) -> Mapping[str, str]:
         """By their keys, the limits that are left out, as best effort has it, and why."""

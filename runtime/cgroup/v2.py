@@ -36,7 +36,6 @@ def resets(limits: Limits) -> Iterator[Setting]:
         "swap": ("swap_bytes", "memory.swap.max", "max"),
         "cpus": ("cpus", "cpu.max", f"max {PERIOD_US}"),
         "cpu_weight": ("cpu_weight", "cpu.weight", "100"),
-        "cpuset": ("cpuset", "cpuset.cpus", "\n"),
         "pids": ("pids", "pids.max", "max"),
     }
     for key, (field, file, value) in files.items():

@@ -25,8 +25,10 @@ MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 # Those of cgroups, launchers and the supervisor, less those whose point is a great number: emulated, they take minutes.
 TESTS = (
     *("tests/cgroup", "tests/kernel/test_launcher.py", "tests/kernel/test_lives.py"),
-    *("tests/supervisor/test_runner.py", "tests/supervisor/test_stack.py"),
-    *("-q", "-k", "not 1000 and not 2000 and not hundreds and not launchers_killed and not 200_starts and not grow"),
+    "tests/supervisor/test_runner.py",
+    "tests/supervisor/test_crash.py::test_a_killed_one_while_it_stops_leaves_nothing_to_live",
+    "tests/supervisor/test_crash.py::test_a_container_that_cleared_its_death_signal_is_found_by_the_next",
+    *("-q", "-k", "not 1000 and not hundreds and not launchers_killed and not 200_starts and not grow"),
 )
 TIMEOUT_S = float(os.environ.get("VM_SECONDS", "900"))
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
