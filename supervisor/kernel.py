@@ -45,7 +45,7 @@ from supervisor.output import Listener as Hearer
 from supervisor.policy import Policy
 from supervisor.reaper import Exit, Reaper
 from supervisor.runner import Heard
-from supervisor.uproot import below
+from supervisor.uproot import below, kill_cgroup
 
 MEMBERS_MAX = 4096  # looked for, of one container
 TRIES_MAX = 3  # what a launcher died over is tried again by another
@@ -140,7 +140,14 @@ class KernelRun:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
             if number == signal.SIGKILL and self._cgroup is not None:
-                self._cgroup.kill()
+                self._kill(self._cgroup)
+
+    def _kill(self, cgroup: Cgroup) -> None:
+        """At once, or where there are no descriptors for it, when there are."""
+        try:
+            cgroup.kill()
+        except OSError:
+            self._means.pool.begin(kill_cgroup, cgroup)
 
     # --- what it may use ---------------------------------------------------------------------------------------------
 
@@ -153,11 +160,15 @@ class KernelRun:
 
     def _look_for_kills(self) -> bool:
         """Tell of processes that the kernel has killed for want of memory; were there any?"""
-        if self._cgroup is None or (killed := self._cgroup.oom_kills()) <= self._killed:
+        try:
+            killed = 0 if self._cgroup is None else self._cgroup.oom_kills()
+        except OSError:  # out of descriptors: it is not known
+            return False
+        if self._cgroup is None or killed <= self._killed:
             return False
         processes, self._killed = killed - self._killed, killed
         if self._ended.status is None and self._config.limits.oom_kill_group:
-            self._cgroup.kill()  # where the kernel has done it, nobody is left
+            self._kill(self._cgroup)  # where the kernel has done it, nobody is left
         self._means.tell("out_of_memory", self._config.id, {"processes": processes})
         return True
 

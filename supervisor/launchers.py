@@ -10,11 +10,11 @@ lets it end or not, so that what waits behind it is not lost with it.
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -224,7 +224,11 @@ class LauncherPool:
 
     def discard(self, cgroup: Cgroup) -> None:
         """Remove a cgroup when there is time for it: who asks waits for no launcher, which may hang."""
-        self._tasks.start_soon(self._discard, cgroup)
+        self.begin(self._discard, cgroup)
+
+    def begin(self, work: Callable[[Cgroup], Coroutine[Any, Any, None]], cgroup: Cgroup) -> None:
+        """Have something done with a cgroup that nobody waits for."""
+        self._tasks.start_soon(work, cgroup)
 
     async def _discard(self, cgroup: Cgroup) -> None:
         with suppress(OSError, LaunchError):

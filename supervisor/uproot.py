@@ -30,6 +30,7 @@ ROUNDS_MAX = 16
 TREE_MAX = 256  # processes in one round
 ROUND_S = 0.005  # between two looks at a cgroup in which somebody still lives
 DEATH_S = 1.0  # the longest to wait for those killed in one round
+DESCRIPTORS_S = 60.0  # the longest to wait for descriptors where there are none
 END_S = 5.0  # and for all of it; what the kernel holds longer is left to it
 
 Child = tuple[int, int]  # (pid, its parent's)
@@ -45,11 +46,28 @@ async def end_command(pid: int, ended: Exit, init: int, cgroup: Cgroup | None, *
     with anyio.move_on_after(END_S, shield=True):
         if kept and ended.status is None:
             await _uproot_kept(pid, ended)
-        cgroup.kill()
+        await kill_cgroup(cgroup)
         await ended.wait()
-        while cgroup.members():
-            cgroup.kill()
+        while _has_members(cgroup):
+            await kill_cgroup(cgroup)
             await anyio.sleep(ROUND_S)
+
+
+async def kill_cgroup(cgroup: Cgroup) -> None:
+    """Kill all of it. Where there are no descriptors for that, as soon as there are, within a limit."""
+    with anyio.move_on_after(DESCRIPTORS_S):
+        while True:
+            with suppress(OSError):
+                cgroup.kill()
+                return
+            await anyio.sleep(ROUND_S)
+
+
+def _has_members(cgroup: Cgroup) -> bool:
+    try:
+        return bool(cgroup.members())
+    except OSError:
+        return True
 
 
 async def uproot(pid: int, ended: Exit, init: int, *, kept: bool = False) -> None:

@@ -63,7 +63,8 @@ class Soak:
                 next_look = now + LOOK_S
                 self._look(now - began)
             self._end_due(now)
-            self._read(0.05)
+            if not self._read(0.05):
+                self.watch.broken("it has ended by itself: see its standard error")
 
     def _look(self, age_s: float) -> None:
         if self._ends or self._stalled_until:

@@ -83,7 +83,7 @@ def stop_supervisor(watch: Watch, _dice: random.Random) -> End:
 def take_descriptors(watch: Watch, _dice: random.Random) -> End:
     """There are hardly any descriptors left."""
     before = resource.prlimit(watch.pid, resource.RLIMIT_NOFILE)
-    highest = max(map(int, os.listdir(f"/proc/{watch.pid}/fd")))
+    highest = max(map(int, os.listdir(f"/proc/{watch.pid}/fd")), default=64)
     resource.prlimit(watch.pid, resource.RLIMIT_NOFILE, (min(highest + 4, before[1]), before[1]))
     return lambda: resource.prlimit(watch.pid, resource.RLIMIT_NOFILE, before) and None
 

@@ -501,6 +501,16 @@ async def test_without_descriptors_starts_and_checks_fail_in_order(made: Contain
     await settled(run, 2)
 
 
+async def test_without_descriptors_a_frozen_run_is_killed_as_soon_as_there_are_some(made: Containers) -> None:
+    run = await made.start("sh", "-c", "sleep 1000 & echo up; wait")
+    if run._cgroup is None:
+        pytest.skip("no cgroups here")
+    run.freeze(frozen=True)
+    with few_descriptors():
+        run.signal(signal.SIGKILL)
+    await made.finish(run)
+
+
 async def test_output_that_can_not_be_watched_is_no_start(made: Containers, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(os.listdir("/proc/self/fd"))
     output = made.runner._output
