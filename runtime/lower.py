@@ -294,7 +294,9 @@ def _make_target(asm: Assembler, path: str, *, directory: bool) -> Result:
     else:
         asm.call("mknodat", AT_FDCWD, path, linux.S_IFREG | 0o644, 0, forgive=MISSING_ONLY)
     flags = os.O_PATH | os.O_CLOEXEC | (os.O_DIRECTORY if directory else 0)
-    how = linux.OPEN_HOW.pack(flags, 0, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS)
+    # The root is the container's own by now. RESOLVE_IN_ROOT would add nothing but EAGAIN, when a link has a `..` and
+    # somebody, anywhere on the machine, renames something meanwhile: openat2(2).
+    how = linux.OPEN_HOW.pack(flags, 0, linux.RESOLVE_NO_MAGICLINKS)
     return asm.call("openat2", AT_FDCWD, path, Struct(how), linux.OPEN_HOW.size)
 
 

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from runtime import linux
+from runtime.inside import open_inside
 from runtime.remove import remove_tree
 
 _PIECE_BYTES = 1 << 20
@@ -43,9 +43,8 @@ def _directory_in(lowers: Sequence[str], target: str) -> int | None:
     for lower in lowers:
         root = os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
             with suppress(FileNotFoundError, NotADirectoryError):
-                return linux.openat2(root, target, _DIRECTORY, resolve=resolve)
+                return open_inside(root, target, _DIRECTORY)
         finally:
             os.close(root)
     return None

@@ -18,6 +18,7 @@ from typing import Self
 from runtime import advice, linux, plan, seeding
 from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
+from runtime.inside import open_inside
 from runtime.linux import AT_FDCWD, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.mounts import Bind, MemoryFile, Mount, Propagation, Tmpfs
 
@@ -179,8 +180,7 @@ def _made_in(parent: int, name: str, mode: int) -> int:
 def _below(root: int, path: str) -> int:
     """A container may have made what is in the volume: its links lead no further than to the volume's own root."""
     try:
-        resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
-        return linux.openat2(root, path, os.O_PATH, resolve=resolve)
+        return open_inside(root, path, os.O_PATH)
     finally:
         os.close(root)
 

@@ -18,6 +18,7 @@ from typing import IO
 
 from runtime import linux
 from runtime.idmap import Ids
+from runtime.inside import open_inside
 from supervisor.api import limits
 from supervisor.api.errors import RefusedError, bad, conflict, missing
 
@@ -69,7 +70,7 @@ def opened(root: int, path: str) -> Iterator[int]:
     """An O_PATH descriptor. The last part is followed only where it ends in a slash. RefusedError."""
     followed = path.endswith(("/", "/.")) or path in {".", ""}
     try:
-        descriptor = linux.openat2(
+        descriptor = open_inside(
             root, path or "/", os.O_PATH | (os.O_DIRECTORY if followed else os.O_NOFOLLOW), resolve=IN_ROOT
         )
     except OSError as error:
@@ -100,7 +101,7 @@ def walk(top: int) -> Iterator[tuple[str, os.stat_result]]:
     while left:
         folder = left.pop()
         try:
-            directory = linux.openat2(top, folder or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=PLAIN)
+            directory = open_inside(top, folder or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=PLAIN)
         except OSError as error:
             if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}:
                 continue
@@ -203,7 +204,7 @@ def _add_file(
 def _add_contents(tar: tarfile.TarFile, top: int, path: str, header: tarfile.TarInfo) -> None:
     """Of a regular file; by the time it is opened it may be something else."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = linux.openat2(top, path, flags, resolve=IN_ROOT)
+    descriptor = open_inside(top, path, flags, resolve=IN_ROOT)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -243,7 +244,7 @@ class Manner:
 def unpack(root: int, path: str, source: IO[bytes], manner: Manner) -> int:
     """Unpack a tar stream, compressed or not, into the directory at `path`; returns how many entries. RefusedError."""
     try:
-        os.close(linux.openat2(root, path or "/", os.O_PATH | os.O_DIRECTORY, resolve=IN_ROOT))
+        os.close(open_inside(root, path or "/", os.O_PATH | os.O_DIRECTORY, resolve=IN_ROOT))
     except NotADirectoryError as error:
         raise bad("extraction point is not a directory") from error
     except OSError as error:
@@ -361,7 +362,7 @@ class _Entry:
             os.close(descriptor)
 
     def _finish_path(self, path: str) -> None:
-        descriptor = linux.openat2(self._root, path, os.O_PATH | os.O_DIRECTORY, resolve=IN_ROOT)
+        descriptor = open_inside(self._root, path, os.O_PATH | os.O_DIRECTORY, resolve=IN_ROOT)
         try:
             self._finish_descriptor(descriptor)
         finally:
@@ -391,7 +392,7 @@ def _parts(name: str) -> list[str]:
 def _folder(root: int, path: str) -> int:
     """A directory's descriptor; it is made if it is not there."""
     try:
-        return linux.openat2(root, path, os.O_PATH | os.O_DIRECTORY, resolve=IN_ROOT)
+        return open_inside(root, path, os.O_PATH | os.O_DIRECTORY, resolve=IN_ROOT)
     except FileNotFoundError:
         above, _, name = path.rpartition("/")
         if not name:
@@ -402,4 +403,4 @@ def _folder(root: int, path: str) -> int:
             os.mkdir(name, 0o755, dir_fd=parent)
     finally:
         os.close(parent)
-    return linux.openat2(root, path, os.O_PATH | os.O_DIRECTORY, resolve=IN_ROOT)
+    return open_inside(root, path, os.O_PATH | os.O_DIRECTORY, resolve=IN_ROOT)
