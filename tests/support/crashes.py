@@ -2,7 +2,7 @@
 
 It is process 1 of a pid namespace, so what outlives a supervisor is its child, and /proc shows all there is. Everything
 is loaded and compiled once; each supervisor is a fork of that, so a start takes as long as its system calls do. A story
-is one to three kills (so a sweep is killed, too), perhaps damage to what is on disk, and then a start that must come
+is one to five kills (so a sweep is killed, too), perhaps damage to what is on disk, and then a start that must come
 up, tell what it swept, and leave nothing at its end: no process, mount, cgroup, directory or socket.
 """
 
@@ -33,7 +33,7 @@ from supervisor.lines import layout_for
 from supervisor.workshop import ApiWorkshop  # noqa: F401
 
 LIMIT_S = 20
-MOMENT_MAX_S = 0.4  # a supervisor is killed within the time that a whole life takes here and now, or this
+MOMENT_MAX_S = 0.25  # a supervisor is killed within the time that a whole life takes here and now, or this
 
 SLEEP = {"cmd": ["sleep", "1000"], "stop_signal": "SIGKILL"}
 STACK = {
@@ -192,7 +192,7 @@ def main() -> None:
     world.whole()
     moment_s = min(time.monotonic() - begun, MOMENT_MAX_S)
     while done < kills:
-        for _ in range(chance.randrange(1, 4)):
+        for _ in range(chance.randrange(1, 6)):
             world.killed(chance.uniform(0, moment_s))
             done += 1
         chance.choice(damages(world))(chance)
