@@ -112,6 +112,7 @@ class Reloader:
         self._rollbacks: Mapping[str, bool] = {}  # by id, of those that are started anew: is all to go back then?
         self._beside: set[str] = set()  # ids of second runs
         self._watched: dict[Service, anyio.Event] = {}
+        self._hoping: set[Service] = set()  # of these, those that are to come up
         self._hurry = False  # somebody waits for this reload to be over
         self._stopped: set[str] = set()  # removed in this reload, and stopped by an operator before
         self.listeners: list[Callable[[tuple[str, ...]], None]] = []  # told which files a spec was read from
@@ -438,6 +439,7 @@ class Reloader:
                 steady_at = math.inf
             if anyio.current_time() >= steady_at or not self._is_worth_waiting(service):
                 return None
+            self._hoping.add(service)
             await self._change_of(service, steady_at)
 
     def _is_worth_waiting(self, service: Service) -> bool:
@@ -446,20 +448,23 @@ class Reloader:
 
     async def _change_of(self, service: Service, until: float = math.inf) -> None:
         changed = self._watched[service] = anyio.Event()
-        with anyio.CancelScope(deadline=until):
-            await changed.wait()
-        if self._watched.get(service) is changed:
+        try:
+            with anyio.CancelScope(deadline=until):
+                await changed.wait()
+        finally:
+            self._hoping.discard(service)
             del self._watched[service]
 
     def _changed(self, service: Service) -> None:
+        if (event := self._watched.get(service)) is not None:
+            event.set()
         if service.is_final and not service.state.wanted_up:
             self._wake_all()  # somebody may wait for it in vain
-        elif (event := self._watched.get(service)) is not None:
-            event.set()
 
     def _wake_all(self) -> None:
-        for event in self._watched.values():
-            event.set()
+        """All who wait for something to come up."""
+        for service in self._hoping:
+            self._watched[service].set()
 
 
 def _failure(service: Service, retries: int) -> str | None:

@@ -363,15 +363,19 @@ class Stack:
                 self._stop_if_unneeded(other)
 
     def _link(self) -> None:
-        """Note from both sides who depends on whom."""
+        """Note from both sides who depends on whom. A group without members is there only if somebody depends on it."""
+        while True:
+            needed = {name for group in self._groups.values() for name in group.depends_on}
+            idle = [group for group in self._groups.values() if not group.services and group.name not in needed]
+            if not idle:
+                break
+            for group in idle:
+                del self._groups[group.name]
         for group in self._groups.values():
             group.dependents, group.held_by = [], set()
         for group in list(self._groups.values()):
             for name in group.depends_on:  # one without replicas is there too: it is met at once
                 self._groups.setdefault(name, Group(name, {})).dependents.append(group)
-        for group in list(self._groups.values()):
-            if not (group.services or group.dependents):
-                del self._groups[group.name]
         for group in self._groups.values():
             self._weigh(group)
             group.needed_by = sum(not dependent.is_final for dependent in group.dependents)

@@ -22,11 +22,12 @@ from supervisor.checks import Health, Ready, Tcp
 from supervisor.commands import Reloaded
 from supervisor.entry import Compiled, Entry, OnFailure, Order, Reading, Scale, Update
 from supervisor.errors import ConflictError, SpecError
-from supervisor.policy import Condition, Dependency
+from supervisor.policy import Condition, Dependency, RestartPolicy
 from supervisor.reloading import Reloader
 from supervisor.states import FINAL, Phase, Start, Stop
 from supervisor.tree import Stack, standing_of
 
+ALWAYS = RestartPolicy.ALWAYS  # one that has failed for good would be a reason to pause, or to go back
 PATIENT = settings(deadline=None, max_examples=40, phases=[Phase_.explicit, Phase_.generate])
 STOP_SLOWLY = Script(stops_s=1.0)
 READY_CHECK = Ready(Tcp(80), timeout_s=5.0)
@@ -634,7 +635,7 @@ def test_after_any_reloads_there_is_what_the_file_says_and_what_was_counted(
             service = some.choice(theatre.stack.services)
             if then == "stop" and len(service.entry.id) == 1:
                 service.post(Stop())
-            elif then == "crash" and service.current is not None:
+            elif then == "crash" and service.current is not None and service.entry.policy.restart is ALWAYS:
                 service.current.end()
             elif then == "scale":
                 await theatre.reloader.scale({service.entry.group: some.randint(1, 3)}, "a test")
