@@ -3,6 +3,7 @@
 Nothing here waits, but the kill of version 1, and that not for long.
 """
 
+import errno
 import os
 import signal
 import time
@@ -197,10 +198,22 @@ def signal_all(groups: list[str]) -> None:
     """SIGKILL to every process in these cgroups. A pid may become another's: it is looked for again once held."""
     for one in groups:
         for pid in pids(one):
+            descriptor = _held(pid)
+            if descriptor is None:
+                continue
             with suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(pid)
                 try:
                     if pid in pids(one):
                         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 finally:
                     os.close(descriptor)
+
+
+def _held(pid: int) -> int | None:
+    """None: it is gone. Older kernels say EINVAL of one that is just being reaped (Linux 6.1: kernel/fork.c)."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in {errno.ESRCH, errno.EINVAL}:
+            return None
+        raise

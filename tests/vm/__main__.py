@@ -26,7 +26,6 @@ MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 TESTS = (
     *("tests/cgroup", "tests/kernel/test_launcher.py", "tests/kernel/test_lives.py"),
     "tests/supervisor/test_runner.py",
-    "tests/supervisor/test_crash.py::test_a_killed_one_while_it_stops_leaves_nothing_to_live",
     "tests/supervisor/test_crash.py::test_a_container_that_cleared_its_death_signal_is_found_by_the_next",
     *("-q", "-k", "not 1000 and not hundreds and not launchers_killed and not 200_starts and not grow"),
 )
