@@ -80,7 +80,7 @@ def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:
     placed = _placements(spec)
     if faults := list(_two_at_once(spec, placed)):
         raise SpecError(faults)
-    networks = {container.id: placed[instances(container)[0].id].network for container in spec.containers}
+    networks = {each.container.id: placed[each.id].network for each in spec.instances()}
     store, faults = mounting.store(spec, Home.of_stack(state, spec.name))
     if faults := [*faults, *mounting.misplaced(spec, networks)]:
         raise SpecError(faults)

@@ -241,7 +241,7 @@ def _is_below(path: str, above: str) -> bool:
 def misplaced(spec: Spec, networks: Mapping[str, Network]) -> Iterator[Fault]:
     """What the network of a container, by its id, does not allow."""
     for index, container in enumerate(spec.containers):
-        network = networks[container.id]
+        network = networks.get(container.id)  # None: it has no replicas
         for name in container.sysctls:
             if network is Network.HOST and name.replace("/", ".").startswith(OF_NETWORK):
                 what = "would be the host's own in network: host; give the container a network of its own, or none"
