@@ -659,7 +659,7 @@ async def kernel(
         async with anyio.create_task_group() as tasks:
             await tasks.start(reaper.run)
             tasks.start_soon(listener.run)
-            tasks.start_soon(memory.run)
+            await tasks.start(memory.run)
             async with connect() as networks, anyio.create_task_group() as launchers:
                 await launchers.start(pool.run)
                 means = Means(pool, branch, door, listener, namespaces, networks, reaper, memory, tasks, tell)

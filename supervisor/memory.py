@@ -21,10 +21,13 @@ class MemoryWatch:
     def __init__(self) -> None:
         self._watch = OomWatch()
         self._looks: dict[int, Callable[[], bool]] = {}
+        self._tasks: anyio.abc.TaskGroup | None = None  # while it listens
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled."""
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            task_status.started()
             while True:
                 await anyio.wait_readable(self._watch.fileno())
                 for cgroup in self._watch.ready():
@@ -41,8 +44,12 @@ class MemoryWatch:
 
     def add(self, cgroup: Cgroup, look: Callable[[], bool]) -> None:
         """Call `look` when there may have been a kill, until it says that there was. OSError."""
-        if self._watch.add(cgroup):
-            self._looks[id(cgroup)] = look
+        if not self._watch.add(cgroup):
+            return
+        self._looks[id(cgroup)] = look
+        # It runs already: what happened before we listened was told to nobody.
+        if not look() and self._tasks is not None and cgroup.ran_full():
+            self._tasks.start_soon(self._look_again, cgroup)
 
     def remove(self, cgroup: Cgroup) -> None:
         """Nobody is to hear of this one. No error if nobody did."""

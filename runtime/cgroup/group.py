@@ -171,6 +171,11 @@ class Cgroup:
         version = v1 if self.places[index].version == 1 else v2
         return version.oom_kills(self.directory(index)) or 0
 
+    def ran_full(self) -> bool:
+        """Has it met its limit of memory, so that a kill may be under way? Of version 2 the count of kills says all."""
+        index = self.index_of("memory")
+        return index is not None and self.places[index].version == 1 and v1.ran_full(self.directory(index))
+
     def index_of(self, controller: str) -> int | None:
         """The place where it has this controller."""
         found = (index for index, place in enumerate(self.places) if controller in place.controllers)

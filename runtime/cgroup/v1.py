@@ -136,6 +136,11 @@ def oom_kills(directory: str) -> int | None:
     return entries(f"{directory}/memory.oom_control").get("oom_kill")
 
 
+def ran_full(directory: str) -> bool:
+    """Has it met its limit of memory?"""
+    return bool(number(f"{directory}/memory.failcnt"))
+
+
 def fill_cpuset(directory: str) -> None:
     """A new cpuset is empty, and takes no process before it has processors and memory: it gets its parent's, and so do
     those made in it.
