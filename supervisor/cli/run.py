@@ -28,6 +28,7 @@ _WRITTEN = {
     "extra_hosts": "--add-host",
     "stop_grace_s": "--stop-grace",
 }
+_LIMITS = {"memory": "--memory", "cpus": "--cpus", "pids": "--pids-limit"}
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -49,6 +50,9 @@ _WRITTEN = {
 @click.option("--userns", type=click.Choice(["auto", "host"]), help="Ids of its own on the host, or the host's.")
 @click.option("--seccomp", metavar="PROFILE", help="Its system calls: default, unconfined, or a profile's path.")
 @click.option("--umask", metavar="OCTAL", help="Its file mode creation mask; default 022.")
+@click.option("-m", "--memory", metavar="SIZE", help="The most memory that it may use, such as 256m.")
+@click.option("--cpus", type=float, metavar="NUMBER", help="How many processors' time it may use, such as 1.5.")
+@click.option("--pids-limit", type=int, metavar="NUMBER", help="How many processes and threads it may have.")
 @click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Set a resource limit.")
 @click.option(
     "-v", "--volume", "volumes", multiple=True, metavar="SOURCE:TARGET[:OPTIONS]", help="Mount a path, or a volume."
@@ -74,6 +78,9 @@ def run(
     tty: bool | None,
     env: tuple[str, ...],
     ulimit: tuple[str, ...],
+    memory: str | None,
+    cpus: float | None,
+    pids_limit: int | None,
     stop_grace: str | None,
     **given: object,
 ) -> int:
@@ -92,11 +99,17 @@ def run(
         "cmd": list(cmd),
         "env": _variables(env),
         "ulimits": dict(map(_limit, ulimit)),
+        "limits": _present({"memory": memory, "cpus": cpus, "pids": pids_limit}),
         "stop_grace_s": stop_grace,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in given.items()},
     }
-    container = _container({key: value for key, value in entry.items() if value is not None})
+    container = _container(_present(entry))
     return _run(container, images, state, _wants_terminal(tty))
+
+
+def _present(given: Mapping[str, object]) -> dict[str, object]:
+    """What was given."""
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _container(entry: Mapping[str, object]) -> spec.Container:
@@ -111,6 +124,8 @@ def _as_written(fault: str) -> str:
     found = _FAULT.fullmatch(fault)
     assert found is not None
     key, part, rest = found.groups()
+    if key == "limits" and part:
+        return f"{_LIMITS[part]}{rest}"
     return f"{_WRITTEN.get(key, '--' + key.replace('_', '-'))}{' ' + part if part else ''}{rest}"
 
 

@@ -86,6 +86,14 @@ def test_an_option_does_what_it_says(pysup: Pysup, options: tuple[str, ...], scr
     assert pysup.run(*options, "--", "sh", "-c", script) == Ended(0, out)
 
 
+def test_limits_hold(pysup: Pysup) -> None:
+    eater = "dd if=/dev/zero of=/dev/null bs=64M count=1; echo $?"
+    assert pysup.run("--memory", "16m", "--", "sh", "-c", eater).out == "137\n"
+    forks = "for i in 1 2 3 4 5 6 7 8; do sleep 9 & done"
+    ended = pysup.run("--pids-limit", "4", "--cpus", "0.5", "--", "sh", "-c", forks)
+    assert "can't fork" in ended.err
+
+
 def test_privileged_is_everything(pysup: Pysup) -> None:
     ours = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd"))
     script = "grep CapBnd /proc/self/status; mount -t tmpfs none /tmp && echo mounted"
@@ -153,6 +161,9 @@ def test_debug_is_pysups_before_run_and_the_commands_after_it(pysup: Pysup) -> N
         (("--ulimit", "nofiles=1", "c", IMAGE, "true"), "--ulimit nofiles: unknown limit"),
         (("--ulimit", "nofile=--1", "c", IMAGE, "true"), '--ulimit nofile: is "--1"'),
         (("--ulimit", "nofile=2:1", "c", IMAGE, "true"), "--ulimit nofile: has its soft limit above its hard one"),
+        (("--memory", "much", "c", IMAGE, "true"), '--memory: is "much"'),
+        (("--pids-limit", "0", "c", IMAGE, "true"), "--pids-limit: is 0"),
+        (("--cpus", "0", "c", IMAGE, "true"), "--cpus: is 0"),
         (("--stop-grace", "soon", "c", IMAGE, "true"), '--stop-grace: is "soon"'),
         (("-t", "c", IMAGE, "true"), "-t needs a terminal"),
     ],
