@@ -98,7 +98,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: _Dumper, value: str) -> Any:
-    style = '"' if _BREAKS & set(value) else "|" if "\n" in value else None
+    # A block that ends in empty lines takes those that follow it as its own.
+    quoted = _BREAKS & set(value) or value == "\n" or value.endswith("\n\n")
+    style = '"' if quoted else "|" if "\n" in value else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supervisor.compose import convert
@@ -75,6 +75,8 @@ def test_any_value_of_one_key(compose_file: Path, key: str, value: object) -> No
 
 @PATIENT
 @given(st.text(max_size=20), st.text(max_size=20))
+@example("", "\n")
+@example("a\n\n", "b\n")
 def test_any_text_of_a_command_comes_through(
     imported: Callable[[str], object], compose_file: Path, first: str, second: str
 ) -> None:
