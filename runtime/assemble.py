@@ -89,8 +89,8 @@ class Assembler:
         self._results += [(calls + call, words + place) for call, place in other._results]
         self._cgroup = words + other._cgroup if other._cgroup else self._cgroup
 
-    def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = (), zero: bool = False) -> Result:
-        """Append a call. Errors in `forgive` count as success; with `zero` any result but 0 is a failure."""
+    def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = ()) -> Result:
+        """Append a call. Errors in `forgive` count as success."""
         index = len(self._steps)
         self._steps.append(self.step)
         self._words.append(program.FORK_INIT if name == "fork init" else NR[name])
@@ -98,7 +98,7 @@ class Assembler:
             word = argument if isinstance(argument, int) else self._word(argument, len(self._words) * 8)
             self._words.append(word)
         self._words.extend(_PADDING[len(arguments)])
-        self._words.append(_rule(forgive) | (program.RULE_ZERO if zero else 0))
+        self._words.append(_rule(forgive))
         return Result(index)
 
     def clone_into(self, cgroup: Result) -> None:

@@ -37,8 +37,6 @@ def run(linked: program.Linked, first: int, last: int) -> tuple[int, int]:
                 return index, error
             if forgiven in (0, errno.ENOENT, errno.ENOTDIR):
                 forgiven = error
-        elif rule & program.RULE_ZERO and result:
-            return index, errno.ESRCH
         else:
             forgiven = 0
         while call == index:

@@ -64,13 +64,6 @@ next:
         mov     rcx, [r15 + 56]         # the rule
         cmp     rax, -4096
         ja      failed
-        bt      rcx, 32                 # RULE_ZERO
-        jnc     accepted
-        test    rax, rax
-        jz      accepted
-        mov     eax, 3                  # ESRCH
-        jmp     report
-accepted:
         xor     ebp, ebp
 store:
         cmp     r13d, [r14]

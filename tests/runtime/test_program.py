@@ -87,13 +87,11 @@ def test_results_are_left_to_whoever_runs_it() -> None:
     assert linked(asm.finish(0)).results == program.PAIR.pack(1, place) + program.NO_MORE
 
 
-def test_the_errors_forgiven_are_bytes_of_the_rule_and_zero_is_a_flag() -> None:
+def test_the_errors_forgiven_are_bytes_of_the_rule() -> None:
     asm = Assembler()
     asm.call("mkdirat", forgive=(errno.EEXIST, errno.EROFS))
-    asm.call("ppoll", zero=True)
     loaded = linked(asm.finish(0))
     assert words(loaded, 0)[7] == errno.EEXIST | errno.EROFS << 8
-    assert words(loaded, 1)[7] == program.RULE_ZERO
 
 
 def test_the_prologue_ends_where_its_steps_do() -> None:
@@ -240,15 +238,6 @@ def close(path: Path) -> None:
         link = Path("/proc/self/fd", name)
         if link.is_symlink() and link.readlink() == path:
             os.close(int(name))
-
-
-def test_anything_but_zero_is_a_failure_where_zero_is_asked_for() -> None:
-    asm = Assembler()
-    asm.call("umask", 0o22)
-    asm.call("umask", 0o22, zero=True)
-    before = os.umask(0o22)
-    assert outcome(asm) == (1, errno.ESRCH)
-    os.umask(before)
 
 
 @pytest.mark.parametrize(
