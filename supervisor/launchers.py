@@ -20,6 +20,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from runtime import pidfd
 from runtime.cgroup.group import Cgroup
 from runtime.errors import LauncherLostError, LaunchError
 from runtime.plan import Plan
@@ -354,7 +355,9 @@ class ReplyError(LaunchError):
 
 def _kill(pid: int) -> None:
     """A child that we have not reaped: its pid can't be another's."""
-    descriptor = os.pidfd_open(pid)
+    descriptor = pidfd.opened(pid)
+    if descriptor is None:
+        return
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     os.close(descriptor)

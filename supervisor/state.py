@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from runtime import pidfd
 from runtime.remove import remove_run, remove_tree
 from supervisor import cgroups, ids
 from supervisor.errors import StackError
@@ -390,11 +391,8 @@ def _as_in_mountinfo(path: str) -> bytes:
 
 def _open_if_member(pid: int, home: str) -> int | None:
     """A pidfd, checked after it was opened: the pid may have become another's in between."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    if _is_member(pid, home):
+    descriptor = pidfd.opened(pid)
+    if descriptor is None or _is_member(pid, home):
         return descriptor
     os.close(descriptor)
     return None

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import anyio
 
+from runtime import pidfd
 from runtime.cgroup.group import Cgroup
 from supervisor.reaper import Exit
 
@@ -149,7 +150,9 @@ def _signal(child: Child, number: int) -> int | None:
     """Send a signal; the pidfd of whom it was sent to, None if that is nobody."""
     pid, parent = child
     with suppress(OSError):  # it has ended, or we are out of descriptors: there is another round
-        descriptor = os.pidfd_open(pid)
+        descriptor = pidfd.opened(pid)
+        if descriptor is None:
+            return None
         with suppress(ProcessLookupError):
             if _stat(pid)[PARENT] == parent:
                 signal.pidfd_send_signal(descriptor, number)

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from runtime import pidfd
 from runtime.cgroup import v1, v2
 from runtime.cgroup.figures import Figures, Pressure
 from runtime.cgroup.files import below, entries, pids, read, write
@@ -203,7 +204,7 @@ def signal_all(groups: list[str]) -> None:
     """SIGKILL to every process in these cgroups. A pid may become another's: it is looked for again once held."""
     for one in groups:
         for pid in pids(one):
-            descriptor = _held(pid)
+            descriptor = pidfd.opened(pid)
             if descriptor is None:
                 continue
             with suppress(ProcessLookupError):
@@ -212,13 +213,3 @@ def signal_all(groups: list[str]) -> None:
                         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 finally:
                     os.close(descriptor)
-
-
-def _held(pid: int) -> int | None:
-    """None: it is gone. Older kernels say EINVAL of one that is just being reaped (Linux 6.1: kernel/fork.c)."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno in {errno.ESRCH, errno.EINVAL}:
-            return None
-        raise

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from runtime import pidfd
 from supervisor.cli import options, stacks
 from supervisor.cli.together import check, side_by_side
 from supervisor.errors import CommandError, StackError
@@ -70,9 +71,8 @@ def _chosen(there: dict[str, int], name: str | None) -> str:
 
 
 def _end(name: str, pid: int, stack: stacks.Stack, timeout_s: float | None) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
+    descriptor = pidfd.opened(pid)
+    if descriptor is None:
         return
     try:
         try:

@@ -13,6 +13,8 @@ from typing import Any
 
 import docker
 import pytest
+
+from runtime import pidfd
 from command import PATIENCE_S, Live, Pysup
 from lan import HOST, Lan, Place
 from netstack import prefix, stack_of
@@ -152,12 +154,9 @@ def _killed(live: Live) -> None:
     live.signal(signal.SIGKILL)
     live.process.wait(PATIENCE_S)
     for child in family:
-        try:
-            descriptor = os.pidfd_open(int(child))
-        except ProcessLookupError:
-            continue
-        signal.pidfd_send_signal(descriptor, 0)
-        os.close(descriptor)
+        descriptor = pidfd.opened(int(child))
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @pytest.mark.usefixtures("others")

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from runtime import pidfd
 from command import ENVIRONMENT, PATIENCE_S, Live, Pysup, script
 
 pytestmark = pytest.mark.kernel
@@ -34,9 +36,8 @@ def members(state: Path) -> list[int]:
 def wait_for_the_end_of(pids: list[int]) -> None:
     """Each is dead within the time that a test may wait."""
     for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
+        descriptor = pidfd.opened(pid)
+        if descriptor is None:
             continue
         assert select.select([descriptor], [], [], PATIENCE_S)[0], f"{pid} outlives its supervisor"
         os.close(descriptor)
