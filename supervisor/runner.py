@@ -1,6 +1,6 @@
 """How the supervisor starts, looks at and ends runs, as it sees it: the seam to the kernel, and where tests put a fake.
 
-`KernelRunner` (kernel.py) is the real one; the same contract cases run against it and against the fake.
+`KernelRunner` (kernel/runner.py) is the real one; the same contract cases run against it and against the fake.
 """
 
 from collections.abc import Callable

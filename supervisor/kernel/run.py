@@ -1,78 +1,43 @@
-"""Runs on the real kernel: a plan, its streams, a launcher's clone, the reaper's status, and nothing left behind."""
+"""A run on the real kernel: signals, limits, checks, commands inside, and an end that leaves nothing of it behind."""
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from itertools import count
-from pathlib import Path
-from typing import Any, TypeVar
 
 import anyio
-from anyio import to_thread
 
 from runtime import spawn, streams
-from runtime.build import build_plan
-from runtime.cgroup.branch import Branch
 from runtime.cgroup.figures import Figures
 from runtime.cgroup.group import Cgroup
-from runtime.cgroup.limits import NO_LIMITS, Limits
-from runtime.config import ContainerConfig, Network
-from runtime.enter import Door, build_entry
-from runtime.errors import CgroupError, LauncherLostError, LaunchError
+from runtime.cgroup.limits import Limits
+from runtime.config import ContainerConfig
+from runtime.enter import build_entry
+from runtime.errors import CgroupError, LaunchError
 from runtime.idmap import Ids
 from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
 from runtime.streams import Streams
-from runtime.volumes import Pinned, needs_pinning
-from supervisor import cgroups, probes
-from supervisor.checks import Exec, File, Log, Notice, Notify, Probe, Tcp, Verdict
+from supervisor import probes
+from supervisor.checks import Exec, File, Log, Notify, Probe, Tcp, Verdict
 from supervisor.commands import Execution
 from supervisor.execution import Command, config_for, set_size
-from supervisor.helper import consult
-from supervisor.ids import Blocks
-from supervisor.launchers import LauncherPool, ReplyError
-from supervisor.memory import MemoryWatch
-from supervisor.namespaces import Hold, Namespaces, Own
-from supervisor.network.ends import Connections
-from supervisor.network.stack import Connect, Networks, none
-from supervisor.notify import Listener, Mouth
-from supervisor.output import Capture, Output, Watch
+from supervisor.kernel.means import Means, insist
+from supervisor.kernel.process import Process
+from supervisor.kernel.senses import Senses
+from supervisor.launchers import ReplyError
+from supervisor.namespaces import Own
 from supervisor.output import Listener as Hearer
-from supervisor.policy import Policy
-from supervisor.reaper import Exit, Reaper
-from supervisor.runner import Heard
+from supervisor.reaper import Exit
 from supervisor.uproot import below, kill_cgroup
 
 MEMBERS_MAX = 4096  # looked for, of one container
-TRIES_MAX = 3  # what a launcher died over is tried again by another
 ENDED = Verdict(passed=False, detail="the container has ended")
 
-MakeStreams = Callable[[Plan], Streams]
 Remove = Callable[[Cgroup | None], Awaitable[None]]
-Result = TypeVar("Result")
-Complain = Callable[[str, str], None]  # (container, what could not be cleaned)
-Tell = Callable[[str, str, Mapping[str, object]], None]  # (event, container, fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What all runs of a runner share."""
-
-    pool: LauncherPool
-    branch: Branch
-    door: Door
-    listener: Listener
-    namespaces: Namespaces
-    networks: Networks
-    reaper: Reaper
-    memory: MemoryWatch
-    tasks: anyio.abc.TaskGroup  # for what must not be waited for
-    tell: Tell
-    numbers: Iterator[int] = field(default_factory=count)  # of commands in containers
 
 
 class KernelRun:
@@ -102,12 +67,12 @@ class KernelRun:
 
     def __init__(
         self,
-        process: "Process",
+        process: Process,
         config: ContainerConfig,
         cgroup: Cgroup | None,
         own: Own | None,
         means: Means,
-        senses: "Senses",
+        senses: Senses,
         remove: Remove,
     ) -> None:
         self.oom = False
@@ -382,7 +347,7 @@ class KernelRun:
         spaces = () if self._own is None else (self._own.user,)
         descriptors = (*streams, pidfd, *spaces, *places)
         try:
-            return await _insist(partial(self._means.pool.enter, entry, image, descriptors, self.pid))
+            return await insist(partial(self._means.pool.enter, entry, image, descriptors, self.pid))
         except ReplyError as error:
             raise spawn.launch_error(entry, error.reply.call, error.reply.error) from error
 
@@ -418,257 +383,3 @@ class KernelRun:
             return Verdict(passed=False, detail="is heard of, not tried")
         matched, self._watch.matched = self._watch.matched, False
         return Verdict(matched, "" if matched else "no line matched")
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """Process 1 of a container, our child."""
-
-    pid: int
-    pidfd: int | None  # None: it had been reaped by then
-    ended: Exit
-
-    @classmethod
-    async def of(cls, pid: int, ended: Exit) -> "Process":
-        """With a pidfd. If we have no descriptor for that, it must not live: OSError."""
-        try:
-            # Until it is reaped the pid can't be another process's; if it has been, there is nothing to signal.
-            return cls(pid, os.pidfd_open(pid) if ended.status is None else None, ended)
-        except OSError:
-            os.kill(pid, signal.SIGKILL)
-            with anyio.CancelScope(shield=True):
-                await ended.wait()
-            raise
-
-
-@dataclass(slots=True)
-class Senses:
-    """By what a run is heard, from before its start."""
-
-    capture: Capture | None = None
-    watch: Watch | None = None  # of a health check
-    mouth: Mouth | None = None
-    stdin: int | None = None  # what can be written to
-    terminal: bool = False
-
-    def begin(self) -> None:
-        """It has started: hear it."""
-        if self.mouth is not None:
-            self.mouth.begin()
-        if self.capture is not None:
-            self.capture.begin()
-
-    def close(self) -> None:
-        """No run came of it."""
-        if self.mouth is not None:
-            self.mouth.close()
-        if self.capture is not None:
-            self.capture.close()
-        if self.stdin is not None:
-            os.close(self.stdin)
-
-
-class KernelRunner:
-    """Starts containers through the launchers. `streams` makes a run's standard streams; pipes among them go to
-    `output`.
-    """
-
-    def __init__(self, means: Means, streams: MakeStreams, output: Output | None, complain: Complain) -> None:
-        self._means = means
-        self._streams = streams
-        self._output = output
-        self._complain = complain
-
-    async def attach(self, path: str) -> None:
-        """Show a directory of the host to the launchers: an image that was not known when they began."""
-        await self._means.pool.show(path)
-
-    def connections(self, container: str) -> Connections:
-        """Where it is in the stack's networks."""
-        return self._means.networks.connections(container)
-
-    def leave(self, container: str) -> None:
-        """A container has left the stack for good: its network goes, and the ids that were its own."""
-        self._means.networks.give_up(container)
-        self._means.namespaces.forget(container)
-
-    async def consult(self, module: str, question: object) -> Any:
-        """Have another interpreter answer a question: see helper.py."""
-        return await consult(self._means.reaper, module, question)
-
-    def unmet(self, limits: Limits) -> Mapping[str, str]:
-        """By their keys, the limits that are left out, as best effort has it, and why."""
-        return self._means.branch.unmet(limits)
-
-    async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
-        """See `Runner.start`."""
-        own = pinned = None
-        try:
-            if config.userns is not None:
-                alone = config.network in (Network.NONE, Network.BRIDGE)
-                own = await self._means.namespaces.take(config.id, config.userns, network=alone)
-            config, joined = await self._means.networks.prepare(config, None if own is None else own.network)
-            pinned = await _pinned(config)
-            cgroup = self._means.branch.cgroup(config.place, config.limits)
-            found, ids = None if pinned is None else pinned.found, None if own is None else own.ids
-            plan = build_plan(config, cgroup, found, ids)
-            start = partial(self._try, config, plan, pinned, own, policy, heard)
-            return await _insist(partial(start, joined=() if joined is None else (joined,)))
-        except BaseException as error:
-            if own is not None:
-                self._means.namespaces.give(config.id, own)
-            if isinstance(error, CgroupError):
-                raise LaunchError(str(error), container=config.id) from error
-            raise
-        finally:
-            if pinned is not None:
-                pinned.close()
-
-    async def _try(
-        self,
-        config: ContainerConfig,
-        plan: Plan,
-        pinned: Pinned | None,
-        own: Own | None,
-        policy: Policy,
-        heard: Heard,
-        *,
-        joined: tuple[int, ...],
-    ) -> KernelRun:
-        made, senses = None, Senses()
-        spaces = () if own is None else own.descriptors()
-        mounts: list[int] = []
-        try:
-            if pinned is not None:
-                mounts = pinned.copies(None if own is None else own.user)
-            made = self._streams(plan)
-            places = () if plan.cgroup is None else plan.cgroup.descriptors
-            descriptors = (*self._listen(senses, config, made, policy, heard), *joined, *spaces, *mounts, *places)
-            process = await Process.of(*await self._means.pool.start(plan, lower_plan(plan).image, descriptors))
-        except BaseException as error:
-            senses.close()
-            if made is not None:
-                made.close()
-            with anyio.CancelScope(shield=True):
-                await self._remove(plan.id, _temporary(plan), plan.cgroup)
-            if isinstance(error, ReplyError):
-                raise spawn.launch_error(plan, error.reply.call, error.reply.error) from error
-            if isinstance(error, OSError):
-                what = "make its pipes" if made is not None or not mounts else "copy its mounts"
-                raise LaunchError(f"{what}: {spawn.advise(error)}", container=plan.id) from error
-            raise
-        finally:
-            for each in mounts:
-                os.close(each)
-        made.close_theirs()
-        # The run does not hold the plan: for thousands of idle containers that would be most of their memory.
-        remove = partial(self._remove, plan.id, _temporary(plan))
-        senses.begin()
-        self._means.networks.started(config.place)
-        return KernelRun(process, config, plan.cgroup, own, self._means, senses, remove)
-
-    def _listen(
-        self, senses: Senses, config: ContainerConfig, made: Streams, policy: Policy, heard: Heard
-    ) -> tuple[int, ...]:
-        """Make what it is to be heard by; returns the descriptors for its start."""
-        if self._output is not None:
-            watches = []
-            if policy.ready is not None and isinstance(policy.ready.probe, Log):
-                watches.append(Watch(policy.ready.probe.pattern, partial(heard, Notice(ready=True))))
-            if policy.health is not None and isinstance(policy.health.probe, Log):
-                senses.watch = Watch(policy.health.probe.pattern)
-                watches.append(senses.watch)
-            senses.capture = self._attach(self._output, config.id, made, tuple(watches))
-            senses.terminal = made.terminal is not None
-            senses.stdin, made.stdin, made.terminal = made.terminal if senses.terminal else made.stdin, None, None
-        if not config.notify:
-            return made.theirs
-        senses.mouth = self._means.listener.open(heard)
-        return (*made.theirs, senses.mouth.mount)
-
-    @staticmethod
-    def _attach(output: Output, container: str, made: Streams, watches: tuple[Watch, ...]) -> Capture:
-        """What it writes is the output's from here."""
-        if made.terminal is not None:
-            return output.attach(container, os.dup(made.terminal), None, watches, held=True)
-        assert made.stdout is not None
-        pipes, made.stdout, made.stderr = (made.stdout, made.stderr), None, None
-        return output.attach(container, *pipes, watches, held=True)
-
-    async def _remove(self, container: str, directory: str | None, cgroup: Cgroup | None) -> None:
-        """Remove what a run that has ended has on disk, and its cgroup. What can't be is complained of, and left to the
-        next sweep.
-        """
-        try:
-            await _insist(partial(self._means.pool.remove, directory, cgroup))
-        except (OSError, LaunchError) as error:
-            self._complain(container, f"left behind: {error}")
-
-
-async def _pinned(config: ContainerConfig) -> Pinned | None:
-    """Its sources, opened in a thread: a disk or a server that is slow holds up nobody else. None: it has none."""
-    if not needs_pinning(config):
-        return None
-    return await to_thread.run_sync(Pinned, config)
-
-
-async def _insist(attempt: Callable[[], Awaitable[Result]]) -> Result:
-    for _ in range(TRIES_MAX - 1):
-        with suppress(LauncherLostError):
-            return await attempt()
-    return await attempt()
-
-
-def _temporary(plan: Plan) -> str | None:
-    """The directory that goes with the run."""
-    return None if plan.keep else plan.directory
-
-
-def _untold(_event: str, _container: str, _fields: Mapping[str, object]) -> None:
-    """Nobody is there to be told."""
-
-
-@asynccontextmanager
-async def kernel(
-    state: Path,
-    paths: Sequence[str],
-    make: MakeStreams,
-    output: Output | None,
-    complain: Complain,
-    size: int | None = None,
-    connect: Connect = none,
-    configs: Iterable[ContainerConfig] = (),
-    tell: Tell = _untold,
-) -> AsyncIterator[KernelRunner]:
-    """A runner on the real kernel with its reaper, launchers, cgroups and networks, while the context lasts.
-
-    `configs` are known to be run: CgroupError if the limits of one can't be enforced.
-    """
-    wanted = {each.limits: each.id for each in configs if each.limits != NO_LIMITS}
-    reaper = Reaper()
-    pool = LauncherPool(state, reaper, size)
-    for path in paths:
-        pool.attach(path)
-    with (
-        cgroups.branch(state, wanted) as branch,
-        closing(Door()) as door,
-        closing(Listener(state)) as listener,
-        closing(MemoryWatch()) as memory,
-        closing(Namespaces(_holder(pool), Blocks(state))) as namespaces,
-    ):
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(reaper.run)
-            tasks.start_soon(listener.run)
-            await tasks.start(memory.run)
-            async with connect() as networks, anyio.create_task_group() as launchers:
-                await launchers.start(pool.run)
-                means = Means(pool, branch, door, listener, namespaces, networks, reaper, memory, tasks, tell)
-                yield KernelRunner(means, make, output, complain)
-                await namespaces.settle()
-                launchers.cancel_scope.cancel()
-            tasks.cancel_scope.cancel()
-
-
-def _holder(pool: LauncherPool) -> Hold:
-    """A launcher that dies over it is no end: the next one is asked."""
-    return lambda pipe, flags: _insist(partial(pool.hold, pipe, flags))

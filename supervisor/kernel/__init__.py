@@ -1,0 +1,17 @@
+"""Runs on the real kernel: a plan, its streams, a launcher's clone, the reaper's status, and nothing left behind.
+
+opening.py  `kernel`: a runner with all that it needs, while a context lasts
+runner.py   `KernelRunner`: starts containers
+run.py      `KernelRun`: one that runs, or ran
+process.py  its process 1
+senses.py   by what it is heard
+means.py    what all runs share
+
+The seam that tests put a fake behind is supervisor/runner.py; the rest of the supervisor needs the names below only.
+"""
+
+from supervisor.kernel.opening import kernel
+from supervisor.kernel.run import ENDED, KernelRun
+from supervisor.kernel.runner import Complain, KernelRunner, MakeStreams
+
+__all__ = ["ENDED", "Complain", "KernelRun", "KernelRunner", "MakeStreams", "kernel"]

@@ -1,0 +1,161 @@
+"""Starts containers: what a plan is made of, a launcher's clone, and nothing left behind where that fails."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio import to_thread
+
+from runtime import spawn
+from runtime.build import build_plan
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.limits import Limits
+from runtime.config import ContainerConfig, Network
+from runtime.errors import CgroupError, LaunchError
+from runtime.lower import lower_plan
+from runtime.plan import Plan
+from runtime.streams import Streams
+from runtime.volumes import Pinned, needs_pinning
+from supervisor.helper import consult
+from supervisor.kernel.means import Means, insist
+from supervisor.kernel.process import Process
+from supervisor.kernel.run import KernelRun
+from supervisor.kernel.senses import Senses
+from supervisor.launchers import ReplyError
+from supervisor.namespaces import Own
+from supervisor.network.ends import Connections
+from supervisor.output import Output
+from supervisor.policy import Policy
+from supervisor.runner import Heard
+
+MakeStreams = Callable[[Plan], Streams]
+Complain = Callable[[str, str], None]  # (container, what could not be cleaned)
+
+
+class KernelRunner:
+    """Starts containers through the launchers. `streams` makes a run's standard streams; pipes among them go to
+    `output`.
+    """
+
+    def __init__(self, means: Means, streams: MakeStreams, output: Output | None, complain: Complain) -> None:
+        self._means = means
+        self._streams = streams
+        self._output = output
+        self._complain = complain
+
+    async def attach(self, path: str) -> None:
+        """Show a directory of the host to the launchers: an image that was not known when they began."""
+        await self._means.pool.show(path)
+
+    def connections(self, container: str) -> Connections:
+        """Where it is in the stack's networks."""
+        return self._means.networks.connections(container)
+
+    def leave(self, container: str) -> None:
+        """A container has left the stack for good: its network goes, and the ids that were its own."""
+        self._means.networks.give_up(container)
+        self._means.namespaces.forget(container)
+
+    async def consult(self, module: str, question: object) -> Any:
+        """Have another interpreter answer a question: see helper.py."""
+        return await consult(self._means.reaper, module, question)
+
+    def unmet(self, limits: Limits) -> Mapping[str, str]:
+        """By their keys, the limits that are left out, as best effort has it, and why."""
+        return self._means.branch.unmet(limits)
+
+    async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
+        """See `Runner.start`."""
+        own = pinned = None
+        try:
+            if config.userns is not None:
+                alone = config.network in (Network.NONE, Network.BRIDGE)
+                own = await self._means.namespaces.take(config.id, config.userns, network=alone)
+            config, joined = await self._means.networks.prepare(config, None if own is None else own.network)
+            pinned = await _pinned(config)
+            cgroup = self._means.branch.cgroup(config.place, config.limits)
+            found, ids = None if pinned is None else pinned.found, None if own is None else own.ids
+            plan = build_plan(config, cgroup, found, ids)
+            start = partial(self._try, config, plan, pinned, own, policy, heard)
+            return await insist(partial(start, joined=() if joined is None else (joined,)))
+        except BaseException as error:
+            if own is not None:
+                self._means.namespaces.give(config.id, own)
+            if isinstance(error, CgroupError):
+                raise LaunchError(str(error), container=config.id) from error
+            raise
+        finally:
+            if pinned is not None:
+                pinned.close()
+
+    async def _try(
+        self,
+        config: ContainerConfig,
+        plan: Plan,
+        pinned: Pinned | None,
+        own: Own | None,
+        policy: Policy,
+        heard: Heard,
+        *,
+        joined: tuple[int, ...],
+    ) -> KernelRun:
+        made, senses = None, Senses()
+        spaces = () if own is None else own.descriptors()
+        mounts: list[int] = []
+        try:
+            if pinned is not None:
+                mounts = pinned.copies(None if own is None else own.user)
+            made = self._streams(plan)
+            places = () if plan.cgroup is None else plan.cgroup.descriptors
+            descriptors = (
+                *senses.open(config, made, policy, heard, self._output, self._means.listener),
+                *joined,
+                *spaces,
+                *mounts,
+                *places,
+            )
+            process = await Process.of(*await self._means.pool.start(plan, lower_plan(plan).image, descriptors))
+        except BaseException as error:
+            senses.close()
+            if made is not None:
+                made.close()
+            with anyio.CancelScope(shield=True):
+                await self._remove(plan.id, _temporary(plan), plan.cgroup)
+            if isinstance(error, ReplyError):
+                raise spawn.launch_error(plan, error.reply.call, error.reply.error) from error
+            if isinstance(error, OSError):
+                what = "make its pipes" if made is not None or not mounts else "copy its mounts"
+                raise LaunchError(f"{what}: {spawn.advise(error)}", container=plan.id) from error
+            raise
+        finally:
+            for each in mounts:
+                os.close(each)
+        made.close_theirs()
+        # The run does not hold the plan: for thousands of idle containers that would be most of their memory.
+        remove = partial(self._remove, plan.id, _temporary(plan))
+        senses.begin()
+        self._means.networks.started(config.place)
+        return KernelRun(process, config, plan.cgroup, own, self._means, senses, remove)
+
+    async def _remove(self, container: str, directory: str | None, cgroup: Cgroup | None) -> None:
+        """Remove what a run that has ended has on disk, and its cgroup. What can't be is complained of, and left to the
+        next sweep.
+        """
+        try:
+            await insist(partial(self._means.pool.remove, directory, cgroup))
+        except (OSError, LaunchError) as error:
+            self._complain(container, f"left behind: {error}")
+
+
+async def _pinned(config: ContainerConfig) -> Pinned | None:
+    """Its sources, opened in a thread: a disk or a server that is slow holds up nobody else. None: it has none."""
+    if not needs_pinning(config):
+        return None
+    return await to_thread.run_sync(Pinned, config)
+
+
+def _temporary(plan: Plan) -> str | None:
+    """The directory that goes with the run."""
+    return None if plan.keep else plan.directory
