@@ -3,9 +3,9 @@
 Like an object file it is one block of memory (calls, then the strings and structures they point to) and three kinds of
 relocation: places that get the block's own address added (pointers), places that get the number of a descriptor that
 came with the request, and places that get the result of an earlier call. A call is eight 64-bit words: its number, six
-arguments, and a rule that says what else than success is acceptable: four errnos, one byte each, that are forgiven. What
-runs it is then a loop of `syscall(*words)`, in Python (child.py), in machine code (native.py), in C (the benchmark's
-floor).
+arguments, and a rule that says what else than success is acceptable: four errnos, one byte each, that are forgiven.
+What runs it is then a loop of `syscall(*words)`, in Python (child.py), in machine code (native.py), in C (the
+benchmark's floor).
 
     header | calls: 8 x i64 each | data | pointers: u32 place | descriptors: u32 place, u32 which | results: u32 call,
     u32 place

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from graphlib import TopologicalSorter
 from hashlib import blake2b
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 from runtime.build import RLIMITS
@@ -86,7 +86,8 @@ class Field:
     after: str | None
 
     def __str__(self) -> str:
-        return f"{self.name}: {_in_short(self.before)} -> {_in_short(self.after)}"
+        before, after = _where_they_differ(self.before, self.after)
+        return f"{self.name}: {_in_short(before)} -> {_in_short(after)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,6 +536,15 @@ def _sum(changes: Changes) -> str:
 
 def _unchanged(changes: Changes) -> int:
     return len(changes.unchanged) + sum(not each.fields for each in changes.adapted)
+
+
+def _where_they_differ(before: str | None, after: str | None) -> tuple[str | None, str | None]:
+    """Two long texts without most of what both begin with, so that what is shown of them is not the same twice."""
+    if before is None or after is None or max(len(before), len(after)) <= SHOWN_MAX_CHARS:
+        return before, after
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
+    skipped = alike - SHOWN_MAX_CHARS // 3
+    return (f"…{before[skipped:]}", f"…{after[skipped:]}") if skipped > 0 else (before, after)
 
 
 def _in_short(text: str | None) -> str:

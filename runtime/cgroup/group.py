@@ -3,7 +3,6 @@
 Nothing here waits, but the kill of version 1, and that not for long.
 """
 
-import errno
 import os
 import signal
 import time

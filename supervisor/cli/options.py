@@ -41,11 +41,11 @@ state = click.option(
 )
 
 
-def named(*names: str) -> Decorator:
+def named(*names: str, short_file: bool = True) -> Decorator:
     """Give a command `name`: of the stack that is meant, if one is; by itself, or by its file."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        short = [name for name in ("-f",) if "-s" in names]  # where one is something else, both are long
+        short = [name for name in ("-f",) if "-s" in names and short_file]  # where -s is something else, both are long
 
         @click.option(*names, "name", metavar="NAME", help="Which stack; default: the only one that runs.")
         @click.option(*short, "--file", "file", type=PATH, metavar="FILE", help="Which stack: that of this spec.")
@@ -87,8 +87,8 @@ on_stack = _on_stack("-s", "--stack")  # give a command `stack`: the one that is
 
 
 def on_run_by_long_name(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `run` and `name`, where -s or -f is something else: the stack may not run any more."""
-    with_both: Callable[..., Any] = _sockets(named("--stack")(command))
+    """Give a command `run` and `name`, where -f is something else: the stack may not run any more."""
+    with_both: Callable[..., Any] = _sockets(named("-s", "--stack", short_file=False)(command))
     return with_both
 
 

@@ -528,7 +528,10 @@ def _names(config: ContainerConfig, end: End) -> tuple[str, ...]:
 
 
 def _unknown(network: str) -> str:
-    return f"network {network} was not there when the stack was started: end it, and start it again with that network"
+    return (
+        f"network {network} was not there when the stack was started: choose one that was, `none` or `host`, or end "
+        "the stack and start it again with that network"
+    )
 
 
 def _said(error: OSError | StackError) -> str:

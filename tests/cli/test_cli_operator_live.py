@@ -126,6 +126,21 @@ def test_down_ends_a_stack(operator: Operator) -> None:
         assert operator.pysup.left() == []
 
 
+def test_who_listens_to_events_hears_the_end_and_ends_well(operator: Operator) -> None:
+    with operator.up() as stack:
+        words = operator.argv("events", "--since", "1m")
+        environment = {**ENVIRONMENT, "PYSUP_RUN": str(operator.run)}
+        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listener:
+            assert listener.stdout is not None
+            while b"all 3 containers are up" not in listener.stdout.readline():
+                pass
+            assert operator("down") == Ended(0, "")
+            assert stack.process.wait(PATIENCE_S) == 0
+            said, complained = listener.communicate(timeout=PATIENCE_S)
+    assert (listener.returncode, complained) == (0, b"")
+    assert b"db: stopped" in said
+
+
 def test_down_kills_what_does_not_stop(operator: Operator) -> None:
     with operator.up(cmd="trap '' TERM; echo up; while :; do sleep 1; done") as stack:
         assert operator("down", "-t", "0.1") == Ended(0, "")

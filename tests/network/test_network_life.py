@@ -13,11 +13,11 @@ from typing import Any
 
 import docker
 import pytest
-
-from runtime import pidfd
 from command import PATIENCE_S, Live, Pysup
 from lan import HOST, Lan, Place
 from netstack import prefix, stack_of
+
+from runtime import pidfd
 
 pytestmark = pytest.mark.kernel
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import ENVIRONMENT, PATIENCE_S, Live, Pysup, script
 
 from runtime import pidfd
-from command import ENVIRONMENT, PATIENCE_S, Live, Pysup, script
 
 pytestmark = pytest.mark.kernel
 

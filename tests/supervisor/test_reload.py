@@ -22,6 +22,7 @@ from supervisor.reload import (
     Add,
     Change,
     Changes,
+    Field,
     Remove,
     Rename,
     Replace,
@@ -342,3 +343,10 @@ def test_programs_get_whole_values() -> None:
         "adapted": [],
         "unchanged": 0,
     }
+
+
+def test_two_long_texts_are_shown_where_they_differ() -> None:
+    script = "x" * 500
+    before, after = str(Field("cmd", f"{script}1", f"{script}2")).split(" -> ")
+    assert (before[-1], after[-1]) == ("1", "2")
+    assert len(before) < 100
