@@ -50,6 +50,7 @@ class KernelRun:
         "_cgroup",
         "_checks",
         "_config",
+        "_doomed",
         "_ended",
         "_frozen",
         "_killed",
@@ -79,6 +80,7 @@ class KernelRun:
         self.pid = process.pid
         self._pidfd = process.pidfd
         self._ended = process.ended
+        self._doomed = False  # SIGKILL was sent to it
         self._config = config
         self._cgroup = cgroup
         self._own = own
@@ -102,6 +104,7 @@ class KernelRun:
         one is stuck or frozen: so its cgroup is killed too.
         """
         if self._pidfd is not None:
+            self._doomed = self._doomed or number == signal.SIGKILL
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
             if number == signal.SIGKILL and self._cgroup is not None:
@@ -323,7 +326,7 @@ class KernelRun:
 
     def _is_dead(self) -> bool:
         """Or as good as dead: what runs in it is killed before its process 1 is seen to end (pid_namespaces(7))."""
-        return self._ended.status is not None or probes.is_exiting(self.pid)
+        return self._doomed or self._ended.status is not None or probes.is_exiting(self.pid)
 
     async def _command(self, argv: tuple[str, ...], timeout_s: float, pidfd: int) -> Verdict:
         care = self._care = self._care or probes.Care()
