@@ -6,12 +6,11 @@ does the same with all there is to say.
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
 
 from runtime.errors import PysupError
-from supervisor.cli.stacks import RUN, RUN_VARIABLE, Listed, Stack, chosen, known
+from supervisor.cli.stacks import Listed, Stack, chosen, known, run_directory
 from supervisor.cli.table import readable, table
 from supervisor.errors import CommandError, StackError
 
@@ -147,5 +146,5 @@ def _understood(words: list[str]) -> Wish | None:
             values[VALUES[word]] = words.pop(0)
         else:
             return None
-    run = values.pop("run", None) or os.environ.get(RUN_VARIABLE) or RUN
+    run = values.pop("run", None) or run_directory()
     return Wish(run, values.get("name"), template=values.get("template"), **flags)

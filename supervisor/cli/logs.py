@@ -53,7 +53,7 @@ _STREAMS = {1: Stream.STDOUT, 2: Stream.STDERR}
 def logs(
     ids: tuple[str, ...],
     *,
-    run: str,
+    run_dir: Path | None,
     name: str | None,
     state: Path,
     follow: bool,
@@ -71,7 +71,7 @@ def logs(
     if tail != "all" and not tail.isdecimal():
         raise click.UsageError(f"-n {tail}: expected a number of lines, or all")
     wish = Wish(ids, tail, since, until, follow=follow)
-    run = str(options.run_of(state, None if run == stacks.RUN else Path(run)))
+    run = str(options.run_of(state, run_dir))
     chosen, batches = _found(run, state, name, wish)
     colour = wants_colour(Ansi(ansi), environ, terminal=sys.stdout.isatty())
     layout = layout_for(chosen, colour=colour, timestamps=timestamps, prefixes=not bare)

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from supervisor.spec import Spec
     from supervisor.spec.loader import Check
 
-DEFAULT_STATE = Path("/var/lib/pysup")
-DEFAULT_RUN = Path(stacks.RUN)
+DEFAULT_STATE = Path(stacks.STATE)
 PROFILES = "PYSUP_PROFILES"  # the environment's, separated by commas: those of the options come on top
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -35,6 +34,7 @@ state = click.option(
     "--state",
     metavar="DIR",
     type=PATH,
+    envvar=stacks.STATE_VARIABLE,
     default=DEFAULT_STATE,
     show_default=True,
     help="Where upper layers and locks are.",
@@ -63,9 +63,8 @@ _sockets = click.option(
     "--run",
     "run",
     metavar="DIR",
-    envvar=stacks.RUN_VARIABLE,
-    default=stacks.RUN,
-    show_default=True,
+    default=stacks.run_directory,
+    show_default=stacks.RUN,
     help="Where the control sockets of stacks are.",
 )
 
@@ -87,8 +86,8 @@ on_stack = _on_stack("-s", "--stack")  # give a command `stack`: the one that is
 
 
 def on_run_by_long_name(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `run` and `name`, where -f is something else: the stack may not run any more."""
-    with_both: Callable[..., Any] = _sockets(named("-s", "--stack", short_file=False)(command))
+    """Give a command `run_dir` and `name`, where -f is something else: the stack may not run any more."""
+    with_both: Callable[..., Any] = run_dir(named("-s", "--stack", short_file=False)(command))
     return with_both
 
 
@@ -104,7 +103,7 @@ def on_stacks(command: Callable[..., Any]) -> Callable[..., Any]:
 def complete_id(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """The ids that a shell may offer; none, rather than an error."""
     try:
-        stack = stacks.chosen(context.params.get("run") or stacks.RUN, context.params.get("name"))
+        stack = stacks.chosen(context.params.get("run") or stacks.run_directory(), context.params.get("name"))
         found = stack.containers()
     except PysupError:
         return []
@@ -184,8 +183,8 @@ run_dir = click.option(
     "run_dir",
     metavar="DIR",
     type=PATH,
-    envvar="PYSUP_RUN",
-    help=f"Where control sockets are; default: {DEFAULT_RUN}, or run in the --state directory if that is another one.",
+    envvar=stacks.RUN_VARIABLE,
+    help=f"Where control sockets are; default: {stacks.RUN}, or run in the --state directory if that is another one.",
 )
 
 
@@ -215,7 +214,7 @@ def run_of(state: Path, run_dir: Path | None) -> Path:
     """The directory of the control sockets of all stacks with this state directory."""
     if run_dir is not None:
         return run_dir.absolute()
-    return DEFAULT_RUN if state == DEFAULT_STATE else state.absolute() / "run"
+    return Path(stacks.run_beside(str(state)))
 
 
 def words(kind: type[StrEnum]) -> click.Choice[str]:

@@ -12,7 +12,9 @@ from supervisor.client import Client
 from supervisor.errors import NoSuchContainerError, StackError
 
 RUN = "/run/pysup"
+STATE = "/var/lib/pysup"
 RUN_VARIABLE = "PYSUP_RUN"
+STATE_VARIABLE = "PYSUP_STATE"
 SOCKET = "pysup.sock"
 NAMES_MAX = 5  # in a message
 
@@ -36,6 +38,18 @@ class Stack:
         """All of them, in the spec's order. StackError if it does not run."""
         found: list[Listed] = self.client.get("/pysup/ps")
         return found
+
+
+def run_directory() -> str:
+    """Where control sockets are if no option says it: as the environment has it, or beside the state that it names."""
+    state = os.environ.get(STATE_VARIABLE)
+    return os.environ.get(RUN_VARIABLE) or (run_beside(state) if state else RUN)
+
+
+def run_beside(state: str) -> str:
+    """The directory of the control sockets of all stacks with this state directory."""
+    path = os.path.abspath(state)  # noqa: PTH100 (see above)
+    return RUN if path == STATE else f"{path}/run"
 
 
 def socket_of(run: str, name: str) -> str:

@@ -25,7 +25,7 @@ from served import Stage, populated
 
 from supervisor.api.server import serve
 from supervisor.api.shelf import Folders
-from supervisor.cli import options, stacks
+from supervisor.cli import stacks
 from supervisor.lines import Stream
 from supervisor.logs.policy import Driver, LogPolicy
 from supervisor.states import HealthStatus, Phase
@@ -116,10 +116,6 @@ def asked(stage: Stage, verb: str) -> list[tuple[object, ...]]:
 
 
 # --- which stack, which containers -----------------------------------------------------------------------------------
-
-
-def test_the_directory_of_the_sockets_is_the_supervisors() -> None:
-    assert Path(stacks.RUN) == options.DEFAULT_RUN
 
 
 def test_without_a_stack_it_is_said_that_none_runs(pysup: Pysup) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +161,20 @@ def test_down_ends_a_stack_without_its_socket(operator: Operator) -> None:
         os.unlink(operator.run / "stack/pysup.sock")
         assert operator("down", "--state", str(operator.pysup.state)) == Ended(0, "")
         assert stack.process.wait(PATIENCE_S) == 0
+
+
+def test_the_environment_names_the_state_directory_for_every_command(operator: Operator) -> None:
+    home = replace(operator.pysup, directory=operator.run)  # a short path: a socket's may have 107 bytes
+    path = home.stack({"id": "c", "cmd": script(WAITING)})
+
+    def at_home(*words: str) -> Ended:
+        return home(*words, PYSUP_STATE=str(home.state))
+
+    with home.live("up", path) as live:
+        live.sees("all 1 containers")
+        assert at_home("ps", "-a", "-q").out == "c\n"
+    assert at_home("ps", "-a", "-q") == Ended(0, "")
+    assert "| up" in at_home("logs").out
 
 
 def test_a_killed_supervisor_leaves_no_stack_to_ask(operator: Operator) -> None:

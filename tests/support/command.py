@@ -16,7 +16,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "busybox"
 PATIENCE_S = 30.0
-ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "PYTHONPATH": str(ROOT),
+    "TERM": "xterm",
+    "LC_ALL": "C.UTF-8",
+    "PYSUP_STATE": "/proc/none",  # whoever needs a state directory makes one; the host's own may be full of anything
+}
 
 
 @dataclass(frozen=True)
