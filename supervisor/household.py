@@ -3,12 +3,14 @@
 Containers come, leave and change their names; what is kept of each of them goes with it.
 """
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from runtime.config import ContainerConfig
 from supervisor.board import Board, Chronicle
-from supervisor.entry import Entry
+from supervisor.entry import Entry, StackNetwork
 from supervisor.lines import Layout
 from supervisor.logs.writer import LogWriter
 from supervisor.tree import Stack
@@ -19,6 +21,14 @@ class Launching(Protocol):
 
     async def attach(self, path: str) -> None:
         """Show a directory to the launchers."""
+        ...
+
+    def change_networks(self, networks: Iterable[StackNetwork], configs: Iterable[ContainerConfig]) -> None:
+        """The stack has other networks from now on."""
+        ...
+
+    async def tidy_networks(self) -> None:
+        """Who does not run leaves where it was."""
         ...
 
     def leave(self, container: str) -> None:
@@ -80,6 +90,14 @@ class Household:
         """See `House.change`."""
         self._logs.open(entry.id, entry.logs)
         self._layout.admit(entry.id, entry.output)
+
+    def change_networks(self, networks: Sequence[StackNetwork], entries: Iterable[Entry]) -> None:
+        """See `House.change_networks`."""
+        self._runner.change_networks(networks, [entry.config for entry in entries])
+
+    async def tidy_networks(self) -> None:
+        """See `House.tidy_networks`."""
+        await self._runner.tidy_networks()
 
     async def show(self, entry: Entry) -> None:
         """See `House.show`."""

@@ -30,7 +30,7 @@ this where two runs can't be at once: `keep: true`, ports, an address of its own
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from graphlib import TopologicalSorter
@@ -41,10 +41,10 @@ from typing import TYPE_CHECKING, Any, cast
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.cgroup.limits import Limits, described
-from runtime.config import Network
+from runtime.config import Attachment, Network, Port
 from runtime.mounts import ATTRIBUTES, Bind, Device, MemoryFile, Mount, Tmpfs
 from supervisor.checks import Log
-from supervisor.entry import Compiled, Entry, Order
+from supervisor.entry import Compiled, Entry, Order, StackNetwork
 from supervisor.errors import StackError
 from supervisor.events import printable
 
@@ -71,6 +71,7 @@ _WORDS = {
     "memory_bytes": "storage_size",
     "rlimits": "ulimits",
     "mounts": "volumes",
+    "attachments": "networks",
     "shm_bytes": "shm_size",
     "hosts": "extra_hosts",
     "max_retries": "restart.max_retries",
@@ -97,6 +98,25 @@ class Change:
     old: Entry
     new: Entry
     fields: tuple[Field, ...]
+    apart: bool = False  # its old run ends before any new one starts: they can't be in the same network
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChange:
+    """A network that is different; None: it was not there, or is not any more."""
+
+    old: StackNetwork | None
+    new: StackNetwork | None
+
+    @property
+    def name(self) -> str:
+        """The same before and after."""
+        return (self.new or self.old or _NOWHERE).name
+
+    @property
+    def is_other(self) -> bool:
+        """Is it there before and after?"""
+        return self.old is not None and self.new is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +130,13 @@ class Changes:
     unchanged: tuple[Entry, ...]
     renamed: tuple[Change, ...] = ()  # without a restart, too
     successors: Mapping[str, str] = field(default_factory=dict)  # of those added: whose place it takes, removed too
+    networks: tuple[NetworkChange, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Is there nothing that a user would call a difference?"""
         adapted = any(each.fields for each in self.adapted)
-        return not (self.added or self.removed or self.replaced or self.renamed or adapted)
+        return not (self.added or self.removed or self.replaced or self.renamed or self.networks or adapted)
 
 
 def difference(old: Compiled, new: Compiled) -> Changes:
@@ -125,16 +146,37 @@ def difference(old: Compiled, new: Compiled) -> Changes:
             f"the stack is called {new.name} now, and {old.name} runs: stop that and start the other, "
             f"or give it the name that it had"
         )
-    return compared(old.entries, new.entries)
+    return compared(old.entries, new.entries, compared_networks(old.networks, new.networks))
 
 
-def compared(old: Iterable[Entry], new: Iterable[Entry]) -> Changes:
-    """The same for entries."""
+def compared_networks(old: Iterable[StackNetwork], new: Iterable[StackNetwork]) -> tuple[NetworkChange, ...]:
+    """What is different in the networks, in the order of the new ones; those that are gone come last."""
+    before, after = {each.name: each for each in old}, {each.name: each for each in new}
+    return tuple(
+        NetworkChange(before.get(name), after.get(name))
+        for name in dict.fromkeys((*after, *before))
+        if before.get(name) != after.get(name)
+    )
+
+
+def compared(old: Iterable[Entry], new: Iterable[Entry], networks: tuple[NetworkChange, ...] = ()) -> Changes:
+    """The same for entries. Who is in a network that is another now is replaced, and so is who shares the place of one
+    that moves.
+    """
     before = {entry.id: entry for entry in old}
     after = {entry.id: entry for entry in new}
     same = [(before[name], entry) for name, entry in after.items() if name in before and _is_same(before[name], entry)]
     staying = {entry.id for _, entry in same}
-    changed = [(one, other, _needs_new_run(one, other)) for one, other in same if one != other]
+    relaid = {each.name for each in networks if each.is_other}
+    moved = {other.id for one, other in same if _place(one) != _place(other)}
+    apart = {other.id for one, other in same if _is_in(one, relaid) or _is_in(other, relaid)}
+    moved |= apart
+    moved |= {other.id for _, other in same if other.config.shares in moved}
+    changed = [
+        (one, other, other.id in moved or _needs_new_run(one, other))
+        for one, other in same
+        if one != other or other.id in moved
+    ]
     heirs = [pair for entry in before.values() if entry.id not in after and (pair := _heir(entry, before, after))]
     renamed = tuple(
         Change(one, other, _fields(named(one, other), other)) for one, other in heirs if _is_named(one, other)
@@ -144,11 +186,14 @@ def compared(old: Iterable[Entry], new: Iterable[Entry]) -> Changes:
     return Changes(
         added=tuple(entry for name, entry in after.items() if name not in there),
         removed=tuple(entry for name, entry in before.items() if name not in gone),
-        replaced=tuple(Change(one, other, _fields(one, other)) for one, other, anew in changed if anew),
+        replaced=tuple(
+            Change(one, other, _fields(one, other), apart=other.id in apart) for one, other, anew in changed if anew
+        ),
         adapted=tuple(Change(one, other, _fields(one, other)) for one, other, anew in changed if not anew),
-        unchanged=tuple(other for one, other in same if one == other),
+        unchanged=tuple(other for one, other in same if one == other and other.id not in moved),
         renamed=renamed,
         successors={other.id: one.id for one, other in heirs if other.id not in there},
+        networks=networks,
     )
 
 
@@ -175,6 +220,16 @@ def _is_named(entry: Entry, other: Entry) -> bool:
     if other.config.userns is not None or {entry.config.network, other.config.network} - {Network.HOST, Network.NONE}:
         return False
     return not _needs_new_run(named(entry, other), other)
+
+
+def _place(entry: Entry) -> object:
+    """Where it is: one that is elsewhere has another namespace."""
+    config = entry.config
+    return config.network, config.shares, config.attachments, config.ports
+
+
+def _is_in(entry: Entry, networks: Container[str]) -> bool:
+    return any(each.network in networks for each in entry.config.attachments)
 
 
 def _is_same(old: Entry, new: Entry) -> bool:
@@ -224,6 +279,10 @@ def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
         yield from ((f"{path}.{mount.target}", _mount(mount)) for mount in cast("Iterable[Mount]", value))
     elif path == "config.devices":
         yield path, ", ".join(f"{each.source}:{each.target}" for each in cast("Iterable[Device]", value))
+    elif path == "config.ports":
+        yield path, ", ".join(map(_port, cast("Iterable[Port]", value)))
+    elif path == "config.attachments":
+        yield from ((f"{path}.{each.network}", _attachment(each)) for each in cast("Iterable[Attachment]", value))
     elif path in {"config.hosts", "config.sysctls"}:
         pairs = cast("Iterable[tuple[str, str]]", value)
         yield from ((f"{path}.{name}", text) for name, text in pairs)
@@ -255,6 +314,19 @@ def _mount(mount: Mount) -> str:
             size = "any size" if mount.size_bytes is None else f"{mount.size_bytes} bytes"
             owner = f"mode {mount.mode:04o}, of {mount.uid}:{mount.gid}"
             return ", ".join(["tmpfs", size, owner, *_forbidden(mount.attributes)])
+
+
+def _port(port: Port) -> str:
+    """As the spec has it."""
+    host = f"[{port.address}]" if ":" in port.address else port.address
+    published = "" if port.host is None else str(port.host)
+    before = f"{host}:{published}:" if host else f"{published}:" if published else ""
+    return f"{before}{port.container}/{port.protocol}"
+
+
+def _attachment(attachment: Attachment) -> str:
+    more = [f"aliases {' '.join(attachment.aliases)}"] if attachment.aliases else []
+    return ", ".join([*filter(None, (attachment.ipv4, attachment.ipv6)), *more]) or "connected"
 
 
 _MARKED_WITH = os.urandom(16)  # so that a mark tells nothing to who has it
@@ -395,18 +467,21 @@ def _swaps(changes: Changes) -> Wave:
 
 
 def _removals(changes: Changes) -> Iterator[Wave]:
-    gone = _by_group(changes.removed)
+    gone = _by_group((*changes.removed, *(each.old for each in changes.replaced if each.apart)))
     for level in reversed(_levels([*changes.removed, *_olds(changes), *changes.unchanged])):
         yield tuple(Remove(entry.id) for group in level for entry in gone.get(group, ()))
 
 
 def _launches(changes: Changes, generation: int) -> Iterator[Wave]:
     """The added ones of a level go with the first of its waves: they stand in nobody's way."""
-    added, replaced = _by_group(changes.added), {change.new.id: change for change in changes.replaced}
-    groups = _by_group(change.new for change in changes.replaced)
+    apart = [change.new for change in changes.replaced if change.apart]
+    successors = {**changes.successors, **{entry.id: entry.id for entry in apart}}
+    added = _by_group((*changes.added, *apart))
+    replaced = {change.new.id: change for change in changes.replaced if not change.apart}
+    groups = _by_group(change.new for change in replaced.values())
     for level in _levels(_news(changes)):
         adds: Wave = tuple(
-            Add(entry, changes.successors.get(entry.id, "")) for group in level for entry in added.get(group, ())
+            Add(entry, successors.get(entry.id, "")) for group in level for entry in added.get(group, ())
         )
         rounds = zip_longest(*(_turns(groups.get(group, [])) for group in level), fillvalue=())
         turns: list[Wave] = [
@@ -472,6 +547,7 @@ def _levels(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
 def render(changes: Changes) -> str:
     """For people. Containers of which the same is to be said share a line."""
     lines = [
+        *map(_network_told, changes.networks),
         *_told("+", "new", ((entry, ()) for entry in changes.added)),
         *_told("-", "removed", ((entry, ()) for entry in changes.removed)),
         *_told(">", "renamed, goes on running", ((each.new, _renaming(each)) for each in changes.renamed)),
@@ -479,6 +555,34 @@ def render(changes: Changes) -> str:
         *_told("=", "goes on running", ((each.new, each.fields) for each in changes.adapted if each.fields)),
     ]
     return "".join(f"{line}\n" for line in (*lines, _sum(changes)))
+
+
+_NOWHERE = StackNetwork("")
+
+
+def _network_told(change: NetworkChange) -> str:
+    if change.old is None:
+        facts = [f"{each.name}: {each.after}" for each in _network_fields(change) if each.after is not None]
+        return printable(f"+ network {change.name}: new" + (f" ({', '.join(facts)})" if facts else ""))
+    if change.new is None:
+        return printable(f"- network {change.name}: removed")
+    return printable(f"~ network {change.name}: made anew ({', '.join(map(str, _network_fields(change)))})")
+
+
+def _network_fields(change: NetworkChange) -> tuple[Field, ...]:
+    before, after = (_network_facts(each) for each in (change.old, change.new))
+    return tuple(
+        Field(name, before.get(name), after.get(name))
+        for name in ("internal", "ipv6", "subnet")
+        if before.get(name) != after.get(name)
+    )
+
+
+def _network_facts(network: StackNetwork | None) -> dict[str, str]:
+    if network is None:
+        return {}
+    facts = {"internal": network.internal, "ipv6": network.ipv6, "subnet": ", ".join(network.subnets)}
+    return {name: _shown(fact) for name, fact in facts.items() if fact}
 
 
 def _renaming(change: Change) -> tuple[Field, ...]:
@@ -489,6 +593,14 @@ def as_data(changes: Changes) -> dict[str, object]:
     """For programs."""
     adapted = [each for each in changes.adapted if each.fields]
     return {
+        "networks": [
+            {
+                "name": each.name,
+                "change": "added" if each.old is None else "removed" if each.new is None else "replaced",
+                "fields": _fields_as_data(_network_fields(each)),
+            }
+            for each in changes.networks
+        ],
         "added": [entry.id for entry in changes.added],
         "removed": [entry.id for entry in changes.removed],
         "renamed": [{"from": each.old.id, **_change_as_data(each)} for each in changes.renamed],
@@ -499,10 +611,11 @@ def as_data(changes: Changes) -> dict[str, object]:
 
 
 def _change_as_data(change: Change) -> dict[str, object]:
-    return {
-        "id": change.new.id,
-        "fields": [{"name": each.name, "before": each.before, "after": each.after} for each in change.fields],
-    }
+    return {"id": change.new.id, "fields": _fields_as_data(change.fields)}
+
+
+def _fields_as_data(fields: Iterable[Field]) -> list[dict[str, str | None]]:
+    return [{"name": each.name, "before": each.before, "after": each.after} for each in fields]
 
 
 def _told(mark: str, what: str, changes: Iterable[tuple[Entry, tuple[Field, ...]]]) -> Iterator[str]:

@@ -21,7 +21,7 @@ import anyio.abc
 
 from runtime.errors import PysupError
 from supervisor.commands import Reloaded
-from supervisor.entry import Compiled, Entry, OnFailure, Reading, Scale
+from supervisor.entry import Compiled, Entry, OnFailure, Reading, Scale, StackNetwork
 from supervisor.errors import ConflictError, StackError
 from supervisor.helper import HelperError
 from supervisor.machine import describe
@@ -29,6 +29,7 @@ from supervisor.reload import (
     Adapt,
     Add,
     Changes,
+    NetworkChange,
     Remove,
     Rename,
     Replace,
@@ -37,6 +38,7 @@ from supervisor.reload import (
     Wave,
     as_data,
     compared,
+    compared_networks,
     difference,
     plan,
     render,
@@ -79,6 +81,14 @@ class House(Protocol):
 
     def change(self, entry: Entry) -> None:
         """It looks different from now on."""
+        ...
+
+    def change_networks(self, networks: Sequence[StackNetwork], entries: Iterable[Entry]) -> None:
+        """The stack is about to have other networks, and to be these."""
+        ...
+
+    async def tidy_networks(self) -> None:
+        """It is: who does not run leaves the network where it was."""
         ...
 
     async def show(self, entry: Entry) -> None:
@@ -213,12 +223,9 @@ class Reloader:
 
     def _difference(self, reading: Reading) -> Changes:
         before = self._current.stack
-        changes = difference(Compiled(before.name, tuple(self._there)), reading.stack)
-        for what in ("networks", "logs"):
-            if getattr(reading.stack, what) != getattr(before, what):
-                raise StackError(
-                    f"{what} of the stack: changed, which can't be while it runs; stop it, and start it again"
-                )
+        changes = difference(Compiled(before.name, tuple(self._there), networks=before.networks), reading.stack)
+        if reading.stack.logs != before.logs:
+            raise StackError("logs of the stack: changed, which can't be while it runs; stop it, and start it again")
         self._check_names(changes)
         return changes
 
@@ -228,6 +235,10 @@ class Reloader:
             if name not in reading.replicas:
                 raise StackError(f"{name} is not among the containers that were started")
         old, new = self._there, reading.stack.entries
+        networks = compared_networks(self._current.stack.networks, reading.stack.networks)
+        for each in networks:
+            if each.old is not None and each.new is not None:
+                raise ConflictError(f"network {each.name} has changed in the file: pysup reload first")
         inside = compared(
             [each for each in old if each.group in numbers], [each for each in new if each.group in numbers]
         )
@@ -236,7 +247,7 @@ class Reloader:
                 raise ConflictError(f"{change.new.id} has changed in the file ({change.fields[0]}): pysup reload first")
         others = {each.id: each for each in old if each.group not in numbers}
         wanted = [each if each.group in numbers else others.pop(each.id, None) for each in new]
-        changes = compared(old, [*(each for each in wanted if each is not None), *others.values()])
+        changes = compared(old, [*(each for each in wanted if each is not None), *others.values()], networks)
         self._check_names(changes)
         return changes
 
@@ -255,9 +266,11 @@ class Reloader:
         if not changes.is_empty:
             self._tell_difference(told.text)
         self._stopped = set()
+        self._house.change_networks(reading.stack.networks, reading.stack.entries)
         failures, left = await self._carry_out(plan(changes, self._next()))
         if failures and self._may_go_on() and self._wants_rollback(failures):
-            return told.failed(await self._roll_back(failures, before))
+            return told.failed(await self._roll_back(failures, before, changes.networks))
+        await self._house.tidy_networks()
         self._current = reading
         self._stack.arrange(entry.id for entry in reading.stack.entries)
         if failures:
@@ -272,10 +285,15 @@ class Reloader:
         self._emit("reloaded", None, {"changes": told.text.splitlines()[-1]})
         return told
 
-    async def _roll_back(self, failures: Sequence[tuple[str, str]], before: Sequence[Entry]) -> str:
+    async def _roll_back(
+        self, failures: Sequence[tuple[str, str]], before: Sequence[Entry], networks: Iterable[NetworkChange]
+    ) -> str:
         name, why = failures[0]
         self._emit("rolling_back", name, {"reason": why})
-        again, left = await self._carry_out(plan(compared(self._there, before), self._next()), through=True)
+        back = tuple(NetworkChange(each.new, each.old) for each in networks)
+        self._house.change_networks(self._current.stack.networks, before)
+        again, left = await self._carry_out(plan(compared(self._there, before, back), self._next()), through=True)
+        await self._house.tidy_networks()
         self._stack.arrange(entry.id for entry in before)
         for other, reason in again:
             self._emit("rollback_failed", other, {"reason": reason})

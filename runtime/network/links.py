@@ -71,6 +71,15 @@ class Links:
             ]
             self._route.do([(f"bring {bridge.name} up", messages.quietly_up(bridge.name)), *addresses])
 
+    def lift(self, bridge: str) -> None:
+        """Remove a bridge. That it is gone already is no fault."""
+        index = self._bridges.pop(bridge)
+        try:
+            self._route.do([(f"remove bridge {bridge}", messages.without_link(index))])
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
     def plug(self, inside: int, plugs: Sequence[Plug], gateways: Iterable[str]) -> None:
         """Connect the namespace `inside`: interfaces, addresses, and the ways out."""
         requests: list[tuple[str, bytes]] = []

@@ -1,7 +1,7 @@
 """Starts containers: what a plan is made of, a launcher's clone, and nothing left behind where that fails."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.streams import Streams
 from runtime.volumes import Pinned, needs_pinning
+from supervisor.entry import StackNetwork
 from supervisor.helper import consult
 from supervisor.kernel.means import Means, insist
 from supervisor.kernel.process import Process
@@ -52,6 +53,14 @@ class KernelRunner:
     def connections(self, container: str) -> Connections:
         """Where it is in the stack's networks."""
         return self._means.networks.connections(container)
+
+    def change_networks(self, networks: Iterable[StackNetwork], configs: Iterable[ContainerConfig]) -> None:
+        """A reload begins: see `Networks.change`."""
+        self._means.networks.change(networks, configs)
+
+    async def tidy_networks(self) -> None:
+        """It is over."""
+        await self._means.networks.tidy()
 
     def leave(self, container: str) -> None:
         """A container has left the stack for good: its network goes, and the ids that were its own."""

@@ -49,6 +49,9 @@ class Names:
     def started(self, container: str) -> None:
         self._running.add(container)
 
+    def runs(self, container: str) -> bool:
+        return container in self._running
+
     def stopped(self, container: str) -> None:
         self._running.discard(container)
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from runtime.config import Attachment
@@ -83,14 +84,21 @@ class Book:
 
 
 def lease(
-    state: Path, home: Path, networks: Sequence[StackNetwork], room: int, known: Iterable[str]
+    state: Path,
+    home: Path,
+    networks: Sequence[StackNetwork],
+    room: int,
+    known: Iterable[str],
+    there: Mapping[str, Book] = MappingProxyType({}),
 ) -> dict[str, Book]:
-    """The subnets of a stack's networks, for so many containers; `known` are those that the host has a way to."""
+    """The subnets of a stack's networks, for so many containers; `known` are those that the host has a way to, `there`
+    the networks that it has already.
+    """
     with _locked(state):
         records = _read(state)
         before = records.pop(str(home), {})
-        ours = {}
-        taken = [ip_network(each) for each in known]
+        ours: dict[str, Book] = {}
+        taken = [*map(ip_network, known), *(subnet for book in there.values() for subnet in book.subnets)]
         ended = [name for name in records if not Path(name).exists()]
         for name in ended[: max(0, len(ended) - ENDED_MAX)]:
             del records[name]
@@ -103,7 +111,7 @@ def lease(
         for name in ended:  # who has ended gives way
             if any(subnet.overlaps(mine) for subnet in others[name] for mine in taken if _alike(subnet, mine)):
                 records.pop(name, None)
-        _write(state, records | {str(home): _record(ours)})
+        _write(state, records | {str(home): _record({**there, **ours})})
         return ours
 
 

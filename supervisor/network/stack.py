@@ -68,7 +68,8 @@ class Networks:
         self._networks = {each.name: each for each in networks}
         self._tasks = tasks
         self._emit = emit
-        self._everybody: list[ContainerConfig] = []
+        self._everybody: dict[str, ContainerConfig] = {}  # of the spec
+        self._asked = anyio.CapacityLimiter(ASKED_MAX)
         self._spaces: dict[str, Space] = {}  # by ContainerConfig.place
         self._places: dict[str, str] = {}  # by container: the latest
         self._names = Names()
@@ -82,50 +83,103 @@ class Networks:
 
     async def begin(self, configs: Iterable[ContainerConfig]) -> None:
         """Make the networks, and take the ports of all. StackError if that can't be; nothing is left then."""
-        self._everybody = list(configs)
-        if self._networks or any(config.network in KEPT for config in self._everybody):
-            await self._begin(self._everybody)
-
-    async def _begin(self, configs: Sequence[ContainerConfig]) -> None:
-        wanted = {each.network for config in configs for each in config.attachments}
-        if DEFAULT_NETWORK in wanted:
-            self._networks.setdefault(DEFAULT_NETWORK, StackNetwork(DEFAULT_NETWORK))
-        if unknown := sorted(wanted - self._networks.keys()):
-            raise StackError(_unknown(unknown[0]))
-        for config in configs:
-            self._put(Space(config))
-        self._kernel = kernel = await self._in_thread(lambda: _Kernel(self._home, self._table))
-        known, self._search = await self._in_thread(lambda: (kernel.known_subnets(), _host_search()))
-        state = self._home.parent.parent
-        room = max(len(configs), 1)
-        networks = list(self._networks.values())
-        kernel.books = await self._in_thread(lambda: pool.lease(state, self._home, networks, room, known))
-        for name, book in kernel.books.items():
-            book.reserve(each for config in configs for each in config.attachments if each.network == name)
-        self._names.internal = frozenset(each.name for each in networks if each.internal)
-        await self._in_thread(lambda: kernel.lay(networks))
-        for path in await self._in_thread(lambda: kernel.forward(networks)):
-            self._emit("forwarding_enabled", None, {"what": path})
-        self._serve_names(kernel)
-        faults = [fault for config in configs if (fault := self._settle(self._spaces[config.place]))]
+        everybody = list(configs)
+        self._everybody = {each.id: each for each in everybody}
+        if not self._networks and all(config.network not in KEPT for config in everybody):
+            return
+        wanted = {name: self._wanted(name) for config in everybody for name in _networks_of(config)} | self._networks
+        kernel = await self._open()
+        await self._lay(list(wanted.values()))
+        faults = [fault for config in everybody if (fault := self._settle(self._spaces[config.place]))]
         if faults:
             more = f"; and {len(faults) - FAULTS_SHOWN_MAX} more" if len(faults) > FAULTS_SHOWN_MAX else ""
             raise StackError("; ".join(faults[:FAULTS_SHOWN_MAX]) + more)
-        await self._in_thread(lambda: pool.save(state, self._home, kernel.books))
+        await self._note()
         await self._filter()
         for space in self._spaces.values():
             for claim in space.claims:
                 kernel.publisher(self._tasks).serve(claim)
 
-    def _serve_names(self, kernel: "_Kernel") -> None:
+    def change(self, networks: Iterable[StackNetwork], configs: Iterable[ContainerConfig]) -> None:
+        """A reload: it has these from now on. One that is new, or another, is made when somebody is about to be in it;
+        one that is not wanted any more goes with the last that is in it.
+        """
+        self._networks = {each.name: each for each in networks}
+        self._everybody = {each.id: each for each in configs}
+
+    async def tidy(self) -> None:
+        """A reload is over: who does not run is where it was no more, if it will be elsewhere."""
+        if self._kernel is None:
+            return
+        async with self._beginning:
+            for place, space in list(self._spaces.items()):
+                wanted = self._everybody.get(space.config.id)
+                if wanted is not None and not _alike(space.config, wanted) and not self._names.runs(place):
+                    await self._drop(place, for_good=False)
+            await self._sweep()
+
+    def _wanted(self, name: str) -> StackNetwork:
+        """What a network is to be. One that names no networks may still have containers made through the API."""
+        if name in self._networks:
+            return self._networks[name]
+        if name == DEFAULT_NETWORK:
+            return StackNetwork(DEFAULT_NETWORK)
+        raise StackError(f"the stack has no network {name}; add it to networks, and pysup reload")
+
+    async def _open(self) -> "_Kernel":
+        for config in self._everybody.values():
+            if config.place not in self._spaces:
+                self._put(Space(config))
+        self._kernel = kernel = await self._in_thread(lambda: _Kernel(self._home, self._table))
+        self._search = await self._in_thread(_host_search)
+        return kernel
+
+    async def _lay(self, networks: Sequence[StackNetwork]) -> None:
+        """Make networks, and serve names in them. The packet filter does not know them yet."""
+        kernel, state, room = self._of_kernel(), self._home.parent.parent, max(len(self._everybody), 1)
+        known = await self._in_thread(kernel.known_subnets)
+        leased = await self._in_thread(lambda: pool.lease(state, self._home, networks, room, known, kernel.books))
+        attachments = [each for config in self._everybody.values() for each in config.attachments]
+        for name, book in leased.items():
+            book.reserve(each for each in attachments if each.network == name)
+        await self._in_thread(lambda: kernel.lay(networks, leased))
+        self._names.internal = kernel.internal()
+        for path in await self._in_thread(lambda: kernel.forward(networks)):
+            self._emit("forwarding_enabled", None, {"what": path})
+        for name, book in leased.items():
+            self._serve_names(kernel, name, pool.bare(book.gateways()[0]))
+
+    def _serve_names(self, kernel: "_Kernel", network: str, gateway: str) -> None:
         from supervisor.network.resolver import Resolver  # noqa: PLC0415 (it loads a parser of DNS)
 
-        limit = anyio.CapacityLimiter(ASKED_MAX)
-        for name, book in kernel.books.items():
-            gateway = pool.bare(book.gateways()[0])
-            resolver = Resolver(name, gateway, self._names, self._servers, limit)
-            kernel.resolvers.append(resolver)
-            self._tasks.start_soon(resolver.run)
+        resolver, scope = Resolver(network, gateway, self._names, self._servers, self._asked), anyio.CancelScope()
+        kernel.resolvers[network] = resolver, scope
+
+        async def serve() -> None:
+            with scope:
+                await resolver.run()
+
+        self._tasks.start_soon(serve)
+
+    async def _sweep(self) -> None:
+        """Take away the networks that nobody is in and nobody wants, or not as they are."""
+        kernel = self._of_kernel()
+        used = {end.network for space in self._spaces.values() for end in space.ends}
+        gone = [name for name, has in kernel.networks.items() if name not in used and self._networks.get(name) != has]
+        if not gone:
+            return
+        for name in gone:
+            resolver, scope = kernel.resolvers.pop(name)
+            scope.cancel()
+            resolver.close()
+        await self._in_thread(lambda: kernel.unlay(gone))
+        self._names.internal = kernel.internal()
+        await self._filter()
+        await self._note()
+
+    async def _note(self) -> None:
+        books = self._of_kernel().books
+        await self._in_thread(lambda: pool.save(self._home.parent.parent, self._home, books))
 
     def _servers(self, client: str) -> Sequence[str]:
         """The name servers that a container asks for in its spec, by its address."""
@@ -140,8 +194,13 @@ class Networks:
         LaunchError if there can't be one. The descriptor stays ours.
         """
         if config.network not in KEPT:
-            return config, None
+            space = self._spaces.get(config.place)
+            if space is None or _alike(space.config, config):
+                return config, None
         try:
+            if config.network not in KEPT:
+                await self._space(config)  # it leaves where it was
+                return config, None
             return await self._prepared(config, own)
         except (OSError, StackError) as error:
             raise LaunchError(_said(error), container=config.id) from error
@@ -159,33 +218,50 @@ class Networks:
     async def _space(self, config: ContainerConfig) -> Space:
         """Of a container that may be new, or have changed."""
         space = self._spaces.get(config.place)
-        if space is not None and _alike(space.config, config) and self._kernel is not None:
-            return space
+        if space is not None and _alike(space.config, config) and self._kernel is not None:  # noqa: SIM102
+            if not self._is_outdated(space):
+                return space
         async with self._beginning:
             if self._kernel is None:
-                await self._begin([*self._everybody, config])
-            elif space is None or not _alike(space.config, config):
+                if config.network not in KEPT:
+                    self._put(Space(config))
+                    return self._spaces[config.place]
+                await self._open()
+                space = None
+            else:
+                space = self._spaces.get(config.place)
+            if space is None or not _alike(space.config, config) or self._is_outdated(space):
                 await self._renew(config)
             return self._spaces[config.place]
 
+    def _is_outdated(self, space: Space) -> bool:
+        """It was put there before its networks were."""
+        return bool(space.config.attachments) and not space.ends
+
     async def _renew(self, config: ContainerConfig) -> None:
         kernel = self._of_kernel()
-        await self._drop(config.place, for_good=False)
-        new = [each.network for each in config.attachments if each.network not in kernel.books]
+        before = await self._drop(config.place, for_good=False)
+        left = () if before is None else (end.network for end in before.ends)
+        kernel.forget(config.place, (each for each in left if each not in _networks_of(config)))
+        await self._sweep()
+        new = [self._wanted(name) for name in _networks_of(config) if name not in kernel.networks]
         if new:
-            raise StackError(_unknown(new[0]))
+            await self._lay(new)
         self._put(space := Space(config))
         if (fault := self._settle(space)) is not None:
             await self._drop(config.place, for_good=True)
             raise StackError(fault)
-        await self._in_thread(lambda: pool.save(self._home.parent.parent, self._home, kernel.books))
-        if space.claims:
+        await self._note()
+        if space.claims or new:
             await self._filter()
-            for claim in space.claims:
-                kernel.publisher(self._tasks).serve(claim)
+        for claim in space.claims:
+            kernel.publisher(self._tasks).serve(claim)
 
     async def _shared(self, config: ContainerConfig, own: Space) -> tuple[ContainerConfig, int | None]:
         other = self._of(config.shares or "")
+        wanted = self._everybody.get(config.shares or "")
+        if wanted is not None and (other is None or not _alike(other.config, wanted) or self._is_outdated(other)):
+            other = await self._space(wanted)
         if other is None:
             raise StackError(f"shares the network of {config.shares}, which is not there")
         if other.config.network not in KEPT:
@@ -211,18 +287,26 @@ class Networks:
         self._names.stopped(place)
         space = self._spaces.get(place)
         if space is not None and self._of(space.config.id) is not space:
-            self._tasks.start_soon(self._leave, [place])
+            self._leave([place])
 
     def give_up(self, container: str) -> None:
         """It has left the stack: its namespace, address and ports go."""
         places = [place for place, space in self._spaces.items() if space.config.id == container]
-        if places and self._kernel is not None:
-            self._tasks.start_soon(self._leave, places)
+        self._leave(places)
 
-    async def _leave(self, places: Iterable[str]) -> None:
+    def _leave(self, places: Iterable[str]) -> None:
+        """They are not there any more at once: who comes to their place in the meantime is another."""
+        spaces = [self._spaces.pop(place) for place in places]
+        for space in spaces:
+            self._names.leave(space.config.place)
+        if spaces and self._kernel is not None:
+            self._tasks.start_soon(self._clear, spaces)
+
+    async def _clear(self, spaces: Iterable[Space]) -> None:
         async with self._beginning:
-            for place in places:
-                await self._drop(place, for_good=True)
+            for space in spaces:
+                await self._dismantle(space, for_good=space.config.place not in self._spaces)
+            await self._sweep()
 
     def connections(self, container: str) -> Connections:
         """Where it is, and at which ports of the host it is reached."""
@@ -255,7 +339,7 @@ class Networks:
             if space.descriptor is not None:
                 os.close(space.descriptor)
                 space.descriptor = None
-        for resolver in kernel.resolvers:
+        for resolver, _ in kernel.resolvers.values():
             resolver.close()
         with anyio.CancelScope(shield=True):
             await self._in_thread(kernel.close)
@@ -293,15 +377,17 @@ class Networks:
         """From the host, and from outside: where its way out is, one address of each kind, IPv4 first."""
         found: dict[int, str] = {}
         for end in space.ends:
-            if not self._networks[end.network].internal:
+            if not self._of_kernel().networks[end.network].internal:
                 for address in map(ip_interface, end.addresses):
                     found.setdefault(address.version, str(address.ip))
         return tuple(found.values())
 
-    @staticmethod
-    def _end(kernel: "_Kernel", container: str, attachment: Attachment) -> End:
+    def _end(self, kernel: "_Kernel", container: str, attachment: Attachment) -> End:
         book = kernel.books[attachment.network]
         addresses = book.addresses(container, attachment)
+        for address in map(pool.bare, addresses):
+            if (other := self._names.at(address)) not in {None, container}:
+                raise StackError(f"address {address} in network {book.name} is that of {other}")
         mac = pool.mac(kernel.tag, addresses[0])
         return End(attachment.network, addresses, book.gateways(), mac, attachment.aliases)
 
@@ -345,7 +431,7 @@ class Networks:
         """One gateway of each kind: those of the first network that leads anywhere."""
         ways: dict[int, str] = {}
         for end in space.ends:
-            if not self._networks[end.network].internal:
+            if not self._of_kernel().networks[end.network].internal:
                 for gateway in map(ip_interface, end.gateways):
                     ways.setdefault(gateway.version, str(gateway.ip))
         return tuple(ways.values())
@@ -362,26 +448,29 @@ class Networks:
             hosts=_hosts(config, pool.bare(first.gateways[0])),
         )
 
-    async def _drop(self, container: str, *, for_good: bool) -> None:
+    async def _drop(self, place: str, *, for_good: bool) -> Space | None:
+        """What it was, if it was there."""
+        space = self._spaces.pop(place, None)
+        if space is not None:
+            self._names.leave(place)
+            await self._dismantle(space, for_good=for_good)
+        return space
+
+    async def _dismantle(self, space: Space, *, for_good: bool) -> None:
         kernel = self._of_kernel()
-        space = self._spaces.pop(container, None)
-        if space is None:
-            return
-        self._names.leave(container)
         for claim in space.claims:
             await kernel.publisher(self._tasks).drop(claim)
         await self._disconnect(space)
         if space.claims:
             await self._filter()
         if for_good:
-            for end in space.ends:
-                kernel.books[end.network].forget(container)
+            kernel.forget(space.config.place, (end.network for end in space.ends))
 
     async def _filter(self) -> None:
         kernel = self._of_kernel()
         claims = [claim for space in self._spaces.values() for claim in space.claims]
         redirects = [redirect for claim in claims for redirect in claim.redirects()]
-        await self._in_thread(lambda: kernel.filter(self._networks, redirects))
+        await self._in_thread(lambda: kernel.filter(redirects))
 
     def _of_kernel(self) -> "_Kernel":
         assert self._kernel is not None
@@ -404,7 +493,9 @@ class _Kernel:
         self.tag = hashlib.blake2b(identity.encode(), digest_size=3).hexdigest()
         self.books: dict[str, pool.Book] = {}
         self.bridges: dict[str, str] = {}
-        self.resolvers: list[Resolver] = []
+        self.networks: dict[str, StackNetwork] = {}  # that there are
+        self.resolvers: dict[str, tuple[Resolver, anyio.CancelScope]] = {}
+        self._numbers = 0
         self._home = home
         conversation = Conversation(ROUTE)
         try:
@@ -436,16 +527,33 @@ class _Kernel:
 
         return known_subnets()
 
-    def lay(self, networks: Sequence[StackNetwork]) -> None:
+    def internal(self) -> frozenset[str]:
+        return frozenset(name for name, network in self.networks.items() if network.internal)
+
+    def lay(self, networks: Sequence[StackNetwork], books: Mapping[str, pool.Book]) -> None:
+        """Make these, which have those subnets. OSError."""
         from runtime.network.links import Bridge  # noqa: PLC0415 (see `Networks`)
 
-        bridges = []
-        for number, network in enumerate(networks):
-            book = self.books[network.name]
-            name = self.bridges[network.name] = self.interface(f"b{number}")
+        for network in networks:
+            book = books[network.name]
+            name = self.interface(f"b{self._numbers:x}")
+            self._numbers += 1
             gateways = book.gateways()
-            bridges.append(Bridge(name, pool.mac(self.tag, gateways[0]), tuple(map(ip_interface, gateways))))
-        self.links.lay(bridges)
+            self.links.lay([Bridge(name, pool.mac(self.tag, gateways[0]), tuple(map(ip_interface, gateways)))])
+            self.books[network.name], self.bridges[network.name] = book, name
+            self.networks[network.name] = network
+
+    def unlay(self, networks: Iterable[str]) -> None:
+        """Take them away: nobody is in them."""
+        for name in networks:
+            self.links.lift(self.bridges.pop(name))
+            del self.books[name], self.networks[name]
+
+    def forget(self, place: str, networks: Iterable[str]) -> None:
+        """It gives its addresses back, in those of them that are still there: several may leave one at once."""
+        for name in networks:
+            if (book := self.books.get(name)) is not None:
+                book.forget(place)
 
     @staticmethod
     def forward(networks: Iterable[StackNetwork]) -> list[str]:
@@ -466,11 +574,11 @@ class _Kernel:
             raise
         return made
 
-    def filter(self, networks: Mapping[str, StackNetwork], redirects: Iterable[object]) -> None:
+    def filter(self, redirects: Iterable[object]) -> None:
         from runtime.network.rules import Segment  # noqa: PLC0415 (see `Networks`)
 
         segments = [
-            Segment(self.bridges[name], tuple(map(str, book.subnets)), networks[name].internal)
+            Segment(self.bridges[name], tuple(map(str, book.subnets)), self.networks[name].internal)
             for name, book in self.books.items()
         ]
         self._filter.set(segments, redirects)  # type: ignore[arg-type]  # Redirects, whose module is not loaded yet
@@ -527,11 +635,8 @@ def _names(config: ContainerConfig, end: End) -> tuple[str, ...]:
     return tuple(dict.fromkeys((config.id.lower(), *end.aliases)))
 
 
-def _unknown(network: str) -> str:
-    return (
-        f"network {network} was not there when the stack was started: choose one that was, `none` or `host`, or end "
-        "the stack and start it again with that network"
-    )
+def _networks_of(config: ContainerConfig) -> tuple[str, ...]:
+    return tuple(each.network for each in config.attachments)
 
 
 def _said(error: OSError | StackError) -> str:

@@ -342,6 +342,7 @@ def test_programs_get_whole_values() -> None:
         "replaced": [{"id": "web", "fields": [{"name": "cmd", "before": "x", "after": "y" * 500}]}],
         "adapted": [],
         "unchanged": 0,
+        "networks": [],
     }
 
 

@@ -4,7 +4,7 @@ After whatever sequence of reloads, stops and scales, what the stack has counted
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from stage import HEALTHY, READY, entries, on_virtual_clock
 from runtime.errors import PysupError
 from supervisor.checks import Health, Ready, Tcp
 from supervisor.commands import Reloaded
-from supervisor.entry import Compiled, Entry, OnFailure, Order, Reading, Scale, Update
+from supervisor.entry import Compiled, Entry, OnFailure, Order, Reading, Scale, StackNetwork, Update
 from supervisor.errors import ConflictError, SpecError
 from supervisor.policy import Condition, Dependency, RestartPolicy
 from supervisor.reloading import Reloader
@@ -57,6 +57,12 @@ class House:
 
     def change(self, entry: Entry) -> None:
         self.said.append(("change", entry.id))
+
+    def change_networks(self, networks: Sequence[StackNetwork], entries: Iterable[Entry]) -> None:
+        del networks, entries
+
+    async def tidy_networks(self) -> None:
+        pass
 
     async def show(self, entry: Entry) -> None:
         del entry
