@@ -86,6 +86,7 @@ class Listener:
     def __init__(self) -> None:
         self.queue: deque[Happening] = deque()
         self.lost = 0
+        self.over = False  # nothing more will happen
         self.woken = anyio.Event()
 
     def put(self, happening: Happening) -> None:
@@ -95,8 +96,15 @@ class Listener:
         self.queue.append(happening)
         self.woken.set()
 
-    async def get(self) -> Happening:
+    def end(self) -> None:
+        self.over = True
+        self.woken.set()
+
+    async def get(self) -> Happening | None:
+        """None: it was the last."""
         while not self.queue:
+            if self.over:
+                return None
             self.woken = anyio.Event()
             await self.woken.wait()
         if self.lost:
@@ -153,13 +161,18 @@ class Chronicle:
         self.records[name].paused = paused
         self("paused" if paused else "unpaused", name, {})
 
+    def end(self) -> None:
+        """Those who listen now have heard all that there is."""
+        for listener in self._listeners:
+            listener.end()
+
     async def listen(self) -> AsyncIterator[Happening]:
-        """From now on."""
+        """From now on, to the end."""
         listener = Listener()
         self._listeners.append(listener)
         try:
-            while True:
-                yield await listener.get()
+            while (happening := await listener.get()) is not None:
+                yield happening
         finally:
             self._listeners.remove(listener)
 
@@ -188,6 +201,7 @@ class Board:
         self._workshop = workshop
         self._attached: dict[Service, tuple[Attachment, ...]] = {}
         self.reloads: Reloads | None = None  # None: nobody knows where the spec is
+        self._over = False  # nothing more will change
         self._changes = anyio.Event()
         for service in stack.services:
             chronicle.record(service.entry.id, name)
@@ -518,8 +532,18 @@ class Board:
         self._changes.set()
         self._changes = anyio.Event()
 
+    def close(self) -> None:
+        """The stack has ended: so does all that waits for something of it."""
+        self._over = True
+        self._chronicle.end()
+        for attachment in (each for joined in self._attached.values() for each in joined):
+            attachment.end()
+        self.wake()
+
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
+            if self._over:
+                raise ConflictError(f"the stack {self.name} has ended")
             await self._changes.wait()
 
     def _changed(self, service: Service) -> None:

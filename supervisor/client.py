@@ -6,10 +6,8 @@ caller's, to be read and written by whatever means he likes.
 """
 
 import json
-import os
 import socket
 import struct
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 
@@ -23,7 +21,6 @@ LINE_MAX_BYTES = 64 << 10
 HEAD_MAX_BYTES = 64 << 10
 CHUNK_BYTES = 64 << 10
 FRAME_MAX_BYTES = 64 << 20
-WITHDRAWN_TRIES, WITHDRAWN_PAUSE_S = 40, 0.05  # a supervisor that ends takes its socket away within that time
 CONNECT_S = 5  # for the kernel to take the connection: the server may be busy
 _TIMEVAL = struct.Struct("ll")
 _UCRED = struct.Struct("3i")  # pid, uid, gid
@@ -147,14 +144,6 @@ class Client:
         except StackError as error:
             return not isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError)
         return True
-
-    def is_withdrawn(self) -> bool:
-        """Has the supervisor taken its socket away, as it does when it ends in order? It may be about to."""
-        for _ in range(WITHDRAWN_TRIES):
-            if not os.path.lexists(self._path):
-                return True
-            time.sleep(WITHDRAWN_PAUSE_S)
-        return False
 
     def server_pid(self) -> int:
         """Of the process that listens: SO_PEERCRED, socket(7). StackError."""

@@ -155,9 +155,11 @@ async def serving(
     socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
         async with anyio.create_task_group() as tasks:
-            await tasks.start(partial(serve, socket, board, Folders(images), complain, group=group))
+            leave = anyio.Event()
+            await tasks.start(partial(serve, socket, board, Folders(images), complain, group=group, leave=leave))
             yield
-            tasks.cancel_scope.cancel()
+            board.close()
+            leave.set()
     finally:
         for directory in (socket.parent, socket.parent.parent):
             with suppress(OSError):  # another stack's socket is there

@@ -36,6 +36,7 @@ class Api:
     tasks: anyio.abc.TaskGroup  # of what goes on when a call is over
     complain: Complain  # a fault of ours, for the log
     ring: Ring
+    leaving: anyio.Event  # the stack has ended: what has no end of its own ends now
     executions: Executions = field(default_factory=Executions)
     quick: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(limits.QUICK_WORKERS))
     archives: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(limits.ARCHIVE_WORKERS))

@@ -12,7 +12,7 @@ answer. A caller who has sent more than was read gets his answer before the conn
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
@@ -147,12 +147,17 @@ class Request:
 Respond = Callable[[Request], Awaitable[Answering]]
 
 
-async def converse(wire: Wire, respond: Respond, headers: Headers) -> None:
-    """Answer one request after the other, until either side has had enough. `headers` go with every answer."""
+async def converse(
+    wire: Wire, respond: Respond, headers: Headers, busy: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Answer one request after the other, until either side has had enough. `headers` go with every answer; while
+    there is one to be given, we are `busy`.
+    """
     exchange = _Exchange(wire, headers)
     try:
         while (request := await exchange.request()) is not None:
-            await exchange.answer(request, respond)
+            with busy():
+                await exchange.answer(request, respond)
             if not exchange.goes_on():
                 break
     except h11.RemoteProtocolError as error:

@@ -12,6 +12,7 @@ HEAD_S = 10.0  # from the first byte of a head to its last
 BODY_S = 30.0  # from one piece of a body to the next
 BODY_WHOLE_S = 60.0  # all of a JSON body
 SEND_S = 30.0  # from one piece of a plain answer to the next; one who reads a stream may pause as long as he likes
+FAREWELL_S = 1.0  # for those who are still told something when the stack has ended
 LINGER_S = 1.0  # to read what a caller still sends after the answer, so that he gets to read it
 LINGER_MAX_BYTES = 1 << 20
 

@@ -40,18 +40,24 @@ class Ring:
         self._labels = labels
         self._entries: deque[Entry] = deque(maxlen=limits.HAPPENINGS_KEPT)
         self._count = 0  # of all there ever were
+        self._over = False  # nothing more will happen
         self._woken = anyio.Event()
         self._subjects: dict[str, Subject] = {}  # of containers that were removed it is the last that is known
 
     async def run(self) -> None:
-        """Take events from the stack, until cancelled."""
+        """Take events from the stack, to its end or until cancelled."""
         async for happening in self._commands.happenings():
             self.put(happening)
+        self._over = True
+        self._wake()
 
     def put(self, happening: Happening) -> None:
         """One more."""
         self._entries.append(Entry(happening, self._subject(happening)))
         self._count += 1
+        self._wake()
+
+    def _wake(self) -> None:
         self._woken.set()
         self._woken = anyio.Event()
 
@@ -73,7 +79,7 @@ class Ring:
         return self._count - (len(self._entries) if past else 0)
 
     async def read(self, following: int, *, follow: bool) -> AsyncGenerator[Entry, None]:
-        """From a `place` on, to the last one or without end. An event `lost` counts what is missing."""
+        """From a `place` on, to the last that there is, or will ever be. An event `lost` counts what is missing."""
         end = None if follow else self._count
         while end is None or following < end:
             oldest = self._count - len(self._entries)
@@ -84,5 +90,7 @@ class Ring:
             elif following < self._count:
                 following += 1
                 yield self._entries[following - 1 - oldest]
+            elif self._over:
+                return
             else:
                 await self._woken.wait()

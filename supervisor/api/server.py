@@ -5,7 +5,8 @@ told to `complain`, and ends that call alone: containers are no part of it.
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -45,19 +46,23 @@ async def serve(
     complain: Complain,
     *,
     group: int | None = None,
+    leave: anyio.Event | None = None,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Offer a stack at the socket `path`, to its owner and to `group`, until cancelled. StackError.
+    """Offer a stack at the socket `path`, to its owner and to `group`, until it is to `leave`. StackError.
 
-    Started when one can connect, and every event from then on is remembered.
+    Started when one can connect, and every event from then on is remembered. Who is told something when it leaves is
+    told the rest of it, in good order: a stream has its end, and what waits for something is told that it won't come.
     """
+    leaving = leave or anyio.Event()
     with listening(path, group) as listener:
         ring = Ring(commands, labels_of)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ring.run)
-            api = Api(commands, images, tasks, complain, ring)
+            api = Api(commands, images, tasks, complain, ring, leaving)
             task_status.started()
             await _Server(api, listener).run()
+            tasks.cancel_scope.cancel()
 
 
 class _Server:
@@ -65,25 +70,48 @@ class _Server:
         self._api = api
         self._listener = listener
         self._open = 0
+        self._answering = 0
+        self._rested = anyio.Event()  # made anew when somebody is to be answered
 
     async def run(self) -> None:
         async with anyio.create_task_group() as connections:
-            while True:
-                await anyio.wait_readable(self._listener)
-                try:
-                    sock, _ = self._listener.accept()
-                except BlockingIOError:
-                    continue
-                except OSError:  # EMFILE, ENFILE: some will close; ECONNABORTED: he thought better of it
-                    await anyio.sleep(ACCEPT_AGAIN_S)
-                    continue
-                self._open += 1
-                connections.start_soon(self._connection, Wire(sock))
+            connections.start_soon(self._accept, connections)
+            await self._api.leaving.wait()
+            with anyio.move_on_after(limits.FAREWELL_S):
+                while self._answering:
+                    await self._rested.wait()
+            connections.cancel_scope.cancel()
+
+    async def _accept(self, connections: anyio.abc.TaskGroup) -> None:
+        while not self._api.leaving.is_set():
+            await anyio.wait_readable(self._listener)
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                continue
+            except OSError:  # EMFILE, ENFILE: some will close; ECONNABORTED: he thought better of it
+                await anyio.sleep(ACCEPT_AGAIN_S)
+                continue
+            self._open += 1
+            connections.start_soon(self._connection, Wire(sock))
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Somebody is being answered."""
+        if not self._answering:
+            self._rested = anyio.Event()
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._rested.set()
 
     async def _connection(self, wire: Wire) -> None:
         try:
             if self._open <= limits.CONNECTIONS_MAX:
-                await converse(wire, self._respond, HEADERS)
+                await converse(wire, self._respond, HEADERS, self._busy)
             else:
                 await turn_away(wire, _too_many(), HEADERS)
         except* GoneError:

@@ -28,7 +28,9 @@ async def stats(call: Call) -> Answering:
             while (sample := await _sample(call, view.id)) is not None:
                 await reply.send(encoded(_shape(sample, last)))
                 last = sample
-                await anyio.sleep(limits.STATS_EVERY_S)
+                with anyio.move_on_after(limits.STATS_EVERY_S):
+                    await call.api.leaving.wait()
+                    return
 
         return Stream(write)
     first = None

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from supervisor.cli import options, stacks
-from supervisor.errors import CommandError
 from supervisor.lines import rfc3339
 
 
@@ -25,19 +24,10 @@ def events(stack: stacks.Stack, ids: tuple[str, ...], *, as_json: bool, since: s
     wanted = {each["id"] for each in stacks.selected(stack.containers(), ids)} if ids else None
     query = {"since": since or ("1" if past else None), "follow": not past}
     with stack.client.request("GET", "/pysup/events", query) as reply:
-        for happening in map(json.loads, _until_the_end(stack, reply.lines())):
+        for happening in map(json.loads, reply.lines()):
             if wanted is None or happening["container"] in wanted:
                 sys.stdout.writelines(_shown(happening, as_json=as_json))
                 sys.stdout.flush()
-
-
-def _until_the_end(stack: stacks.Stack, lines: Iterator[bytes]) -> Iterator[bytes]:
-    """A supervisor that ends in order cuts the stream, and takes its socket away; one that was killed leaves it."""
-    try:
-        yield from lines
-    except CommandError:
-        if not stack.client.is_withdrawn():
-            raise
 
 
 def _shown(happening: Mapping[str, Any], *, as_json: bool) -> Iterator[str]:

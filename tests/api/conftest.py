@@ -6,8 +6,10 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+import anyio
 import docker
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -35,9 +37,10 @@ def backend(request: pytest.FixtureRequest) -> str:
 def stage(place: Path, backend: str) -> Iterator[Stage]:
     with start_blocking_portal(backend) as portal:
         commands = portal.call(populated, place)
-        stage = Stage(portal, commands, place / "pysup.sock", place / "root", place / "images")
+        leave = portal.call(anyio.Event)
+        stage = Stage(portal, commands, place / "pysup.sock", place / "root", place / "images", leave)
         arguments = (stage.socket, commands, Folders([stage.images]), stage.complaints.append)
-        future, _ = portal.start_task(serve, *arguments)
+        future, _ = portal.start_task(partial(serve, *arguments, leave=leave))
         yield stage
         future.cancel()
     assert stage.complaints == []

@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
 from command import ENVIRONMENT, PATIENCE_S, Ended, Live
@@ -49,8 +51,10 @@ def served(run: Path, name: str) -> Iterator[Stage]:
     with start_blocking_portal("asyncio") as portal:
         commands = portal.call(populated, place)
         commands.name = name
-        stage = Stage(portal, commands, place / stacks.SOCKET, place / "root", place / "images")
-        future, _ = portal.start_task(serve, stage.socket, commands, Folders([stage.images]), stage.complaints.append)
+        leave = portal.call(anyio.Event)
+        stage = Stage(portal, commands, place / stacks.SOCKET, place / "root", place / "images", leave)
+        arguments = (stage.socket, commands, Folders([stage.images]), stage.complaints.append)
+        future, _ = portal.start_task(partial(serve, *arguments, leave=leave))
         try:
             yield stage
         finally:

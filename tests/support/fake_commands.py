@@ -193,6 +193,7 @@ class FakeCommands:
         self.echoes: dict[str, Echo] = {}
         self.executed: list[Process] = []
         self.down = False
+        self.over = False
         self.images = {"base"}
         self.fault: Exception | None = None  # what `views` raises: a bug of ours
         self.refusal: PysupError | None = None  # of a reload
@@ -201,6 +202,14 @@ class FakeCommands:
 
     def tell(self, event: str, container: str | None, **fields: object) -> None:
         self._told.append(Happening(time.time(), event, container, fields))
+        self.change()
+
+    def close(self) -> None:
+        """Nothing more will happen."""
+        self.over = True
+        for echo in self.echoes.values():
+            echo.over = True
+            echo.tell()
         self.change()
 
     def change(self) -> None:
@@ -292,6 +301,8 @@ class FakeCommands:
             )
             if ended and condition != "removed":
                 return now.exit_status or 0
+            if self.over:
+                raise ConflictError(f"the stack {self.name} has ended")
             await self._changed.wait()
 
     def last_status(self, id_: str) -> int:
@@ -339,11 +350,12 @@ class FakeCommands:
 
     async def happenings(self) -> AsyncIterator[Happening]:
         place = len(self._told)
-        while True:
+        while place < len(self._told) or not self.over:
             while place < len(self._told):
                 place += 1
                 yield self._told[place - 1]
-            await self._changed.wait()
+            if not self.over:
+                await self._changed.wait()
 
     async def logs(
         self,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 from anyio.from_thread import BlockingPortal
 from fake_commands import FakeCommands, view
 
@@ -20,6 +21,7 @@ class Stage:
     socket: Path
     root: Path  # of all containers
     images: Path
+    leave: anyio.Event
     complaints: list[str] = field(default_factory=list)
 
     def do(self, call: Any, *arguments: Any, **named: Any) -> Any:
@@ -27,6 +29,15 @@ class Stage:
             return call(*arguments, **named)
 
         return self.portal.call(work)
+
+    def end(self) -> None:
+        """The stack has ended."""
+
+        def work() -> None:
+            self.commands.close()
+            self.leave.set()
+
+        self.portal.call(work)
 
     @property
     def client(self) -> Client:
