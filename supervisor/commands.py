@@ -13,12 +13,11 @@ from typing import Protocol
 from runtime.cgroup.figures import Pressure
 from runtime.config import ContainerConfig
 from runtime.idmap import Ids
-from supervisor.lines import Stream
+from supervisor.core.policy import Policy
+from supervisor.core.states import HealthStatus, Phase
 from supervisor.logs.policy import AS_USUAL, LogPolicy
-from supervisor.metrics import Page
 from supervisor.network.ends import NOT_CONNECTED, Connections
-from supervisor.policy import Policy
-from supervisor.states import HealthStatus, Phase
+from supervisor.streams.lines import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +159,14 @@ class Attached(Protocol):
     async def send_eof(self) -> None:
         """Close its standard input; of a terminal, do nothing."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The answer to a scrape."""
+
+    content_type: str
+    body: bytes
 
 
 class Commands(Protocol):

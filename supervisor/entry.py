@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runtime.config import ContainerConfig
+from supervisor.core.policy import Dependency, Policy
 from supervisor.logs.policy import AS_USUAL, UNLIMITED, LogLimit, LogPolicy
-from supervisor.policy import Dependency, Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ from runtime.config import ContainerConfig
 from runtime.plan import Plan
 from runtime.status import Status
 from runtime.streams import Streams
-from supervisor import terminal
-from supervisor.checks import Notice
-from supervisor.console import Console
+from supervisor.core.checks import Notice
+from supervisor.core.policy import Policy
 from supervisor.kernel import Complain, KernelRun, KernelRunner, MakeStreams, kernel
-from supervisor.policy import Policy
+from supervisor.streams import terminal
+from supervisor.streams.console import Console
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 ENDING = (signal.SIGTERM, signal.SIGHUP)

@@ -26,22 +26,22 @@ from runtime import streams
 from runtime.cgroup.limits import path_of
 from runtime.plan import Plan
 from runtime.streams import Streams
-from supervisor.board import Board
-from supervisor.console import Console, ConsoleGoneError
-from supervisor.desk import SOCKET, Keeping, Shown, Speaker, Told, keeping, serving, speaking
+from supervisor.compile.workshop import ApiWorkshop
+from supervisor.control.board import Board
+from supervisor.control.desk import SOCKET, Keeping, Shown, Speaker, Told, keeping, serving, speaking
+from supervisor.control.household import Household
 from supervisor.entry import Compiled, Entry, Reading, Scale
-from supervisor.events import Events, Level, LogFormat, forms
-from supervisor.household import Household
 from supervisor.kernel import KernelRunner, kernel
-from supervisor.lines import Layout, Piece, Stream
 from supervisor.logs.policy import Driver
-from supervisor.metrics import Timed
 from supervisor.network.stack import networks
-from supervisor.output import Output
-from supervisor.reloading import Reloader
-from supervisor.state import Home, Left, locked
-from supervisor.tree import Emit, Stack, Summary
-from supervisor.workshop import ApiWorkshop
+from supervisor.reload.reloader import Reloader
+from supervisor.reporting.events import Events, Level, LogFormat, forms
+from supervisor.reporting.metrics import Timed
+from supervisor.stack.tree import Emit, Stack, Summary
+from supervisor.state.home import Home, Left, locked
+from supervisor.streams.console import Console, ConsoleGoneError
+from supervisor.streams.lines import Layout, Piece, Stream
+from supervisor.streams.output import Output
 
 NAMES_MAX = 20  # of failed containers, in the last line
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -133,7 +133,7 @@ class Manner:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """How the spec is read again: a module of ours (helper.py), and what it is to be asked."""
+    """How the spec is read again: a module of ours (processes/helper.py), and what it is to be asked."""
 
     module: str
     question: object
@@ -255,7 +255,7 @@ async def _read_again(runner: KernelRunner, again: Again, scales: Mapping[str, S
 
 async def _watch(reloader: Reloader, files: tuple[str, ...], emit: Emit) -> None:
     """Reload when one of the spec's files has changed."""
-    from supervisor.watch import Watcher  # noqa: PLC0415 (most stacks are not watched)
+    from supervisor.reload.watch import Watcher  # noqa: PLC0415 (most stacks are not watched)
 
     watcher = Watcher(
         partial(reloader.hint, "its files have changed"), lambda error: emit("watch_failed", None, {"error": error})

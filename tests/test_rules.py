@@ -34,6 +34,11 @@ def module(path: Path) -> str:
 MODULES = {module(path) for path in SOURCES}
 
 
+def source_of(name: str) -> Path:
+    path = CHECKOUT.joinpath(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 def executed(node: ast.AST) -> Iterator[ast.AST]:
     """Every node below, but not what only type checkers see."""
     for child in ast.iter_child_nodes(node):
@@ -94,35 +99,36 @@ def test_the_supervisor_calls_no_loop_but_through_anyio(loop: str) -> None:
     assert [place(path) for path in SOURCES if loop in roots(path)] == []
 
 
-PURE = ("checks", "policy", "states", "machine")
+PURE = tuple(f"core.{path.stem}" for path in (CHECKOUT / "supervisor/core").glob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("name", PURE)
 def test_decisions_are_made_without_clock_chance_or_kernel(name: str) -> None:
     pure = ("collections.abc", "dataclasses", "enum", "functools", "itertools", "math", "typing", "runtime.status")
-    found = imports(CHECKOUT / f"supervisor/{name}.py")
-    assert [one for one in found if not one.startswith((*pure, *(f"supervisor.{name}" for name in PURE)))] == []
+    found = imports(source_of(f"supervisor.{name}"))
+    assert [one for one in found if not one.startswith((*pure, "supervisor.core."))] == []
 
 
-@pytest.mark.parametrize("name", ["service", "tree"])
+@pytest.mark.parametrize("name", ["stack.service", "stack.tree"])
 def test_who_carries_decisions_out_makes_no_system_calls(name: str) -> None:
     kernel = {"os", "signal", "socket", "select", "fcntl", "runtime.linux", "runtime.spawn", "runtime.launcher"}
-    assert imports(CHECKOUT / f"supervisor/{name}.py") & kernel == set()
+    assert imports(source_of(f"supervisor.{name}")) & kernel == set()
 
 
 def reached(start: str) -> set[str]:
     """The modules of ours that come with a module, at whatever distance."""
     found, waiting = set[str](), [start]
     while waiting:
-        path = CHECKOUT.joinpath(*waiting.pop().split("."))
-        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        below = (imports(source) & MODULES) - found
+        below = (imports(source_of(waiting.pop())) & MODULES) - found
         found |= below
         waiting += below
     return found
 
 
-LAYERS = ("checks", "policy", "states", "machine", "service", "tree", "board", "up", "cli.up", "cli.main")
+LAYERS = (
+    *("core.checks", "core.policy", "core.states", "core.machine", "stack.service", "stack.tree", "kernel.runner"),
+    *("reporting.metrics", "control.board", "control.desk", "up", "cli.up", "cli.main"),
+)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -141,6 +147,42 @@ def test_no_module_needs_itself() -> None:
     assert [place(path) for path in SOURCES if module(path) in reached(module(path))] == []
 
 
+ROOMS = {place(path.parent).replace("/", ".") for path in SUPERVISOR} - {"supervisor"}
+
+
+def room(name: str) -> str:
+    return name if name in ROOMS else name.rpartition(".")[0]
+
+
+@cache
+def used_by(one: str) -> frozenset[str]:
+    """The other rooms that modules of this one import from."""
+    within = [path for path in SUPERVISOR if room(module(path)) == one]
+    return frozenset({room(name) for path in within for name in imports(path) & MODULES} & ROOMS - {one})
+
+
+def rooms_below(one: str) -> set[str]:
+    """The same at whatever distance."""
+    found, waiting = set[str](), {one}
+    while waiting:
+        below = used_by(waiting.pop()) - found
+        found |= below
+        waiting |= below
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(ROOMS))
+def test_no_room_needs_itself(name: str) -> None:
+    """What two rooms share that need each other is plain data, and stands beside them: entry.py, commands.py."""
+    assert name not in rooms_below(name)
+
+
+@pytest.mark.parametrize("name", sorted(ROOMS - {"supervisor.spec", "supervisor.compose", "supervisor.kernel"}))
+def test_to_enter_a_room_loads_nothing_of_it(name: str) -> None:
+    """So `pysup ps` and the like load what they use alone. The three others are entered for all that they have."""
+    assert imports(source_of(name)) == set()
+
+
 WALL_TIMES = ("time.time", "time.time_ns", "time.ctime", "time.localtime", "datetime.datetime.now", "datetime.now")
 
 
@@ -148,10 +190,10 @@ def test_the_wall_clock_which_may_be_set_is_for_times_that_people_see_or_name() 
     """What is decided by time goes by a clock that is never set: the loop's, or time.monotonic."""
     assert {place(path) for path in SOURCES if uses(path, WALL_TIMES)} <= {
         "supervisor/api/call.py",  # how long ago; what was before a time that the user gives
-        "supervisor/desk.py",  # of each line in a log
-        "supervisor/processes.py",  # when a process began
-        "supervisor/board.py",  # when containers were made, started and ended
-        "supervisor/events.py",  # timestamps of events and lines
+        "supervisor/control/desk.py",  # of each line in a log
+        "supervisor/processes/ps.py",  # when a process began
+        "supervisor/control/board.py",  # when containers were made, started and ended
+        "supervisor/reporting/events.py",  # timestamps of events and lines
         "supervisor/logs/reader.py",  # until a time that the user gives
     }
 
@@ -180,7 +222,7 @@ def test_processes_are_started_in_two_places_only() -> None:
 
 def test_children_are_waited_for_where_they_are_owned_only() -> None:
     found = {place(path) for path in SOURCES if uses(path, WAITS)}
-    assert found == {"supervisor/reaper.py", "supervisor/cli/apart.py"}
+    assert found == {"supervisor/processes/reaper.py", "supervisor/cli/apart.py"}
 
 
 # --- what the launcher loads -----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 So the tools that people already have (the docker CLI, docker-py, lazydocker, ctop) work with a stack. What is offered
 is the table in routes.py; docs/api.md has it with the test that holds each call. Nothing here knows a service or a
-machine: all of that is behind `supervisor.commands`.
+machine: all of that is behind supervisor/commands.py.
 
 limits.py      how many, how long, how large: of everything here
 errors.py      what a caller is told, with its HTTP status

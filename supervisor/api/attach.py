@@ -16,7 +16,7 @@ from supervisor.api.keys import Watch, sequence
 from supervisor.api.logs import Choice, framed
 from supervisor.api.wire import GoneError, Wire
 from supervisor.commands import Attached, View
-from supervisor.lines import Stream
+from supervisor.streams.lines import Stream
 
 
 async def attach(call: Call) -> Answering:

@@ -17,9 +17,9 @@ from supervisor.api.errors import bad, missing, not_offered
 from supervisor.api.fields import Fields
 from supervisor.api.http import Answering, shown
 from supervisor.api.shelf import familiar
+from supervisor.core.policy import RestartPolicy
 from supervisor.errors import SpecError
 from supervisor.logs.foreign import DRIVERS, MODE, OPTIONS, keys_of
-from supervisor.policy import RestartPolicy
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")  # as in a spec
 _KNOWN = frozenset(

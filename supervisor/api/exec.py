@@ -23,7 +23,7 @@ from supervisor.api.keys import Watch, sequence
 from supervisor.api.relay import Outcome, Relay, discard
 from supervisor.api.shapes import is_running
 from supervisor.commands import Executed, Execution, Happening
-from supervisor.lines import Stream
+from supervisor.streams.lines import Stream
 
 NOT_STARTED = 126  # as Docker has it, unless it is more exactly known
 

@@ -5,7 +5,7 @@ many bytes follow (stdcopy). A terminal has one stream, and no frames.
 import struct
 from collections.abc import Mapping
 
-from supervisor.lines import Stream
+from supervisor.streams.lines import Stream
 
 _HEADER = struct.Struct(">BxxxI")
 _NUMBERS: Mapping[Stream, int] = {Stream.STDOUT: 1, Stream.STDERR: 2}

@@ -13,8 +13,8 @@ from supervisor.api.frames import bare, frame
 from supervisor.api.gather import Gathered
 from supervisor.api.http import MULTIPLEXED, RAW, Answering, Reply, Stream
 from supervisor.commands import LogLine
-from supervisor.lines import Stream as Output
 from supervisor.logs.cri import written
+from supervisor.streams.lines import Stream as Output
 
 # In Docker's words first: its clients look for them.
 NOT_READABLE = "configured logging driver does not support reading: that of {id} is {driver}"

@@ -14,7 +14,7 @@ from supervisor.api.fields import Fields
 from supervisor.api.http import NOTHING, Answering, Reply, Stream, encoded, shown
 from supervisor.api.shapes import exit_code_of, human, is_running, state_of, status_of
 from supervisor.commands import Reloaded, View
-from supervisor.states import Phase
+from supervisor.core.states import Phase
 
 
 async def stack(call: Call) -> Answering:

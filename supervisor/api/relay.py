@@ -17,7 +17,7 @@ from supervisor.api.frames import bare, frame
 from supervisor.api.keys import Watch
 from supervisor.api.wire import GoneError, Wire
 from supervisor.commands import Executed
-from supervisor.lines import Stream
+from supervisor.streams.lines import Stream
 
 
 class Outcome(Enum):

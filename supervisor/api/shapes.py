@@ -11,12 +11,12 @@ from typing import Any
 from runtime.config import ContainerConfig
 from runtime.idmap import AUTO
 from supervisor.api import files, networks, resources
-from supervisor.checks import Exec, Health, Probe
 from supervisor.commands import View
-from supervisor.lines import rfc3339
+from supervisor.core.checks import Exec, Health, Probe
+from supervisor.core.policy import RestartPolicy
+from supervisor.core.states import LIVE, HealthStatus, Phase
 from supervisor.logs.foreign import docker_of
-from supervisor.policy import RestartPolicy
-from supervisor.states import LIVE, HealthStatus, Phase
+from supervisor.streams.lines import rfc3339
 
 Shape = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""The spec of a running stack, read again: what `supervisor.helper` starts. A question on standard input, an answer on
+"""The spec of a running stack, read again: what processes/helper.py starts. A question on standard input, an answer on
 standard output; both are pickles.
 """
 

@@ -60,7 +60,7 @@ def _user_namespace() -> int | None:
 
 def _ids() -> "Finding":
     from runtime.host import Finding, Verdict  # noqa: PLC0415 (the same)
-    from supervisor import ids  # noqa: PLC0415 (for this one trial)
+    from supervisor.state import ids  # noqa: PLC0415 (for this one trial)
 
     count = ids.room()
     if not count:

@@ -16,7 +16,7 @@ from runtime import pidfd
 from supervisor.cli import options, stacks
 from supervisor.cli.together import check, side_by_side
 from supervisor.errors import CommandError, StackError
-from supervisor.state import Home, remove_volumes, running
+from supervisor.state.home import Home, remove_volumes, running
 
 
 @click.command()

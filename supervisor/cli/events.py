@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from supervisor.cli import options, stacks
-from supervisor.lines import rfc3339
+from supervisor.streams.lines import rfc3339
 
 
 @click.command()
@@ -31,7 +31,7 @@ def events(stack: stacks.Stack, ids: tuple[str, ...], *, as_json: bool, since: s
 
 
 def _shown(happening: Mapping[str, Any], *, as_json: bool) -> Iterator[str]:
-    from supervisor.events import sentence  # noqa: PLC0415 (loads structlog)
+    from supervisor.reporting.events import sentence  # noqa: PLC0415 (loads structlog)
 
     fields = dict(happening["fields"])
     with suppress(ValueError, KeyError):  # none, or one in real time that has no name

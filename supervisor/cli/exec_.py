@@ -15,7 +15,7 @@ from supervisor.errors import StackError
 
 @contextmanager
 def _raw() -> Iterator[None]:
-    from supervisor.terminal import raw_mode  # noqa: PLC0415 (loads the loop's library)
+    from supervisor.streams.terminal import raw_mode  # noqa: PLC0415 (loads the loop's library)
 
     with raw_mode():
         yield

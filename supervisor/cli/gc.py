@@ -15,7 +15,7 @@ import click
 
 from supervisor.cli import options, stacks
 from supervisor.errors import StackError
-from supervisor.state import HeldError, Home, Left, clear, discard_logs, homes, is_held, left, locked
+from supervisor.state.home import HeldError, Home, Left, clear, discard_logs, homes, is_held, left, locked
 
 NOTHING = Left(0, ())
 

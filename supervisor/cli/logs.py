@@ -26,7 +26,7 @@ import click
 from supervisor.cli import options, stacks
 from supervisor.client import Feed, name_in_path
 from supervisor.errors import CommandError, StackError
-from supervisor.lines import Ansi, Layout, LineForm, Piece, Stream, TextLines, layout_for, wants_colour
+from supervisor.streams.lines import Ansi, Layout, LineForm, Piece, Stream, TextLines, layout_for, wants_colour
 
 if TYPE_CHECKING:
     from supervisor.cli.past import Past

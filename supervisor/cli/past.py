@@ -14,7 +14,7 @@ from supervisor.cli.stacks import Listed
 from supervisor.commands import LogLine
 from supervisor.errors import StackError
 from supervisor.logs.reader import Part, shelved
-from supervisor.state import Home, homes
+from supervisor.state.home import Home, homes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from runtime.images.lookup import search_path
 from supervisor import spec
 from supervisor.cli import options
 from supervisor.errors import StackError
-from supervisor.state import Home, locked
-from supervisor.terminal import is_terminal
+from supervisor.state.home import Home, locked
+from supervisor.streams.terminal import is_terminal
 
 # A fault names a key of the spec, as `ulimits.nofile: …`; whoever called `pysup run` wrote an option.
 _FAULT = re.compile(r'(\w+)(?:\[\d+\]|\["(?:[^"\\]|\\.)*"\]|\.([\w.-]+))?(.*)', re.DOTALL)
@@ -160,7 +160,7 @@ def _number(text: str) -> object:
 
 
 def _run(container: spec.Container, images: Path | None, state: Path, terminal: bool) -> int:
-    from supervisor.compile import Images, compile_single  # noqa: PLC0415 (after the arguments are known to be right)
+    from supervisor.compile.compiler import Images, compile_single  # noqa: PLC0415 (after the arguments are known to be right)
     from supervisor.single import Single, run_single  # noqa: PLC0415
 
     found = Images(search_path(None, images, Path.cwd()))

@@ -153,7 +153,7 @@ class Call:
 
 def unit(stack: "Compiled", call: Call) -> str:
     """The text of a unit."""
-    from supervisor.systemd import stop_s  # noqa: PLC0415 (slow to load)
+    from supervisor.reporting.systemd import stop_s  # noqa: PLC0415 (slow to load)
 
     takes_s = stop_s(stack.entries)
     return _TEXT.format(

@@ -14,7 +14,7 @@ from runtime.images.lookup import search_path
 from supervisor.cli import options
 from supervisor.cli.apart import Parent, apart, in_background
 from supervisor.errors import StackError
-from supervisor.lines import Ansi, layout_for, wants_colour
+from supervisor.streams.lines import Ansi, layout_for, wants_colour
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ class Wish:
         """All of it, with other numbers of replicas as far as they hold. `seen`: the files that say what it is, those
         that are missing included; they are there even if this fails.
         """
-        from supervisor.compile import Images, compile_stack  # noqa: PLC0415
+        from supervisor.compile.compiler import Images, compile_stack  # noqa: PLC0415
         from supervisor.entry import Reading, Scale  # noqa: PLC0415
 
         found = Images(self.image_path)
@@ -202,8 +202,8 @@ class Conduct:
         import anyio  # noqa: PLC0415
 
         from supervisor import up as supervise  # noqa: PLC0415
-        from supervisor.events import LogFormat  # noqa: PLC0415
-        from supervisor.state import Home  # noqa: PLC0415
+        from supervisor.reporting.events import LogFormat  # noqa: PLC0415
+        from supervisor.state.home import Home  # noqa: PLC0415
 
         reading = read()
         stack = reading.stack
@@ -242,7 +242,7 @@ class Conduct:
 
 
 def _dry_run(wish: Wish) -> str:
-    from supervisor.show import dry_run  # noqa: PLC0415
+    from supervisor.compile.show import dry_run  # noqa: PLC0415
 
     return dry_run(wish.compile())
 

@@ -1,13 +1,16 @@
 """Runs on the real kernel: a plan, its streams, a launcher's clone, the reaper's status, and nothing left behind.
 
-opening.py  `kernel`: a runner with all that it needs, while a context lasts
-runner.py   `KernelRunner`: starts containers
-run.py      `KernelRun`: one that runs, or ran
-process.py  its process 1
-senses.py   by what it is heard
-means.py    what all runs share
+opening.py     `kernel`: a runner with all that it needs, while a context lasts
+runner.py      `KernelRunner`: starts containers
+run.py         `KernelRun`: one that runs, or ran
+process.py     its process 1
+execution.py   a command that an operator runs in it
+senses.py      by what it is heard: notify.py (sd_notify), memory.py (kills for want of it), streams/output.py
+probes.py      how it is looked at
+namespaces.py  user namespaces of containers with ids of their own
+means.py       what all runs share
 
-The seam that tests put a fake behind is supervisor/runner.py; the rest of the supervisor needs the names below only.
+The seam that tests put a fake behind is stack/runner.py; the rest of the supervisor needs the names below only.
 """
 
 from supervisor.kernel.opening import kernel

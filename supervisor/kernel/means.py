@@ -11,12 +11,12 @@ import anyio
 from runtime.cgroup.branch import Branch
 from runtime.enter import Door
 from runtime.errors import LauncherLostError
-from supervisor.launchers import LauncherPool
-from supervisor.memory import MemoryWatch
-from supervisor.namespaces import Namespaces
+from supervisor.kernel.memory import MemoryWatch
+from supervisor.kernel.namespaces import Namespaces
+from supervisor.kernel.notify import Listener
 from supervisor.network.stack import Networks
-from supervisor.notify import Listener
-from supervisor.reaper import Reaper
+from supervisor.processes.launchers import LauncherPool
+from supervisor.processes.reaper import Reaper
 
 TRIES_MAX = 3  # what a launcher died over is tried again by another
 

@@ -10,17 +10,17 @@ import anyio
 from runtime.cgroup.limits import NO_LIMITS
 from runtime.config import ContainerConfig
 from runtime.enter import Door
-from supervisor import cgroups
-from supervisor.ids import Blocks
 from supervisor.kernel.means import Means, Tell, insist
+from supervisor.kernel.memory import MemoryWatch
+from supervisor.kernel.namespaces import Hold, Namespaces
+from supervisor.kernel.notify import Listener
 from supervisor.kernel.runner import Complain, KernelRunner, MakeStreams
-from supervisor.launchers import LauncherPool
-from supervisor.memory import MemoryWatch
-from supervisor.namespaces import Hold, Namespaces
 from supervisor.network.stack import Connect, none
-from supervisor.notify import Listener
-from supervisor.output import Output
-from supervisor.reaper import Reaper
+from supervisor.processes.launchers import LauncherPool
+from supervisor.processes.reaper import Reaper
+from supervisor.state import cgroups
+from supervisor.state.ids import Blocks
+from supervisor.streams.output import Output
 
 
 def _untold(_event: str, _container: str, _fields: Mapping[str, object]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from supervisor.reaper import Exit
+from supervisor.processes.reaper import Exit
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,18 +21,18 @@ from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
 from runtime.streams import Streams
-from supervisor import probes
-from supervisor.checks import Exec, File, Log, Notify, Probe, Tcp, Verdict
 from supervisor.commands import Execution
-from supervisor.execution import Command, config_for, set_size
+from supervisor.core.checks import Exec, File, Log, Notify, Probe, Tcp, Verdict
+from supervisor.kernel import probes
+from supervisor.kernel.execution import Command, config_for, set_size
 from supervisor.kernel.means import Means, insist
+from supervisor.kernel.namespaces import Own
 from supervisor.kernel.process import Process
 from supervisor.kernel.senses import Senses
-from supervisor.launchers import ReplyError
-from supervisor.namespaces import Own
-from supervisor.output import Listener as Hearer
-from supervisor.reaper import Exit
-from supervisor.uproot import below, kill_cgroup
+from supervisor.processes.launchers import ReplyError
+from supervisor.processes.reaper import Exit
+from supervisor.processes.uproot import below, kill_cgroup
+from supervisor.streams.output import Listener as Hearer
 
 MEMBERS_MAX = 4096  # looked for, of one container
 ENDED = Verdict(passed=False, detail="the container has ended")

@@ -18,18 +18,18 @@ from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.streams import Streams
 from runtime.volumes import Pinned, needs_pinning
+from supervisor.core.policy import Policy
 from supervisor.entry import StackNetwork
-from supervisor.helper import consult
 from supervisor.kernel.means import Means, insist
+from supervisor.kernel.namespaces import Own
 from supervisor.kernel.process import Process
 from supervisor.kernel.run import KernelRun
 from supervisor.kernel.senses import Senses
-from supervisor.launchers import ReplyError
-from supervisor.namespaces import Own
 from supervisor.network.ends import Connections
-from supervisor.output import Output
-from supervisor.policy import Policy
-from supervisor.runner import Heard
+from supervisor.processes.helper import consult
+from supervisor.processes.launchers import ReplyError
+from supervisor.stack.runner import Heard
+from supervisor.streams.output import Output
 
 MakeStreams = Callable[[Plan], Streams]
 Complain = Callable[[str, str], None]  # (container, what could not be cleaned)
@@ -68,7 +68,7 @@ class KernelRunner:
         self._means.namespaces.forget(container)
 
     async def consult(self, module: str, question: object) -> Any:
-        """Have another interpreter answer a question: see helper.py."""
+        """Have another interpreter answer a question: see processes/helper.py."""
         return await consult(self._means.reaper, module, question)
 
     def unmet(self, limits: Limits) -> Mapping[str, str]:

@@ -6,11 +6,11 @@ from functools import partial
 
 from runtime.config import ContainerConfig
 from runtime.streams import Streams
-from supervisor.checks import Log, Notice
-from supervisor.notify import Listener, Mouth
-from supervisor.output import Capture, Output, Watch
-from supervisor.policy import Policy
-from supervisor.runner import Heard
+from supervisor.core.checks import Log, Notice
+from supervisor.core.policy import Policy
+from supervisor.kernel.notify import Listener, Mouth
+from supervisor.stack.runner import Heard
+from supervisor.streams.output import Capture, Output, Watch
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from supervisor.commands import LogLine
-from supervisor.lines import Piece, Stream
+from supervisor.streams.lines import Piece, Stream
 
 SECOND_NS = 1_000_000_000
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from supervisor.commands import LogLine
-from supervisor.lines import Stream
 from supervisor.logs import cri
 from supervisor.logs.cri import Parsed
 from supervisor.logs.files import LogFile, listed
+from supervisor.streams.lines import Stream
 
 BLOCK_BYTES = 256 * 1024  # more than the longest line
 

@@ -17,9 +17,9 @@ from anyio import to_thread
 
 from supervisor.commands import LogLine
 from supervisor.errors import CommandError
-from supervisor.lines import Stream
 from supervisor.logs.cri import SECOND_NS
 from supervisor.logs.cursor import Cursor, Raw, Stamped
+from supervisor.streams.lines import Stream
 
 
 class LogError(CommandError):

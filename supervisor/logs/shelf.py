@@ -21,10 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from supervisor.lines import LINE_MAX_BYTES, Piece, Stream
 from supervisor.logs import cri
 from supervisor.logs.files import PART, LogFile, listed, remove_remains
 from supervisor.logs.policy import LogPolicy
+from supervisor.streams.lines import LINE_MAX_BYTES, Piece, Stream
 
 CLOCK_STEP_NS = cri.SECOND_NS
 TAIL_BYTES = 4 * LINE_MAX_BYTES  # of a file that is looked at for its last line

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from supervisor.lines import Piece, Stream
 from supervisor.logs.policy import LogPolicy
 from supervisor.logs.shelf import MOVE_MAX_BYTES, PACK_STEP_BYTES, Repair, Shelf, UnwrittenError
+from supervisor.streams.lines import Piece, Stream
 
 # Stamped and written at once. Small, as it is what is held beside the buffer, and as malloc(3) gives larger blocks back
 # to the kernel at each free, which costs as much in page faults as all the rest.

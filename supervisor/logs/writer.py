@@ -1,6 +1,6 @@
 """The one writer of all logs of a stack: takes lines from the loop, and never makes it wait for the disk.
 
-As the console does it (supervisor.console says why): a thread of our own that takes no signal and is a daemon, and a
+As the console does it (streams/console.py says why): a thread of our own that takes no signal and is a daemon, and a
 buffer with two limits. From BUFFER_MAX_BYTES on `has_room` holds back those who can wait, and with `overflow: drop`
 lines are dropped instead. What can't wait is taken up to OVERDRAFT_MAX_BYTES. Lines are dropped whole, and counted.
 
@@ -33,12 +33,12 @@ from typing import Literal, Protocol, Self, cast
 import anyio
 
 from supervisor.commands import LogLine
-from supervisor.lines import Piece, Stream
 from supervisor.logs import reader
 from supervisor.logs.policy import Driver, LogPolicy, Overflow
 from supervisor.logs.reader import Followed
 from supervisor.logs.shelf import MOVE_MAX_BYTES, UnwrittenError
 from supervisor.logs.store import Lines, Store
+from supervisor.streams.lines import Piece, Stream
 
 BUFFER_MAX_BYTES = 4 * 1024 * 1024
 OVERDRAFT_MAX_BYTES = 32 * 1024 * 1024

@@ -22,8 +22,8 @@ editor.py       the JSON schema of a stack file
 """
 
 from runtime.config import Network
+from supervisor.core.policy import Condition, RestartPolicy
 from supervisor.errors import SpecError
-from supervisor.policy import Condition, RestartPolicy
 from supervisor.spec.editor import schema
 from supervisor.spec.faults import Fault
 from supervisor.spec.graph import order

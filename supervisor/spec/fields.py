@@ -17,13 +17,13 @@ from runtime.config import Attachment
 from runtime.idmap import Ids
 from runtime.mounts import Device
 from runtime.users import ID_MAX
-from supervisor.checks import Health as _Health
-from supervisor.checks import OnUnhealthy
-from supervisor.checks import Ready as _Ready
+from supervisor.core.checks import Health as _Health
+from supervisor.core.checks import OnUnhealthy
+from supervisor.core.checks import Ready as _Ready
+from supervisor.core.policy import Condition, Dependency, RestartPolicy
+from supervisor.core.policy import RestartOn as _RestartOn
 from supervisor.entry import OnFailure, Order, OutputForm, StackNetwork, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
-from supervisor.policy import Condition, Dependency, RestartPolicy
-from supervisor.policy import RestartOn as _RestartOn
 from supervisor.spec import idmaps, limits, mounts, naming, networking, probes, resources, restarts, sharing, values
 from supervisor.spec.terms import Enforce as _Enforce
 from supervisor.spec.terms import Oom as _Oom

@@ -11,7 +11,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from supervisor.policy import Condition
+from supervisor.core.policy import Condition
 from supervisor.spec import limits
 from supervisor.spec.faults import Loc, Wrong, quoted
 

@@ -22,10 +22,10 @@ from pydantic import (
 
 from runtime.cgroup.limits import Limits
 from runtime.config import SHM_BYTES
-from supervisor.checks import Log
+from supervisor.core.checks import Log
+from supervisor.core.policy import RestartOn, RestartPolicy
 from supervisor.entry import OutputForm, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy
-from supervisor.policy import RestartOn, RestartPolicy
 from supervisor.spec import fields, graph, limits, values
 from supervisor.spec.faults import Fault, Report, Wrong, loc_of, path_of, quoted
 from supervisor.spec.terms import SECCOMP_DEFAULT, Enforce, Oom, Restart, Storage

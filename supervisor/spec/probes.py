@@ -7,7 +7,7 @@ from functools import partial
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Probe, Ready, Tcp
+from supervisor.core.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Probe, Ready, Tcp
 from supervisor.spec import limits
 from supervisor.spec.faults import Wrong, quoted, together, unexpected
 from supervisor.spec.restarts import RETRIES_MAX, ranges

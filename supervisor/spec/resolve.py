@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from runtime.config import Attachment
-from supervisor.checks import Exec, File, Health, Http, Log, Notify, Probe, Ready, Tcp
+from supervisor.core.checks import Exec, File, Health, Http, Log, Notify, Probe, Ready, Tcp
+from supervisor.core.policy import RestartOn
 from supervisor.entry import StackNetwork
 from supervisor.logs.policy import LogPolicy
-from supervisor.policy import RestartOn
 from supervisor.spec import idmaps, later, mounts, resources
 from supervisor.spec.model import Container, Spec
 from supervisor.spec.restarts import written

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from supervisor.policy import RestartOn, RestartPolicy
+from supervisor.core.policy import RestartOn, RestartPolicy
 from supervisor.spec import limits
 from supervisor.spec.faults import Wrong, together, unexpected
 from supervisor.spec.terms import Restart

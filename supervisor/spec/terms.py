@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from supervisor.policy import Policy, RestartPolicy
+from supervisor.core.policy import Policy, RestartPolicy
 
 WINDOW_S = Policy().window_s
 SECCOMP_DEFAULT, SECCOMP_UNCONFINED = SECCOMP_WORDS = ("default", "unconfined")

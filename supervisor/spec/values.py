@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.users import ID_MAX
+from supervisor.core.policy import Condition, Dependency
 from supervisor.entry import OnFailure, Order, OutputForm, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
-from supervisor.policy import Condition, Dependency
 from supervisor.spec import later, limits
 from supervisor.spec.faults import Wrong, apart, quoted, shown, together, unexpected, unknown
 from supervisor.spec.tree import Plain

@@ -18,12 +18,12 @@ from runtime.config import Attachment, Network, Port
 from runtime.mounts import READ_ONLY, Bind, MemoryFile, Tmpfs
 from supervisor.api import creation, shapes
 from supervisor.api.shapes import human, state_of, status_of
-from supervisor.checks import Exec, Health
 from supervisor.commands import View
+from supervisor.core.checks import Exec, Health
+from supervisor.core.policy import Policy
+from supervisor.core.states import HealthStatus, Phase
 from supervisor.errors import CommandError
 from supervisor.network.ends import Connections, End, Published
-from supervisor.policy import Policy
-from supervisor.states import HealthStatus, Phase
 
 
 def names(found: list[Any]) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from served import Stage
 
-from supervisor.lines import Stream
+from supervisor.streams.lines import Stream
 
 DOCKER = os.environ.get("PYSUP_DOCKER") or shutil.which("docker")
 LIMIT_S = 30

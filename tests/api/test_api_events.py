@@ -13,7 +13,7 @@ from supervisor.api import limits
 from supervisor.api.events import ACTIONS, shapes
 from supervisor.api.ring import Entry, Subject
 from supervisor.commands import Happening
-from supervisor.helper import HelperError
+from supervisor.processes.helper import HelperError
 
 SUBJECT = Subject("ab" * 32, "base", {"l": "v"})
 

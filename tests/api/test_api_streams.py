@@ -19,8 +19,8 @@ from supervisor.api import limits
 from supervisor.api.keys import Watch, sequence
 from supervisor.client import frames
 from supervisor.errors import CommandError
-from supervisor.lines import Stream
 from supervisor.logs.policy import Driver, LogPolicy
+from supervisor.streams.lines import Stream
 
 SECOND_NS = 1_000_000_000
 MUCH = 3 << 20

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from supervisor import launchers as pool
+from supervisor.processes import launchers as pool
 from tests.bench import launches, native, peers, stack
 from tests.bench.measure import Sample
 from tests.bench.subject import Place, lowered

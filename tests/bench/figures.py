@@ -7,7 +7,7 @@ from statistics import median
 
 from rich.console import Console
 
-from supervisor.launchers import LAUNCHERS as LAUNCHERS_MAX
+from supervisor.processes.launchers import LAUNCHERS as LAUNCHERS_MAX
 from tests.bench import launches, native, stack
 from tests.bench.contenders import CRUN, FLOOR, FORK, LAUNCHERS, UP
 from tests.bench.measure import Result

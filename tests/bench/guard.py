@@ -12,7 +12,7 @@ from rich.console import Console
 
 from runtime.cgroup.branch import Branch
 from runtime.cgroup.hierarchies import discover
-from supervisor import launchers as pool
+from supervisor.processes import launchers as pool
 from tests.bench import launches, native, peers
 from tests.bench.contenders import CORES, WORKERS, Contender
 from tests.bench.measure import Sample, result

@@ -22,11 +22,11 @@ from statistics import median
 import anyio
 from rich.console import Console
 
-from supervisor.console import Console as BackConsole
-from supervisor.desk import Keeping
+from supervisor.control.desk import Keeping
 from supervisor.logs.policy import Driver, LogPolicy
 from supervisor.logs.writer import LogWriter
-from supervisor.output import Output
+from supervisor.streams.console import Console as BackConsole
+from supervisor.streams.output import Output
 from supervisor.up import Unseen
 from tests.bench.report import Figure
 

@@ -12,10 +12,10 @@ from real import PATIENCE_S, Containers, containers, until
 from runtime.cgroup.limits import IoLimit, Limits
 from runtime.errors import LaunchError
 from runtime.status import Signaled
-from supervisor import cgroups
-from supervisor.checks import Exec, Verdict
+from supervisor.core.checks import Exec, Verdict
 from supervisor.kernel import KernelRun
-from supervisor.runner import Run
+from supervisor.stack.runner import Run
+from supervisor.state import cgroups
 
 pytestmark = [
     pytest.mark.anyio,

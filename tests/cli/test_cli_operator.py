@@ -28,9 +28,9 @@ from served import Stage, populated
 from supervisor.api.server import serve
 from supervisor.api.shelf import Folders
 from supervisor.cli import stacks
-from supervisor.lines import Stream
+from supervisor.core.states import HealthStatus, Phase
 from supervisor.logs.policy import Driver, LogPolicy
-from supervisor.states import HealthStatus, Phase
+from supervisor.streams.lines import Stream
 
 START_NS = 1_700_000_000_000_000_000
 

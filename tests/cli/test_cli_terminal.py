@@ -122,7 +122,7 @@ def test_the_terminal_is_restored_after_a_failure_to_start(pysup: Pysup) -> None
 
 def test_the_terminal_is_restored_after_a_failure_of_our_own(pysup: Pysup) -> None:
     faulty = (
-        "import sys, supervisor.terminal as terminal\n"
+        "import sys, supervisor.streams.terminal as terminal\n"
         "async def fail(_): raise RuntimeError('as expected')\n"
         "terminal.follow_size = fail\n"
         f"sys.argv = {['pysup', *pysup.argv('run', 'c', IMAGE, 'sh')[3:]]}\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.compose import Converted, convert
-from supervisor.policy import Condition
+from supervisor.core.policy import Condition
 from supervisor.spec import Spec, SpecError, load
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.yaml"))

@@ -36,7 +36,7 @@ from runtime.seccomp.calls import numbers
 from runtime.seccomp.load import default_filter
 from runtime.status import Exited, Signaled
 from runtime.users import User
-from supervisor import cgroups
+from supervisor.state import cgroups
 
 pytestmark = pytest.mark.kernel
 

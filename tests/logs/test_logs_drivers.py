@@ -13,12 +13,12 @@ import anyio.lowlevel
 import pytest
 from logbook import Told
 
-from supervisor.console import BUFFER_MAX_BYTES, Console
-from supervisor.desk import Keeping, Shown
-from supervisor.lines import Stream, TextLines, layout_for
+from supervisor.control.desk import Keeping, Shown
 from supervisor.logs.policy import Driver, LogPolicy, Overflow
 from supervisor.logs.writer import LogWriter
-from supervisor.output import Capture, Output
+from supervisor.streams.console import BUFFER_MAX_BYTES, Console
+from supervisor.streams.lines import Stream, TextLines, layout_for
+from supervisor.streams.output import Capture, Output
 
 pytestmark = pytest.mark.anyio
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.commands import LogLine
-from supervisor.lines import LINE_MAX_BYTES, Cutter, Piece, Stream
 from supervisor.logs import cri, cursor, shelf
 from supervisor.logs.cursor import Cursor, Raw, Stamped
 from supervisor.logs.files import listed
 from supervisor.logs.policy import LogPolicy
 from supervisor.logs.shelf import Shelf, UnwrittenError
+from supervisor.streams.lines import LINE_MAX_BYTES, Cutter, Piece, Stream
 
 SECOND_NS = cri.SECOND_NS
 SMALL = LogPolicy(max_size_bytes=1000, max_files=10_000)

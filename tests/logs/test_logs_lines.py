@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.commands import LogLine
-from supervisor.lines import Piece, Stream
 from supervisor.logs import cri
+from supervisor.streams.lines import Piece, Stream
 
 AT_NS = int(datetime(2026, 11, 24, 3, tzinfo=UTC).timestamp()) * cri.SECOND_NS + 123_456_789
 LINE = b"2026-11-24T03:00:00.123456789Z stdout F text\n"

@@ -18,11 +18,11 @@ import pytest
 from logbook import Told, Writing
 
 from supervisor.commands import LogLine
-from supervisor.lines import Piece, Stream
 from supervisor.logs.policy import Driver, LogPolicy, Overflow
 from supervisor.logs.reader import LogError
 from supervisor.logs.store import Lines, Store
 from supervisor.logs.writer import BUFFER_MAX_BYTES, LogWriter
+from supervisor.streams.lines import Piece, Stream
 
 pytestmark = pytest.mark.anyio
 
@@ -323,7 +323,7 @@ FULL = """
     import os, sys, anyio
     from pathlib import Path
     from runtime import linux
-    from supervisor.lines import Piece, Stream
+    from supervisor.streams.lines import Piece, Stream
     from supervisor.logs import writer as module
     from supervisor.logs.policy import LogPolicy
 
@@ -388,7 +388,7 @@ def python(program: str, *arguments: object) -> str:
 FLOOD = """
     import os, sys
     from pathlib import Path
-    from supervisor.lines import Piece, Stream
+    from supervisor.streams.lines import Piece, Stream
     from supervisor.logs.policy import LogPolicy
     from supervisor.logs.writer import LogWriter
 

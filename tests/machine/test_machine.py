@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from runtime.status import Exited, Signaled, Status
-from supervisor.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
-from supervisor.machine import STUCK_S, IllegalEventError, step
-from supervisor.policy import Backoff, Policy, RestartOn, RestartPolicy
-from supervisor.states import (
+from supervisor.core.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.machine import STUCK_S, IllegalEventError, step
+from supervisor.core.policy import Backoff, Policy, RestartOn, RestartPolicy
+from supervisor.core.states import (
     Adapt,
     Ask,
     Check,

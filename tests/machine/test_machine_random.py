@@ -16,10 +16,10 @@ from ledger import AGAIN, ENDED_BY_ITSELF, GIVEN_UP, JUDGED, RETRIED, Account, W
 from stage import entries
 
 from runtime.status import Exited, Signaled, Status
-from supervisor.checks import Health, Notice, Notify, OnUnhealthy, Ready, Tcp
-from supervisor.machine import SIGKILL, STUCK_S, step, succeeded
-from supervisor.policy import Dependency, RestartOn, RestartPolicy
-from supervisor.states import (
+from supervisor.core.checks import Health, Notice, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.machine import SIGKILL, STUCK_S, step, succeeded
+from supervisor.core.policy import Dependency, RestartOn, RestartPolicy
+from supervisor.core.states import (
     ALIVE,
     FINAL,
     Action,

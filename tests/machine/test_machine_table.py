@@ -13,10 +13,10 @@ import pytest
 from states_page import MEANINGS, page
 
 from runtime.status import Exited, Signaled
-from supervisor.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
-from supervisor.machine import TABLE, IllegalEventError, ignored, step, table
-from supervisor.policy import Backoff, Policy, RestartPolicy
-from supervisor.states import (
+from supervisor.core.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.machine import TABLE, IllegalEventError, ignored, step, table
+from supervisor.core.policy import Backoff, Policy, RestartPolicy
+from supervisor.core.states import (
     EVENTS,
     FINAL,
     LIVE,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.policy import Backoff, Policy, RestartPolicy, delay_s, is_stable, restarts
+from supervisor.core.policy import Backoff, Policy, RestartPolicy, delay_s, is_stable, restarts
 
 NO_CHANCE = 0.5  # the middle of [0, 1): as if there were no jitter
 STEADY = Backoff(initial_s=0.1, max_s=30.0, factor=2.0, jitter=0.0)

@@ -12,10 +12,10 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
-from supervisor.console import Console
-from supervisor.events import Events, TextEvents, json_events
-from supervisor.lines import JsonLines, LineForm, TextLines, layout_for
-from supervisor.output import Capture, Output
+from supervisor.reporting.events import Events, TextEvents, json_events
+from supervisor.streams.console import Console
+from supervisor.streams.lines import JsonLines, LineForm, TextLines, layout_for
+from supervisor.streams.output import Capture, Output
 
 FLOOD_BYTES = 512 * 1024 * 1024
 IDLE = 1_000

@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from supervisor import console as console_module
-from supervisor.console import BUFFER_MAX_BYTES, WRITE_MAX_BYTES, Console, ConsoleGoneError
+from supervisor.streams import console as console_module
+from supervisor.streams.console import BUFFER_MAX_BYTES, WRITE_MAX_BYTES, Console, ConsoleGoneError
 
 pytestmark = pytest.mark.anyio
 
@@ -247,7 +247,7 @@ def test_a_paused_reader_does_not_hold_up_the_interpreters_exit(
 ) -> None:
     program = """
         import anyio, sys
-        from supervisor.console import Console
+        from supervisor.streams.console import Console
 
         async def main():
             console = Console(1)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor.events import SENTENCES, Events, LogFormat, TextEvents, forms, json_events, sentence
-from supervisor.lines import RESET, JsonLines, Layout, TextLines, colour_of
+from supervisor.reporting.events import SENTENCES, Events, LogFormat, TextEvents, forms, json_events, sentence
+from supervisor.streams.lines import RESET, JsonLines, Layout, TextLines, colour_of
 
 PLAIN = TextEvents(Layout(width=5, colour=False))
 COLOURED = TextEvents(Layout(width=5, colour=True))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.entry import OutputForm
-from supervisor.lines import (
+from supervisor.streams.lines import (
     ALIGN_MAX,
     LINE_MAX_BYTES,
     Ansi,

@@ -13,11 +13,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from supervisor import console as console_module
-from supervisor.console import BUFFER_MAX_BYTES, Console, ConsoleGoneError
-from supervisor.events import Events, TextEvents
-from supervisor.lines import LINE_MAX_BYTES, LineForm, Piece, Stream, TextLines, layout_for
-from supervisor.output import CHUNK_BYTES, Capture, Output, Watch
+from supervisor.reporting.events import Events, TextEvents
+from supervisor.streams import console as console_module
+from supervisor.streams.console import BUFFER_MAX_BYTES, Console, ConsoleGoneError
+from supervisor.streams.lines import LINE_MAX_BYTES, LineForm, Piece, Stream, TextLines, layout_for
+from supervisor.streams.output import CHUNK_BYTES, Capture, Output, Watch
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.checks import Ready, Tcp
+from supervisor.core.checks import Ready, Tcp
 from supervisor.spec import Spec, SpecError, later, limits, load
 from supervisor.spec.faults import Wrong
 from supervisor.spec.interpolate import Variables, fill

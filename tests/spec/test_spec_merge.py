@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.checks import Exec, Health, Tcp
-from supervisor.policy import Condition, Dependency
+from supervisor.core.checks import Exec, Health, Tcp
+from supervisor.core.policy import Condition, Dependency
 from supervisor.spec import Spec, SpecError, load, resolved
 
 Write = Callable[..., Path]

@@ -12,10 +12,10 @@ from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.config import Attachment
 from runtime.mounts import Device, Propagation
-from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.policy import Dependency, RestartOn
 from supervisor.entry import OnFailure, Order, OutputForm, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
-from supervisor.policy import Dependency, RestartOn
 from supervisor.spec import (
     Backoff,
     Condition,

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from runtime.idmap import AUTO, Extent, Ids
-from supervisor.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.policy import Dependency, RestartOn
 from supervisor.entry import OnFailure, Order, OutputForm, Update
 from supervisor.logs.policy import Driver, LogPolicy, Overflow
-from supervisor.policy import Dependency, RestartOn
 from supervisor.spec import (
     Backoff,
     Condition,

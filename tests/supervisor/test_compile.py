@@ -10,10 +10,10 @@ from runtime.cgroup.limits import Limits
 from runtime.seccomp.filter import Filter
 from runtime.seccomp.load import default_filter
 from runtime.security import capability_mask
-from supervisor.checks import Exec, File, Health, Ready, Tcp
-from supervisor.compile import Images, compile_stack
+from supervisor.compile.compiler import Images, compile_stack
+from supervisor.core.checks import Exec, File, Health, Ready, Tcp
+from supervisor.core.policy import Dependency, Policy, RestartOn, RestartPolicy
 from supervisor.entry import Compiled, OutputForm
-from supervisor.policy import Dependency, Policy, RestartOn, RestartPolicy
 from supervisor.spec import SpecError, load
 
 USUAL = capability_mask((), (), privileged=False)
@@ -225,7 +225,7 @@ BEST = "  - {id: c, limits: {pids: 7}, enforce: best-effort}\n"
 def test_limits_that_the_host_can_not_hold_are_faults_of_the_spec(
     tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.compile.discover", lambda: Hierarchies(()))
+    monkeypatch.setattr("supervisor.compile.compiler.discover", lambda: Hierarchies(()))
     with pytest.raises(SpecError) as caught:
         compiled(tmp_path, image, LIMITED + BEST)
     faults = [line.partition("stack.yaml:")[2] for line in str(caught.value).splitlines()]
@@ -240,7 +240,7 @@ def test_limits_that_the_host_can_not_hold_are_faults_of_the_spec(
 
 def test_limits_are_in_the_configuration(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every = Hierarchy(2, frozenset({"cpu", "cpuset", "io", "memory", "pids"}), "/nowhere", writable=True)
-    monkeypatch.setattr("supervisor.compile.discover", lambda: Hierarchies((every,)))
+    monkeypatch.setattr("supervisor.compile.compiler.discover", lambda: Hierarchies((every,)))
     stack = compiled(tmp_path, image, LIMITED + BEST + "  - {id: d, enforce: best-effort}\n")
     assert [entry.config.limits for entry in stack.entries] == [
         Limits(pids=7),

@@ -13,8 +13,8 @@ import pytest
 from command import ENVIRONMENT, ROOT
 
 from runtime.cgroup.hierarchies import discover
-from supervisor import cgroups
-from supervisor.state import Home, Left, locked
+from supervisor.state import cgroups
+from supervisor.state.home import Home, Left, locked
 
 KILLS = 200
 SEED = int(os.environ.get("PYSUP_SEED", "20261127"))

@@ -7,8 +7,8 @@ import pytest
 
 from runtime.errors import LaunchError
 from runtime.idmap import AUTO, BLOCK, NOBODY, Extent, Ids, block, written
-from supervisor.ids import AT_ONCE, FIRST, Blocks
-from supervisor.state import Home, locked
+from supervisor.state.home import Home, locked
+from supervisor.state.ids import AT_ONCE, FIRST, Blocks
 
 
 def home(state: Path, name: str) -> Path:

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from stage import entries, on_virtual_clock
 
 from runtime.errors import LaunchError
-from supervisor.checks import Verdict
-from supervisor.metrics import LAUNCH_BUCKETS_S, Histogram, Metrics, Sources, Timed, cause_of
-from supervisor.states import HealthStatus, Phase, State
+from supervisor.core.checks import Verdict
+from supervisor.core.states import HealthStatus, Phase, State
+from supervisor.reporting.metrics import LAUNCH_BUCKETS_S, Histogram, Metrics, Sources, Timed, cause_of
 
 Samples = dict[tuple[str, ...], float]  # name, and the values of its labels
 CONTAINERS = 2000
@@ -158,6 +158,6 @@ def test_launches_are_timed_and_failed_ones_left_out() -> None:
 
 
 def test_a_stack_that_nobody_measures_does_not_carry_the_library() -> None:
-    code = "import supervisor.metrics, sys; print('prometheus_client' in sys.modules)"
+    code = "import supervisor.reporting.metrics, sys; print('prometheus_client' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown == "False\n"

@@ -8,11 +8,11 @@ import pytest
 from runtime.linux import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from runtime.mounts import NO_DNS, Bind, Dns, MemoryFile, Tmpfs
 from runtime.users import User
-from supervisor import mounting
-from supervisor.mounting import Store
+from supervisor.compile import mounting
+from supervisor.compile.mounting import Store
 from supervisor.spec import container
 from supervisor.spec.mounts import NamedVolume
-from supervisor.state import Home
+from supervisor.state.home import Home
 
 APP = User(1000, 100, (100,), "app", "/")
 

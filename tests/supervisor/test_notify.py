@@ -17,10 +17,9 @@ from real import APP, FOREVER, PATIENCE_S, Containers, Told, containers, until
 
 from runtime.errors import LaunchError
 from runtime.plan import NOTIFY_PATH
-from supervisor import notify
-from supervisor.checks import Exec, Notice, Notify
-from supervisor.kernel import KernelRun
-from supervisor.notify import MESSAGE_MAX_BYTES, NOTHING, Listener, parse
+from supervisor.core.checks import Exec, Notice, Notify
+from supervisor.kernel import KernelRun, notify
+from supervisor.kernel.notify import MESSAGE_MAX_BYTES, NOTHING, Listener, parse
 
 READY = Notice(ready=True)
 ALIVE = Notice(alive=True)

@@ -15,10 +15,10 @@ from runtime.errors import LaunchError
 from runtime.idmap import AUTO, BLOCK, Extent, Ids, block
 from runtime.userns import creating_as
 from supervisor.api import tarball
-from supervisor.checks import Exec, File, Notify, Tcp, Verdict
 from supervisor.commands import Execution
-from supervisor.ids import FIRST
+from supervisor.core.checks import Exec, File, Notify, Tcp, Verdict
 from supervisor.kernel import KernelRun
+from supervisor.state.ids import FIRST
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 

@@ -20,11 +20,11 @@ from real import APP, PATIENCE_S, Containers, Told, containers, until
 from runtime.config import Network
 from runtime.enter import Door
 from runtime.errors import LaunchError
-from supervisor import launchers, probes
-from supervisor.checks import Exec, File, Http, Log, Notice, Notify, Probe, Tcp, Verdict
-from supervisor.kernel import ENDED, KernelRun
-from supervisor.output import _Channel
-from supervisor.uproot import _children, _stat
+from supervisor.core.checks import Exec, File, Http, Log, Notice, Notify, Probe, Tcp, Verdict
+from supervisor.kernel import ENDED, KernelRun, probes
+from supervisor.processes import launchers
+from supervisor.processes.uproot import _children, _stat
+from supervisor.streams.output import _Channel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 

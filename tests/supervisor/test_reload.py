@@ -13,11 +13,11 @@ from stage import HEALTHY, STARTED, entries
 
 from runtime.cgroup.limits import Limits
 from runtime.mounts import DATA, READ_ONLY, Bind, Device, Dns, MemoryFile, Tmpfs
-from supervisor.checks import Health, Log, Ready, Tcp
+from supervisor.core.checks import Health, Log, Ready, Tcp
+from supervisor.core.policy import RestartPolicy
 from supervisor.entry import Compiled, Entry, Order, OutputForm, Update
 from supervisor.errors import StackError
-from supervisor.policy import RestartPolicy
-from supervisor.reload import (
+from supervisor.reload.difference import (
     Adapt,
     Add,
     Change,

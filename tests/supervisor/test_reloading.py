@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from stage import HEALTHY, READY, entries, on_virtual_clock
 
 from runtime.errors import PysupError
-from supervisor.checks import Health, Ready, Tcp
 from supervisor.commands import Reloaded
+from supervisor.core.checks import Health, Ready, Tcp
+from supervisor.core.policy import Condition, Dependency, RestartPolicy
+from supervisor.core.states import FINAL, Phase, Start, Stop
 from supervisor.entry import Compiled, Entry, OnFailure, Order, Reading, Scale, StackNetwork, Update
 from supervisor.errors import ConflictError, SpecError
-from supervisor.policy import Condition, Dependency, RestartPolicy
-from supervisor.reloading import Reloader
-from supervisor.states import FINAL, Phase, Start, Stop
-from supervisor.tree import Stack, standing_of
+from supervisor.reload.reloader import Reloader
+from supervisor.stack.tree import Stack, standing_of
 
 ALWAYS = RestartPolicy.ALWAYS  # one that has failed for good would be a reason to pause, or to go back
 PATIENT = settings(deadline=None, max_examples=40, phases=[Phase_.explicit, Phase_.generate])

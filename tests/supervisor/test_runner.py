@@ -17,12 +17,12 @@ from runtime.errors import LaunchError
 from runtime.plan import Plan
 from runtime.status import Exited, Signaled
 from runtime.users import User
-from supervisor import cgroups
-from supervisor.checks import Notice
+from supervisor.core.checks import Notice
+from supervisor.core.policy import Policy
 from supervisor.kernel import kernel
-from supervisor.launchers import LAUNCHERS
-from supervisor.policy import Policy
-from supervisor.runner import Run, Runner
+from supervisor.processes.launchers import LAUNCHERS
+from supervisor.stack.runner import Run, Runner
+from supervisor.state import cgroups
 
 pytestmark = pytest.mark.anyio
 

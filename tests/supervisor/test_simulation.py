@@ -17,9 +17,9 @@ from simulation import failure, first_failure, kind, moves, story
 from stage import Play, entries, in_order, on_virtual_clock
 
 from runtime import status
-from supervisor import checks, policy
-from supervisor.states import DependenciesMet
-from supervisor.tree import Stack
+from supervisor.core import checks, policy
+from supervisor.core.states import DependenciesMet
+from supervisor.stack.tree import Stack
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SEEDS = int(os.environ.get("SEEDS", "10000"))

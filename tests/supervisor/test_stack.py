@@ -20,13 +20,13 @@ from fake import CRASH, DONE, FOREVER, NEVER, STUBBORN, Call, FakeRunner, Script
 from stage import COMPLETED, HEALTHY, READY, Cue, Play, entries, in_order, on_virtual_clock, play, virtual_clock
 
 from runtime.status import Exited, Signaled
-from supervisor.checks import Health, Log, Notify, Ready, Tcp, Verdict
+from supervisor.core.checks import Health, Log, Notify, Ready, Tcp, Verdict
+from supervisor.core.machine import STUCK_S
+from supervisor.core.policy import Condition, Dependency
+from supervisor.core.states import Event, Phase
 from supervisor.entry import Entry
-from supervisor.machine import STUCK_S
-from supervisor.policy import Condition, Dependency
-from supervisor.service import Service
-from supervisor.states import Event, Phase
-from supervisor.tree import CHECKS_MAX, Stack
+from supervisor.stack.service import Service
+from supervisor.stack.tree import CHECKS_MAX, Stack
 
 pytestmark = pytest.mark.anyio
 

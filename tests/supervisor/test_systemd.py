@@ -17,11 +17,11 @@ from command import PATIENCE_S, Pysup
 from stage import entries, on_virtual_clock
 
 from supervisor.cli.systemd import _command, _word
-from supervisor.events import Events, json_events
-from supervisor.journal import Journal, is_journal, message
-from supervisor.machine import STUCK_S
-from supervisor.states import Phase
-from supervisor.systemd import RELOADED, STATUS_EVERY_S, Address, Mouth, Notifier, counts, stop_s
+from supervisor.core.machine import STUCK_S
+from supervisor.core.states import Phase
+from supervisor.reporting.events import Events, json_events
+from supervisor.reporting.journal import Journal, is_journal, message
+from supervisor.reporting.systemd import RELOADED, STATUS_EVERY_S, Address, Mouth, Notifier, counts, stop_s
 
 Words = dict[str, str]
 

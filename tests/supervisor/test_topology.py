@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from runtime.config import Attachment, Network, Port
+from supervisor.compile.topology import faults, has_networks, networks, placement, ports
 from supervisor.entry import StackNetwork
 from supervisor.spec import Spec, SpecError, load
-from supervisor.topology import faults, has_networks, networks, placement, ports
 
 Read = Callable[[str], Spec]
 

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from supervisor.watch import Watcher, places
+from supervisor.reload.watch import Watcher, places
 
 Edit = Callable[[Path], None]
 

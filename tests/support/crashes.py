@@ -23,14 +23,16 @@ import anyio
 
 from runtime.cgroup.branch import Branch
 from runtime.cgroup.hierarchies import discover
-from supervisor import cgroups, spec, state
+from supervisor import spec
 from supervisor import up as supervise
 from supervisor.api import server, shelf  # noqa: F401 (loaded before the first fork, as is all else)
-from supervisor.compile import Images, compile_stack
+from supervisor.compile.compiler import Images, compile_stack
+from supervisor.compile.workshop import ApiWorkshop  # noqa: F401
 from supervisor.entry import Compiled, Reading
-from supervisor.events import LogFormat
-from supervisor.lines import layout_for
-from supervisor.workshop import ApiWorkshop  # noqa: F401
+from supervisor.reporting.events import LogFormat
+from supervisor.state import cgroups
+from supervisor.state import home as state
+from supervisor.streams.lines import layout_for
 
 LIMIT_S = 20
 MOMENT_MAX_S = 0.25  # a supervisor is killed within the time that a whole life takes here and now, or this

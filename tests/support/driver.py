@@ -24,9 +24,9 @@ from runtime.plan import Plan
 from runtime.status import Exited, Status, from_waitid
 from runtime.users import User
 from runtime.volumes import Pinned
-from supervisor.ids import Blocks
-from supervisor.namespaces import Namespaces, Own
-from supervisor.reaper import Exit
+from supervisor.kernel.namespaces import Namespaces, Own
+from supervisor.processes.reaper import Exit
+from supervisor.state.ids import Blocks
 
 if TYPE_CHECKING:
     from runtime.idmap import Ids

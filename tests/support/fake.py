@@ -18,10 +18,10 @@ import anyio.abc
 from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
 from runtime.status import Exited, Signaled, Status
-from supervisor.checks import HEARD, Exec, Notice, Probe, Verdict
-from supervisor.machine import STUCK_S
-from supervisor.policy import Policy
-from supervisor.runner import Heard
+from supervisor.core.checks import HEARD, Exec, Notice, Probe, Verdict
+from supervisor.core.machine import STUCK_S
+from supervisor.core.policy import Policy
+from supervisor.stack.runner import Heard
 
 SIGKILL = 9
 NEVER = math.inf

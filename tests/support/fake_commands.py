@@ -24,12 +24,22 @@ import anyio
 from runtime.config import ContainerConfig
 from runtime.errors import ImageError, PysupError
 from runtime.users import User
-from supervisor.commands import Attached, Commands, Executed, Execution, Figures, Happening, LogLine, Reloaded, View
+from supervisor.commands import (
+    Attached,
+    Commands,
+    Executed,
+    Execution,
+    Figures,
+    Happening,
+    LogLine,
+    Page,
+    Reloaded,
+    View,
+)
+from supervisor.core.policy import Policy
+from supervisor.core.states import LIVE, Phase
 from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
-from supervisor.lines import Stream
-from supervisor.metrics import Page
-from supervisor.policy import Policy
-from supervisor.states import LIVE, Phase
+from supervisor.streams.lines import Stream
 
 ROOT = User(0, 0, (0,), "root", "/root")
 

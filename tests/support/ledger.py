@@ -15,9 +15,9 @@ from typing import Any
 from fake import Call, Script
 from stage import Asked, Play, Told
 
-from supervisor.checks import Health, Notify, OnUnhealthy
+from supervisor.core.checks import Health, Notify, OnUnhealthy
+from supervisor.core.policy import Condition, Dependency, RestartPolicy
 from supervisor.entry import Entry
-from supervisor.policy import Condition, Dependency, RestartPolicy
 
 SIGKILL = 9
 STUCK_S = 10.0

@@ -14,12 +14,12 @@ from runtime import security, streams
 from runtime.config import ContainerConfig
 from runtime.plan import Plan
 from runtime.users import User
-from supervisor.checks import Health, Notice, Probe, Ready
-from supervisor.console import Console
+from supervisor.core.checks import Health, Notice, Probe, Ready
+from supervisor.core.policy import Policy
 from supervisor.kernel import KernelRun, KernelRunner, kernel
-from supervisor.lines import Piece, Stream
-from supervisor.output import Output
-from supervisor.policy import Policy
+from supervisor.streams.console import Console
+from supervisor.streams.lines import Piece, Stream
+from supervisor.streams.output import Output
 
 ROOT = User(0, 0, (0,), "root", "/root")
 APP = User(1000, 1000, (1000, 44), "app", "/home/app")

@@ -12,9 +12,9 @@ from stage import Play, entries, in_order, on_virtual_clock, play
 
 from runtime.errors import LaunchError
 from runtime.status import Exited, Signaled
-from supervisor.checks import Exec, Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.checks import Exec, Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.policy import Condition, Dependency, RestartOn
 from supervisor.entry import Entry
-from supervisor.policy import Condition, Dependency, RestartOn
 
 ENDS_S = 30.0  # when every stack is stopped that has not ended by itself
 HANGS_S = 1000.0  # by then it would have ended

@@ -9,7 +9,7 @@ from anyio.from_thread import BlockingPortal
 from fake_commands import FakeCommands, view
 
 from supervisor.client import Client
-from supervisor.states import Phase
+from supervisor.core.states import Phase
 
 
 @dataclass

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from ledger import BrokenPromiseError
 from scenario import Scenario, code, draw, hold, shrink
 
-from supervisor import service
-from supervisor.machine import TABLE, step
-from supervisor.states import Actions, Event, Phase, State
+from supervisor.core.machine import TABLE, step
+from supervisor.core.states import Actions, Event, Phase, State
+from supervisor.stack import service
 
 COLLECT_EVERY = 200  # scenarios: collecting garbage all the time would take a fifth of it
 

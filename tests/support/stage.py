@@ -13,9 +13,9 @@ from fake import Call, FakeRunner, Script, What
 
 from runtime.config import ContainerConfig
 from runtime.users import User
+from supervisor.core.policy import Backoff, Condition, Dependency, Policy, RestartPolicy
 from supervisor.entry import Entry
-from supervisor.policy import Backoff, Condition, Dependency, Policy, RestartPolicy
-from supervisor.tree import Stack, Summary
+from supervisor.stack.tree import Stack, Summary
 
 NOBODY = User(0, 0, (0,), "root", "/root")
 STARTED, COMPLETED = Dependency(Condition.STARTED), Dependency(Condition.COMPLETED)

@@ -4,8 +4,8 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator
 
-from supervisor.machine import TABLE, Handler, ignored, table
-from supervisor.states import LIVE, Phase
+from supervisor.core.machine import TABLE, Handler, ignored, table
+from supervisor.core.states import LIVE, Phase
 
 WIDTH = 120
 MEANINGS = {
@@ -23,7 +23,8 @@ MEANINGS = {
 }
 HEAD = """# The states of a container
 
-Made by `python -m tests.support.states_page` from `supervisor/machine.py`, which says how it works; a test compares.
+Made by `python -m tests.support.states_page` from `supervisor/core/machine.py`, which says how it works; a
+test compares.
 
 A container is in one *phase*. *Events* happen to it: `Start`, `Restart`, `Stop` and `Kill` are asked for by users, by
 the stack, or by what it depends on; `Due` means that a time has come that the phase had set; all others are answers to

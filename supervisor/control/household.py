@@ -1,0 +1,105 @@
+"""What a reload changes beside the stack: who is known by which name, whose lines go where and look how.
+
+Containers come, leave and change their names; what is kept of each of them goes with it.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from runtime.config import ContainerConfig
+from supervisor.control.board import Board, Chronicle
+from supervisor.entry import Entry, StackNetwork
+from supervisor.logs.writer import LogWriter
+from supervisor.stack.tree import Stack
+from supervisor.streams.lines import Layout
+
+
+class Launching(Protocol):
+    """What has to know of containers that come and go."""
+
+    async def attach(self, path: str) -> None:
+        """Show a directory to the launchers."""
+        ...
+
+    def change_networks(self, networks: Iterable[StackNetwork], configs: Iterable[ContainerConfig]) -> None:
+        """The stack has other networks from now on."""
+        ...
+
+    async def tidy_networks(self) -> None:
+        """Who does not run leaves where it was."""
+        ...
+
+    def leave(self, container: str) -> None:
+        """A container has left the stack for good."""
+        ...
+
+
+class Household:
+    """See `House`."""
+
+    def __init__(
+        self, stack: Stack, board: Board, chronicle: Chronicle, logs: LogWriter, layout: Layout, runner: Launching
+    ) -> None:
+        self._stack = stack
+        self._board = board
+        self._chronicle = chronicle
+        self._logs = logs
+        self._layout = layout
+        self._runner = runner
+
+    def unmanaged(self) -> frozenset[str]:
+        """See `House.unmanaged`."""
+        records = self._chronicle.records.items()
+        return frozenset(name for id_, record in records if not record.managed for name in (id_, record.name))
+
+    def enrol(self, entry: Entry, *, beside: bool) -> None:
+        """See `House.enrol`. What a second run writes is the container's."""
+        self._chronicle.record(entry.id, self._board.name)
+        if not beside:
+            self.change(entry)
+        self._chronicle("created", entry.id, {"image": entry.image})
+
+    def strike(self, name: str) -> None:
+        """See `House.strike`."""
+        self._runner.leave(name)
+        self._logs.remove(name)
+        self._chronicle("removed", name, {})
+        del self._chronicle.records[name]
+        self._board.wake()
+
+    def rename(self, name: str, entry: Entry) -> None:
+        """See `House.rename`."""
+        service = self._stack.service(name)
+        if service.entry.config.keep:
+            # A run that is there holds the directories themselves, not their names.
+            with suppress(FileNotFoundError):
+                Path(service.entry.config.directory).rename(entry.config.directory)
+        self._logs.rename(name, entry.id)
+        self.change(entry)
+        if service.current is not None:
+            service.current.rename(entry.id)
+        self._chronicle.move(name, entry.id)
+
+    def exchange(self, name: str, other: str) -> None:
+        """See `House.exchange`."""
+        self._chronicle.exchange(name, other)
+
+    def change(self, entry: Entry) -> None:
+        """See `House.change`."""
+        self._logs.open(entry.id, entry.logs)
+        self._layout.admit(entry.id, entry.output)
+
+    def change_networks(self, networks: Sequence[StackNetwork], entries: Iterable[Entry]) -> None:
+        """See `House.change_networks`."""
+        self._runner.change_networks(networks, [entry.config for entry in entries])
+
+    async def tidy_networks(self) -> None:
+        """See `House.tidy_networks`."""
+        await self._runner.tidy_networks()
+
+    async def show(self, entry: Entry) -> None:
+        """See `House.show`."""
+        for lower in entry.config.lowers:
+            await self._runner.attach(lower)
