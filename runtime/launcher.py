@@ -62,6 +62,7 @@ def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
     linux.set_command_line(b"pysup launcher")
     _reset_signals()
     _limit_descriptors(soft_descriptors, hard_descriptors)
+    _forgo_mercy()
     os.umask(0)
     _protect_interpreter()
     _map_life()
@@ -90,6 +91,18 @@ def _limit_descriptors(soft: int, hard: int) -> None:
     """The supervisor raised its own soft limit; containers get what it had before."""
     limits = bytearray(linux.RLIMIT64.pack(soft, hard))
     linux.raw("prlimit64", 0, linux.RLIMIT_NOFILE, linux.address_of(limits))
+
+
+def _forgo_mercy() -> None:
+    """A service manager may spare the supervisor where memory runs out (OOMScoreAdjust=): what it runs has no part in
+    that. What we write, while we have CAP_SYS_RESOURCE, is also the least that anybody without it may set
+    (fs/proc/base.c: __set_oom_adj), or a container could put itself out of reach of the kill that its limit asks for.
+    """
+    place = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.write(place, b"%d" % max(0, int(os.read(place, 16))))
+    finally:
+        os.close(place)
 
 
 def _protect_interpreter() -> None:

@@ -11,6 +11,7 @@ import os
 from enum import Enum, auto
 
 import anyio
+import anyio.lowlevel
 
 from supervisor.api import limits
 from supervisor.api.frames import bare, frame
@@ -67,6 +68,7 @@ class Relay:
         wrap = frame if self._watch is None else bare
         while data := await self._read(descriptor):
             if not wanted:
+                await anyio.lowlevel.checkpoint()  # who writes as fast as we read would leave nobody else a turn
                 continue
             try:
                 async with self._writing:
@@ -137,6 +139,7 @@ async def discard(executed: Executed, over: anyio.Event) -> None:
             try:
                 if not os.read(descriptor, limits.CHUNK_BYTES):
                     return
+                await anyio.lowlevel.checkpoint()
             except BlockingIOError:
                 await anyio.wait_readable(descriptor)
             except OSError:

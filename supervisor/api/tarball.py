@@ -239,6 +239,7 @@ class Manner:
     owner: tuple[int, int] | None = None
     keep_kinds: bool = False  # a directory never takes the place of a file
     ids: Ids | None = None  # the container's own
+    harmless: bool = False  # nothing of it has privileges or is a device: what a container made comes out of it
 
 
 def unpack(root: int, path: str, source: IO[bytes], manner: Manner) -> int:
@@ -316,6 +317,8 @@ class _Entry:
             os.chown(name, *self._owner(), dir_fd=parent, follow_symlinks=False)
         elif header.islnk():
             self._make_link(parent, name)
+        elif header.isdev() and self._manner.harmless:
+            return
         elif header.isfifo() or header.isdev():
             kind = stat.S_IFIFO if header.isfifo() else stat.S_IFCHR if header.ischr() else stat.S_IFBLK
             os.mknod(name, kind | 0o600, os.makedev(header.devmajor, header.devminor), dir_fd=parent)
@@ -334,13 +337,14 @@ class _Entry:
                     view = view[file.write(view) :]
             descriptor = file.fileno()
             os.fchown(descriptor, *self._owner())
-            os.fchmod(descriptor, self._header.mode & 0o7777)
+            os.fchmod(descriptor, self._mode())
             self._set_xattrs(descriptor)
             os.utime(descriptor, (self._header.mtime, self._header.mtime))
 
     def _set_xattrs(self, descriptor: int) -> None:
+        kept = _XATTRS[1:] if self._manner.harmless else _XATTRS
         for key, value in self._header.pax_headers.items():
-            if key.startswith(_XATTR) and key.removeprefix(_XATTR).startswith(_XATTRS):
+            if key.startswith(_XATTR) and key.removeprefix(_XATTR).startswith(kept):
                 with suppress(OSError):  # the file system may know none
                     os.setxattr(descriptor, key.removeprefix(_XATTR), value.encode("utf-8", "surrogateescape"))
 
@@ -373,8 +377,13 @@ class _Entry:
             return
         place = f"/proc/self/fd/{descriptor}"  # fchmod(2) refuses O_PATH
         os.chown(place, *self._owner())
-        os.chmod(place, self._header.mode & 0o7777)  # noqa: PTH101 (one of a kind with the calls beside it)
+        os.chmod(place, self._mode())  # noqa: PTH101 (one of a kind with the calls beside it)
         os.utime(place, (self._header.mtime, self._header.mtime))
+
+    def _mode(self) -> int:
+        """A directory's set-group-ID bit gives nobody a privilege, and the sticky bit takes one."""
+        privileges = stat.S_ISUID | (0 if self._header.isdir() else stat.S_ISGID) if self._manner.harmless else 0
+        return self._header.mode & 0o7777 & ~privileges
 
     def _owner(self) -> tuple[int, int]:
         owner = self._manner.owner or (self._header.uid, self._header.gid)

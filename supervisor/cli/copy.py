@@ -1,7 +1,9 @@
 """`pysup cp`: files between this machine and a container that runs, by tar streams.
 
 What comes from a container is unpacked as the server unpacks what goes into one: no entry of it leads out of the place
-it is unpacked at, whatever it is called and whichever symlinks there are.
+it is unpacked at, whatever it is called and whichever symlinks there are. It becomes ours, as with cp(1), so a program
+that was set-user-ID in there must not be so here, where it would be anybody's way to be us: that, file capabilities and
+devices come along with --archive only.
 """
 
 import base64
@@ -24,13 +26,13 @@ from supervisor.cli import options, stacks
 from supervisor.client import CHUNK_BYTES, Reply, name_in_path
 from supervisor.errors import CommandError, NoSuchContainerError
 
-_GO_DIRECTORY = 1 << 31  # of os.FileMode
+_GO_DIRECTORY, _GO_DEVICE = 1 << 31, 1 << 26  # of os.FileMode
 _HEADER = "x-docker-container-path-stat"
 
 
 @click.command()
 @options.on_stack
-@click.option("-a", "--archive", is_flag=True, help="Keep owners, too.")
+@click.option("-a", "--archive", is_flag=True, help="Keep owners, and with them set-user-ID bits and devices.")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 def cp(stack: stacks.Stack, source: str, target: str, *, archive: bool) -> None:
@@ -145,6 +147,8 @@ def _packed(source: str, name: str, *, keep_owners: bool) -> Iterator[bytes]:
 def _unpack(reply: Reply, target: Path, *, has_slash: bool, keep_owners: bool) -> None:
     """Into a directory that is there; or to a new name, by way of a directory beside it."""
     what = json.loads(base64.b64decode(reply.headers[_HEADER]))
+    if what["mode"] & _GO_DEVICE and not keep_owners:
+        raise CommandError(f"{what['name']} is a device: --archive copies those, too")
     if target.is_dir():
         _unpack_into(reply, target, keep_owners=keep_owners)
         return
@@ -170,7 +174,7 @@ def _unpack_into(reply: Reply, folder: Path, *, keep_owners: bool) -> None:
             root,
             "/",
             BufferedReader(_Pieces(reply.pieces())),
-            Manner(None if keep_owners else (os.geteuid(), os.getegid())),
+            Manner(None if keep_owners else (os.geteuid(), os.getegid()), harmless=not keep_owners),
         )
     except PysupError as error:
         raise CommandError(f"{folder}: {error}") from error

@@ -26,6 +26,7 @@ from supervisor.processes.uproot import below, end_command, has_zombies
 
 OUTPUT_MAX_BYTES = 2048  # the end of what a command wrote
 CHUNK_BYTES = 64 << 10
+HEAD_MAX_BYTES = 64 << 10  # of an answer, with all that comes before it: a server may announce one without end
 HUNG_MAX = 256  # processes looked at for one that hangs
 LAST_READS_MAX = 16  # of a dead command's pipe: as much as the largest holds
 PF_EXITING = 0x4  # include/linux/sched.h
@@ -79,12 +80,13 @@ class HttpError(Exception):
 
 
 async def _get(made: socket.socket, probe: Http) -> tuple[int, str]:
-    """Ask, and read the head of the answer: its size h11 limits. Of the body no more is read than came with it."""
+    """Ask, and read the head of the answer. Of the body no more is read than came with it."""
     import h11  # noqa: PLC0415 -- a tenth of a second, and few stacks need it
 
     connection = h11.Connection(h11.CLIENT)
     host = f"[{probe.host}]" if ":" in probe.host and not probe.host.startswith("[") else probe.host
     headers = [("Host", f"{host}:{probe.port}"), ("User-Agent", "pysup"), ("Accept", "*/*"), ("Connection", "close")]
+    left = HEAD_MAX_BYTES
     try:
         request = h11.Request(method="GET", target=probe.target, headers=headers)
         await _send(made, (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
@@ -93,7 +95,11 @@ async def _get(made: socket.socket, probe: Http) -> tuple[int, str]:
             if isinstance(event, h11.Response):
                 return event.status_code, _phrase(event.status_code)
             if event is h11.NEED_DATA:
-                connection.receive_data(await _receive(made))
+                if not left:
+                    raise HttpError(REFUSED_HTTP)
+                data = await _receive(made, left)
+                left -= len(data)
+                connection.receive_data(data)
     except h11.ProtocolError as error:
         raise HttpError(REFUSED_HTTP) from error
 
@@ -141,10 +147,10 @@ async def _send(made: socket.socket, data: bytes) -> None:
             await anyio.wait_writable(made)
 
 
-async def _receive(made: socket.socket) -> bytes:
+async def _receive(made: socket.socket, most: int) -> bytes:
     while True:
         try:
-            chunk = made.recv(CHUNK_BYTES)
+            chunk = made.recv(most)
         except BlockingIOError:
             await anyio.wait_readable(made)
         else:

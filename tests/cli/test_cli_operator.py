@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import signal
+import stat
 import statistics
+import struct
 import subprocess
 import sys
 import tarfile
@@ -487,6 +489,32 @@ def test_cp_of_tar_streams(stage: Stage, pysup: Pysup) -> None:
     assert pysup("cp", "-", "web.1:/", stdin=made.getvalue()) == Ended(0, "")
     assert (stage.root / "empty").stat().st_size == 0
     assert "empty" in pysup("cp", "web.1:/empty", "-").out
+
+
+def test_what_cp_brings_out_has_no_privileges_here_unless_that_is_asked_for(
+    stage: Stage, pysup: Pysup, tmp_path: Path
+) -> None:
+    """A container's root could make a program that anybody on this machine may run as its owner, which is us."""
+    made = stage.root / "made"
+    made.mkdir()
+    made.chmod(0o3775)
+    (made / "program").touch()
+    (made / "program").chmod(0o6755)
+    os.setxattr(made / "program", "security.capability", CAP_SYS_ADMIN)
+    os.mknod(made / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    assert pysup("cp", "web.1:/made", "out") == Ended(0, "")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["program"]
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o3775
+    assert stat.S_IMODE((tmp_path / "out/program").stat().st_mode) == 0o755
+    assert os.listxattr(tmp_path / "out/program") == []
+    assert "zero is a device: --archive" in pysup("cp", "web.1:/made/zero", "zero").complaint
+    assert pysup("cp", "-a", "web.1:/made", "whole") == Ended(0, "")
+    assert stat.S_IMODE((tmp_path / "whole/program").stat().st_mode) == 0o6755
+    assert os.listxattr(tmp_path / "whole/program") == ["security.capability"]
+    assert (tmp_path / "whole/zero").is_char_device()
+
+
+CAP_SYS_ADMIN = struct.pack("<5I", 0x0200_0001, 1 << 21, 0, 0, 0)  # struct vfs_cap_data, effective
 
 
 def test_cp_says_what_is_wrong(stage: Stage, pysup: Pysup) -> None:

@@ -624,6 +624,21 @@ def in_cgroup(driver: Driver, cgroup: Cgroup, script: str) -> Result:
         return Result(wait(pid), *said)
 
 
+def test_nobody_inside_is_spared_when_memory_runs_out(state: Path, image: Path) -> None:
+    """Whatever our own process was granted by who started it: its containers neither have that nor may take it."""
+    before, own = Path("/proc/self/oom_score_adj").read_bytes(), Path("/proc/self/oom_score_adj")
+    script = "cat /proc/self/oom_score_adj; echo -1 > /proc/self/oom_score_adj; echo 300 > /proc/self/oom_score_adj"
+    try:
+        with suppress(PermissionError):  # we have no CAP_SYS_RESOURCE: then nobody has granted us anything
+            own.write_text("-500", encoding="ascii")
+        with Driver(state, image) as made:
+            shown = made.run("sh", "-c", script, memory_bytes=MEMORY)
+    finally:
+        own.write_bytes(before)
+    assert (shown.status, shown.stdout) == (Exited(0), "0\n")
+    assert "Permission denied" in shown.stderr
+
+
 FLOOD = """
 import os
 line = b"x" * 1023 + b"\\n"

@@ -311,6 +311,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         (b"", failed("closed without an answer")),
         (b"SSH-2.0-OpenSSH\r\n\r\n", failed("not an answer in HTTP/1")),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, failed("not an answer in HTTP/1")),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, failed("not an answer in HTTP/1")),
     ],
 )
 async def test_an_http_answer_passes_by_its_status(made: Containers, answer: bytes, verdict: Verdict) -> None:
