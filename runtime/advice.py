@@ -101,7 +101,12 @@ _OF_SOURCES = {
 def advise(step: plan.Step | None, code: int) -> str:
     """What error `code` of `step` means; None stands for clone itself."""
     specific = _CLONE.get(code) if step is None else _STEPS.get((type(step), code))
-    return specific or _ANYWHERE.get(code) or os.strerror(code).lower()
+    return specific or of_host(code)
+
+
+def of_host(code: int) -> str:
+    """What error `code` means, wherever it is met."""
+    return _ANYWHERE.get(code) or os.strerror(code).lower()
 
 
 def of_source(error: OSError) -> str:

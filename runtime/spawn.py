@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 
 from runtime import advice, launcher, linux, lower
 from runtime.cgroup.group import Cgroup
-from runtime.errors import LauncherLostError, LaunchError
+from runtime.errors import LauncherLostError, LaunchError, PysupError
 from runtime.plan import Exec, JoinProcesses, Plan
 from runtime.program import MAX_BYTES
 from runtime.security import clone_flags
@@ -236,12 +236,34 @@ def _mount_interpreter() -> int:
 
 
 ORIGINAL_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
+DESCRIPTORS_MIN = 128  # with fewer a supervisor is not begun
+DESCRIPTORS_SPARE = 64  # that containers do not get: for launchers, clients and log files
+DESCRIPTORS_EACH = 3  # of an idle container: its pidfd, and two pipes
 
 
 def raise_descriptor_limit() -> None:
-    """Use as many descriptors as we may; containers keep the limit that pysup was started with."""
+    """Use as many descriptors as we may; containers keep the limit that pysup was started with. PysupError if those are
+    too few to begin with.
+    """
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (ORIGINAL_DESCRIPTORS[1], ORIGINAL_DESCRIPTORS[1]))
+    if (limit := descriptor_limit()) < DESCRIPTORS_MIN:
+        raise PysupError(
+            f"pysup may open {limit} files only, and needs {DESCRIPTORS_MIN}: raise the limit (ulimit -Hn)"
+        )
+
+
+def descriptor_limit() -> int:
+    """How many we may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def spare_some(descriptors: Iterable[int]) -> None:
+    """OSError EMFILE if these are among the last that we may have: the kernel gives the lowest that is free, so its
+    number tells how many are used.
+    """
+    if max(descriptors, default=0) >= descriptor_limit() - DESCRIPTORS_SPARE:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 # --- what came of a start ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
-from runtime import streams
+from runtime import spawn, streams
 from runtime.cgroup.limits import path_of
 from runtime.plan import Plan
 from runtime.streams import Streams
@@ -77,6 +77,7 @@ _LEVELS: Mapping[str, Level] = {
     "log_unkept": "warning",
     "swept": "warning",
     "forwarding_enabled": "warning",
+    "descriptors_scarce": "warning",
     "reload_refused": "error",
     "reload_paused": "error",
     "rolling_back": "error",
@@ -166,6 +167,7 @@ async def _supervise(
     emit = told.emit
     if swept is not None:
         emit("swept", None, {"what": str(swept)})
+    _tell_scarce(len(stack.entries), emit)
     control = Control(emit)
     lowers = {lower for entry in stack.entries for lower in entry.config.lowers}
     async with keeping(home.logs, emit, stack) as logs:
@@ -238,6 +240,13 @@ async def _supervise(
     _tell_end(emit, summary, interrupted=control.asked > 0)
     decisive = None if manner.exit_code_from is None else _exit_status_of(tree, manner.exit_code_from)
     return Outcome(summary, killed=control.asked > 1, decisive=decisive)
+
+
+def _tell_scarce(containers: int, emit: Emit) -> None:
+    """Once, before each container beyond the limit fails by itself. Not refused: they may not all run at a time."""
+    needed, limit = containers * spawn.DESCRIPTORS_EACH + spawn.DESCRIPTORS_SPARE, spawn.descriptor_limit()
+    if needed > limit:
+        emit("descriptors_scarce", None, {"containers": containers, "needed": needed, "limit": limit})
 
 
 def _tell_unmet(stack: Compiled, runner: KernelRunner, emit: Emit) -> None:

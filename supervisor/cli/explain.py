@@ -1,5 +1,6 @@
 """What the user is told when something goes wrong: lines of one sentence, and an exit status."""
 
+import errno
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import click
 from runtime.errors import PysupError
 
 FAILURE = 125  # pysup's own, as with Docker
+# What no program can do anything about, wherever it meets it: no fault of ours to report.
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EROFS})
 
 
 def explain(error: BaseException) -> int:
@@ -35,4 +38,9 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _lines(error: BaseException) -> list[str]:
     if isinstance(error, PysupError):
         return str(error).splitlines()
+    if isinstance(error, OSError) and error.errno in _SCARCE:
+        where = "" if error.filename is None else f"{error.filename}: "
+        from runtime.advice import of_host  # noqa: PLC0415 (rare, and loads the plan)
+
+        return [f"{where}{of_host(error.errno or 0)}"]
     return [f"internal error: {type(error).__name__}: {error}; please report it with what pysup --debug shows"]

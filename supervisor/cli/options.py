@@ -229,7 +229,7 @@ def need_root() -> None:
 
 
 def raise_limits() -> None:
-    """As many descriptors as we may have: each container needs up to three."""
+    """As many descriptors as we may have. PysupError if they are too few to begin with."""
     from runtime.spawn import raise_descriptor_limit  # noqa: PLC0415 (loads much of the runtime)
 
     raise_descriptor_limit()

@@ -117,6 +117,7 @@ class KernelRunner:
             if pinned is not None:
                 mounts = pinned.copies(None if own is None else own.user)
             made = self._streams(plan)
+            spawn.spare_some(made.owned)
             places = () if plan.cgroup is None else plan.cgroup.descriptors
             descriptors = (
                 *senses.open(config, made, policy, heard, self._output, self._means.listener),

@@ -113,6 +113,9 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "watching": ("watching {files} files of the spec",),
     "watch_failed": ("its files are not watched any more: {error}",),
     "swept": ("swept what an earlier run left: {what}", "swept what an earlier run left"),
+    "descriptors_scarce": (
+        "{containers} containers may need {needed} open files, and {limit} is the limit: raise it (ulimit -Hn)",
+    ),
     "stack_up": ("all {count} containers are up", "the stack is up"),
     "stack_done": ("all containers are done; failed: {names}", "all containers are done"),
     "stack_stopped": ("stopped; failed: {names}", "stopped"),

@@ -133,6 +133,25 @@ def test_thousands_start_run_and_stop(pysup: Pysup, pysup_command: Command) -> N
     assert pysup.left() == []
 
 
+def test_who_has_too_few_descriptors_is_told_so_once_and_the_rest_runs(pysup: Pysup) -> None:
+    many = {"id": "many", "replicas": 60, "cmd": ["sleep", "1000"], "storage": "memory"}
+    with pysup.live("up", stack(pysup, many), prefix=("prlimit", "--nofile=160:160")) as live:
+        live.sees(" | 60 containers may need 244 open files, and 160 is the limit: raise it (ulimit -Hn)")
+        live.sees("could not start: make its pipes: too many open files: raise the limit (ulimit -n)")
+        live.sees("started (pid")
+        live.signal(signal.SIGINT)
+        assert live.ends() == 1
+    assert live.text.count("containers may need") == 1
+    assert "internal error" not in live.text
+    assert pysup.left() == []
+
+
+def test_next_to_no_descriptors_are_one_line(pysup: Pysup) -> None:
+    with pysup.live("up", stack(pysup, OTHER), prefix=("prlimit", "--nofile=100:100")) as live:
+        assert live.ends() == 125
+    assert live.text == "pysup: pysup may open 100 files only, and needs 128: raise the limit (ulimit -Hn)\n"
+
+
 def test_what_is_wrong_with_thousands_is_said_in_few_words(pysup: Pysup) -> None:
     done = pysup("up", stack(pysup, {"id": "many", "replicas": MANY, "cmd": ["true"], "user": "nosuch"}))
     assert done.status == 125

@@ -17,6 +17,7 @@ import anyio
 import pytest
 from real import APP, PATIENCE_S, Containers, Told, containers, until
 
+from runtime import spawn
 from runtime.config import Network
 from runtime.enter import Door
 from runtime.errors import LaunchError
@@ -471,7 +472,8 @@ async def test_a_launcher_that_hangs_is_replaced_and_others_go_on(
 
 @contextmanager
 def few_descriptors() -> Iterator[list[int]]:
-    """None is left to open; each that is closed gives room for one."""
+    """None is left to open, nor spare; each that is closed gives room for one."""
+    spare, spawn.DESCRIPTORS_SPARE = spawn.DESCRIPTORS_SPARE, 0
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
     held: list[int] = []
@@ -484,6 +486,7 @@ def few_descriptors() -> Iterator[list[int]]:
         for descriptor in held:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        spawn.DESCRIPTORS_SPARE = spare
 
 
 async def test_without_descriptors_starts_and_checks_fail_in_order(made: Containers) -> None:
