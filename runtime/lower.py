@@ -309,8 +309,7 @@ def _make_parents(asm: Assembler, path: str) -> None:
 @lower.register
 def _(step: plan.ReadOnlyRoot, asm: Assembler) -> None:
     del step
-    attributes = Struct(linux.MOUNT_ATTR.pack(READ_ONLY, 0, 0, 0))
-    asm.call("mount_setattr", AT_FDCWD, "/", 0, attributes, linux.MOUNT_ATTR.size)
+    _change_mount(asm, "/", READ_ONLY, 0)
 
 
 @lower.register
@@ -355,19 +354,25 @@ def _(step: plan.MountProc, asm: Assembler) -> None:
 
 @lower.register
 def _(step: plan.MaskPath, asm: Assembler) -> None:
-    gone = (errno.ENOENT,)
-    if step.directory:
-        asm.call("mount", "tmpfs", step.path, "tmpfs", _NO_PROGRAMS | MS_RDONLY, "size=4k,nr_inodes=1", forgive=gone)
+    if step.behind is None:
+        options = "size=4k,nr_inodes=1"
+        asm.call("mount", "tmpfs", step.path, "tmpfs", _NO_PROGRAMS | MS_RDONLY, options, forgive=(errno.ENOENT,))
     else:
-        asm.call("mount", "/dev/null", step.path, None, MS_BIND, forgive=gone)
+        asm.call("mount", step.behind, step.path, None, MS_BIND, forgive=(errno.ENOENT,))
 
 
 @lower.register
-def _(step: plan.ReadOnlyPath, asm: Assembler) -> None:
-    # ENOENT: this kernel has no such path. EINVAL follows from it: what was not bound can't be remounted.
-    asm.call("mount", step.path, step.path, None, MS_BIND | linux.MS_REC, forgive=(errno.ENOENT,))
-    flags = MS_REMOUNT | MS_BIND | MS_RDONLY | _NO_PROGRAMS
-    asm.call("mount", None, step.path, None, flags, forgive=(errno.ENOENT,))
+def _(step: plan.ReadOnlyPaths, asm: Assembler) -> None:
+    # A bind has the attributes of what it is made from: so /proc is read-only for the moment, not each of them changed.
+    _change_mount(asm, "/proc", READ_ONLY, 0)
+    for path in step.paths:
+        asm.call("mount", path, path, None, MS_BIND, forgive=(errno.ENOENT,))
+    _change_mount(asm, "/proc", 0, READ_ONLY)
+
+
+def _change_mount(asm: Assembler, path: str, to_set: int, to_clear: int) -> None:
+    attributes = Struct(linux.MOUNT_ATTR.pack(to_set, to_clear, 0, 0))
+    asm.call("mount_setattr", AT_FDCWD, path, 0, attributes, linux.MOUNT_ATTR.size)
 
 
 # --- host name, network, limits --------------------------------------------------------------------------------------

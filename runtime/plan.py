@@ -309,21 +309,23 @@ class MountProc:
 
 @dataclass(frozen=True, slots=True)
 class MaskPath:
-    """Hide a file behind /dev/null, a directory behind an empty read-only one."""
+    """Hide a file or directory behind another one; None: a directory behind an empty tmpfs, one file system more."""
 
     path: str
-    directory: bool
+    behind: str | None
 
     def describe(self) -> str:
         return f"mask {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
-class ReadOnlyPath:
-    path: str
+class ReadOnlyPaths:
+    """Of /proc."""
+
+    paths: tuple[str, ...]
 
     def describe(self) -> str:
-        return f"make {self.path} read-only"
+        return f"make {', '.join(self.paths)} read-only"
 
 
 @dataclass(frozen=True, slots=True)

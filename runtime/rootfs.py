@@ -29,6 +29,9 @@ MASKED = (
     "/sys/firmware",
 )
 _MKNOD = CAPABILITIES.index("CAP_MKNOD")
+# What hides a directory: one of the container's own /sys in which nothing can be made, whoever may write; it is only
+# there to be mounted on (fs/sysfs/mount.c: sysfs_create_mount_point).
+EMPTY = "/sys/fs/cgroup"
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
@@ -83,13 +86,19 @@ def _closing(config: ContainerConfig, found: volumes.Found) -> list[plan.Step]:
 
 @cache
 def _protection() -> tuple[plan.Step, ...]:
-    masks = (plan.MaskPath(path, directory) for path, directory in _present(MASKED))
-    return (*masks, *(plan.ReadOnlyPath(path) for path, _ in _present(READ_ONLY)))
+    masks = (plan.MaskPath(path, _behind(path)) for path in _present(MASKED))
+    return (*masks, plan.ReadOnlyPaths(_present(READ_ONLY)))
 
 
-def _present(paths: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
-    """(path, is a directory) of those that this kernel has: a container's /proc and /sys have the same."""
-    return tuple((path, os.path.isdir(path)) for path in paths if os.path.exists(path))
+def _behind(path: str) -> str | None:
+    if not os.path.isdir(path):
+        return "/dev/null"
+    return EMPTY if os.path.isdir(EMPTY) else None
+
+
+def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that this kernel has: a container's /proc and /sys have the same."""
+    return tuple(path for path in paths if os.path.exists(path))
 
 
 def _files(config: ContainerConfig) -> tuple[plan.EtcFile, ...]:

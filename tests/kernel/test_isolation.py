@@ -182,6 +182,19 @@ def test_telling_directories_are_masked(driver: Driver, path: str) -> None:
         assert driver.run("touch", f"{path}/x").status == Exited(1)
 
 
+def test_nothing_can_be_put_into_what_hides_a_directory(driver: Driver) -> None:
+    """All containers' are the same one: nobody may leave anything in it for the others, whatever he may do."""
+    mask = security.capability_mask(["ALL"], [], privileged=False)
+    script = "mount -o remount,bind,rw /sys/firmware && mkdir /sys/firmware/x"
+    result = driver.run("sh", "-c", script, capabilities=mask)
+    assert result.status == Exited(1)
+    assert "mkdir" in result.stderr
+
+
+def test_proc_itself_can_be_written(driver: Driver) -> None:
+    assert lines(driver, "sh", "-c", "echo 321 > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj") == ["321"]
+
+
 @pytest.mark.parametrize(
     "path", ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/sys/kernel/profiling", "/sys/x"]
 )

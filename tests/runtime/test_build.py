@@ -45,11 +45,11 @@ ORDER = [
     (plan.MountTmpfs, plan.MountProc),
     (plan.ShowMemory, plan.MountProc),
     (plan.MakeWorkdir, plan.ReadOnlyRoot),
-    (plan.SetSysctl, plan.ReadOnlyPath),
+    (plan.SetSysctl, plan.ReadOnlyPaths),
     (plan.MountProc, plan.MaskPath),
-    (plan.MountProc, plan.ReadOnlyPath),
+    (plan.MountProc, plan.ReadOnlyPaths),
     (plan.MountProc, plan.MakeWorkdir),
-    (plan.ReadOnlyPath, plan.DropBounding),
+    (plan.ReadOnlyPaths, plan.DropBounding),
     (plan.SetHostname, plan.DropBounding),
     (plan.LoopbackUp, plan.DropBounding),
     (plan.EnterWorkdir, plan.SetUser),  # a user may start where it can't look
@@ -122,7 +122,7 @@ def test_the_root_directory_keeps_the_images_mode_and_owner(config: MakeConfig, 
 
 def test_privileged_means_nothing_masked_and_new_privileges(config: MakeConfig) -> None:
     steps = build_plan(config(privileged=True)).steps
-    assert not any(isinstance(step, plan.MaskPath | plan.ReadOnlyPath | plan.NoNewPrivileges) for step in steps)
+    assert not any(isinstance(step, plan.MaskPath | plan.ReadOnlyPaths | plan.NoNewPrivileges) for step in steps)
     assert plan.MountSys(read_only=False) in steps
 
 
