@@ -69,6 +69,7 @@ _LEVELS: Mapping[str, Level] = {
     "created": "debug",
     "signalled": "debug",
     "removed": "debug",
+    "not_paused": "warning",
     "left_behind": "warning",
     "output_lost": "warning",
     "log_failed": "warning",

@@ -141,6 +141,8 @@ async def diff(call: Call) -> Answering:
 async def start(call: Call) -> Answering:
     """`docker start`."""
     view = call.container()
+    if view.paused:
+        raise conflict(f"container {view.id} is paused: unpause it")
     if is_running(view):
         return UNCHANGED
     try:

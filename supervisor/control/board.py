@@ -20,7 +20,7 @@ import anyio
 from supervisor.commands import Executed, Execution, Figures, Happening, LogLine, Page, Reloaded, View
 from supervisor.control.attachment import Attachment
 from supervisor.core.machine import SIGKILL
-from supervisor.core.states import FINAL, LIVE, Kill, Phase, Restart, Start, Stop
+from supervisor.core.states import FINAL, LIVE, Kill, Pause, Phase, Restart, Start, Stop, Unpause
 from supervisor.entry import Entry
 from supervisor.errors import ConflictError, NoSuchContainerError
 from supervisor.kernel import KernelRun
@@ -74,7 +74,6 @@ class Record:
     started_at: float | None = None
     finished_at: float | None = None
     oom: bool = False
-    paused: bool = False
     auto_remove: bool = False
     stdin: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +134,7 @@ class Chronicle:
             elif event == "out_of_memory":
                 record.oom = True
             elif event == "exited":
-                record.finished_at, record.oom, record.paused = at, bool(fields.get("oom")), False
+                record.finished_at, record.oom = at, bool(fields.get("oom"))
         for listener in self._listeners:
             listener.put(Happening(at, event, shown, fields))
 
@@ -155,11 +154,6 @@ class Chronicle:
         """Two containers have exchanged their ids: each keeps its key, and what is known of it."""
         self.records[one], self.records[other] = self.records[other], self.records[one]
         self.records[one].name, self.records[other].name = one, other
-
-    def paused(self, name: str, *, paused: bool) -> None:
-        """A container was frozen, or goes on."""
-        self.records[name].paused = paused
-        self("paused" if paused else "unpaused", name, {})
 
     def end(self) -> None:
         """Those who listen now have heard all that there is."""
@@ -244,7 +238,7 @@ class Board:
             config=entry.config,
             policy=entry.policy,
             phase=state.phase,
-            paused=record.paused and _is_frozen(service.current),
+            paused=state.paused_at is not None,
             wanted_up=state.wanted_up,
             health=state.health,
             failing=state.failing,
@@ -331,13 +325,15 @@ class Board:
 
     async def pause(self, id_: str) -> None:
         """See `Commands.pause`."""
-        self._live_run(id_).freeze(frozen=True)
-        self._chronicle.paused(self._service(id_).entry.id, paused=True)
+        self._live_run(id_).insist_on_cgroup()
+        service = self._service(id_)
+        await service.seen(Pause())
+        if service.state.paused_at is None:
+            raise ConflictError(f"{id_} is being stopped")
 
     async def unpause(self, id_: str) -> None:
         """See `Commands.unpause`."""
-        self._live_run(id_).freeze(frozen=False)
-        self._chronicle.paused(self._service(id_).entry.id, paused=False)
+        await self._service(id_).seen(Unpause())
 
     async def stop_all(self) -> None:
         """See `Commands.stop_all`."""
@@ -561,11 +557,6 @@ class Board:
         record = self._chronicle.records.get(name)
         if record is not None and record.auto_remove and service.is_final:
             self._forget(name)
-
-
-def _is_frozen(run: Run | None) -> bool:
-    """Whoever stops a container that is paused has it go on."""
-    return isinstance(run, KernelRun) and run.frozen
 
 
 def _operated(run: Run) -> KernelRun:

@@ -12,6 +12,10 @@ function names the phases it may lead to.
 What the table does not cover: when dependencies are met (stack/tree.py), how a run is started, looked at or ended (the
 runner), and what users are shown (the reports say what happened, not how to put it). A launch can't be called back: a
 Stop or Restart while STARTING is remembered, and acted on when the launch is answered.
+
+A paused run is in the phase that it was in, with its clock stopped: nothing of it is due, and when it goes on, what it
+had left of its times it still has. What looks at it or waits for its word begins a fresh interval then. Whatever ends a
+run lets it go on first.
 """
 
 from collections.abc import Callable
@@ -32,10 +36,12 @@ from supervisor.core.states import (
     Ended,
     Ending,
     Event,
+    Freeze,
     HealthStatus,
     Heard,
     Kill,
     Launch,
+    Pause,
     Phase,
     Quiesce,
     Quiesced,
@@ -46,6 +52,8 @@ from supervisor.core.states import (
     StartFailed,
     State,
     Stop,
+    Thaw,
+    Unpause,
 )
 
 SIGKILL = 9
@@ -326,6 +334,22 @@ def activate_by_policy(state: State, event: Event, now: float, _chance: float) -
 
 
 @to()
+def pause(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """Freeze it, and its times with it."""
+    if state.paused_at is not None:
+        return state, ()
+    return replace(state, paused_at=now), (Freeze(), Report("paused"))
+
+
+@to()
+def unpause(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """Let it go on, with what it had left of its times; it is looked at again after a whole interval."""
+    if state.paused_at is None:
+        return state, ()
+    return _look_afresh(_going_on(state, now), now), (Thaw(), Report("unpaused"))
+
+
+@to()
 def run_by_policy(state: State, event: Event, now: float, _chance: float) -> Step:
     """Another policy, while it serves: another health check begins anew, the same one keeps what it has found."""
     before, after = state.policy.health, _limited(_by_policy(state, event))
@@ -483,6 +507,40 @@ def _look_after(state: State, now: float) -> State:
     return replace(starting, check_at=now + health.start_interval_s)
 
 
+def _going_on(state: State, now: float) -> State:
+    """Not paused any more, if it was: its clock has stood still meanwhile."""
+    if state.paused_at is None:
+        return state
+    paused_s = now - state.paused_at
+    return replace(
+        state,
+        paused_at=None,
+        started_at=_later(state.started_at, paused_s),
+        ready_at=_later(state.ready_at, paused_s),
+        deadline=_later(state.deadline, paused_s),
+        limit_at=_later(state.limit_at, paused_s),
+    )
+
+
+def _later(at: float | None, by_s: float) -> float | None:
+    return None if at is None else at + by_s
+
+
+def _look_afresh(state: State, now: float) -> State:
+    """Whatever was under way, or nearly due, begins anew."""
+    if state.phase is Phase.ACTIVATING:
+        assert state.policy.ready is not None
+        heard = isinstance(state.policy.ready.probe, HEARD)
+        return replace(state, check_at=None if heard else now + READY_FIRST_S, pause_s=READY_FIRST_S)
+    health = state.policy.health
+    if health is None:
+        return state
+    if isinstance(health.probe, Notify):
+        return replace(state, watchdog_at=_watchdog_at(state, now))
+    fresh = state.health is HealthStatus.STARTING
+    return replace(state, check_at=now + (health.start_interval_s if fresh else health.interval_s))
+
+
 def _by_policy(state: State, event: Event) -> State:
     assert isinstance(event, Adapt)
     health = None if event.policy.health is None else state.health
@@ -558,7 +616,7 @@ def _end(state: State, ending: Ending, reason: str, now: float, grace_s: float |
     policy = state.policy
     grace_s = policy.stop_grace_s if grace_s is None else grace_s
     stopping = replace(
-        _unwatched(state),
+        _unwatched(_going_on(state, now)),
         phase=Phase.STOPPING,
         ending=ending,
         reason=reason,
@@ -573,7 +631,7 @@ def _end(state: State, ending: Ending, reason: str, now: float, grace_s: float |
 
 
 def _kill(state: State, now: float, grace_s: float | None = None) -> Step:
-    after = replace(_unwatched(state), phase=Phase.KILLING, forced=True, deadline=now + STUCK_S)
+    after = replace(_unwatched(_going_on(state, now)), phase=Phase.KILLING, forced=True, deadline=now + STUCK_S)
     fields: dict[str, object] = {} if grace_s is None else {"grace_s": grace_s}
     return after, (Report("killing", fields), Signal(SIGKILL))
 
@@ -595,6 +653,7 @@ def _rested(state: State, event: Ended, now: float) -> State:
         pid=None,
         started_at=None,
         ready_at=None,
+        paused_at=None,
         deadline=None,
         health=None,
         failing=0,
@@ -645,7 +704,7 @@ def _began(state: State) -> float:
 
 
 def _ran_s(state: State, now: float) -> float:
-    return now - _began(state)
+    return (now if state.paused_at is None else state.paused_at) - _began(state)
 
 
 def _start_error(event: StartFailed) -> dict[str, object]:
@@ -675,7 +734,8 @@ def describe(status: Status) -> str:
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-_LATE = (DependenciesMet, DependencyFailed, Checked, Heard, Quiesced)  # answers that may come when nobody asks any more
+# Answers that may come when nobody asks any more, and wishes that make sense where a run goes its way.
+_LATE = (DependenciesMet, DependencyFailed, Checked, Heard, Quiesced, Pause, Unpause)
 
 
 def _row(phase: Phase, **handlers: Handler) -> dict[tuple[Phase, type[Event]], Handler]:
@@ -717,6 +777,8 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Restart=restart,
         Stop=stop,
         Kill=kill,
+        Pause=pause,
+        Unpause=unpause,
         Due=unready_or_check,
         Adapt=activate_by_policy,
     )
@@ -729,6 +791,8 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Restart=restart,
         Stop=stop,
         Kill=kill,
+        Pause=pause,
+        Unpause=unpause,
         Due=time_out_or_check,
         Adapt=run_by_policy,
     )

@@ -69,6 +69,7 @@ class State:
     pid: int | None = None
     started_at: float | None = None
     ready_at: float | None = None
+    paused_at: float | None = None  # its processes are frozen since then, and no time passes for it
     deadline: float | None = None  # of the phase
     limit_at: float | None = None  # of the run (`timeout_s`)
     check_at: float | None = None  # the next try of a check; None while there is one under way
@@ -86,6 +87,8 @@ class State:
     @property
     def due_at(self) -> float | None:
         """When `Due` is to be delivered."""
+        if self.paused_at is not None:
+            return None
         times = [at for at in (self.deadline, self.limit_at, self.check_at, self.watchdog_at) if at is not None]
         return min(times) if times else None
 
@@ -193,6 +196,16 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """All its processes are to stop where they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpause:
+    """They are to go on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Adapt:
     """It is supervised by another policy from now on; a run that there is goes on."""
 
@@ -218,6 +231,8 @@ Event = (
     | Restart
     | Stop
     | Kill
+    | Pause
+    | Unpause
     | Adapt
     | Due
 )
@@ -235,6 +250,8 @@ EVENTS: tuple[type[Event], ...] = (
     Restart,
     Stop,
     Kill,
+    Pause,
+    Unpause,
     Adapt,
     Due,
 )
@@ -249,9 +266,19 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Send a signal to the run's first process."""
+    """Send a signal to the run's first process, and have it go on, should it be frozen: it is to end."""
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Stop the run where it is; a check that is under way is called off before. If that fails: Unpause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Have the run go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,5 +310,5 @@ class Report:
     fields: dict[str, object] = field(default_factory=dict)
 
 
-Action = Launch | Signal | Check | Quiesce | Ask | Report
+Action = Launch | Signal | Freeze | Thaw | Check | Quiesce | Ask | Report
 Actions = tuple[Action, ...]

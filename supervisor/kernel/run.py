@@ -52,7 +52,6 @@ class KernelRun:
         "_config",
         "_doomed",
         "_ended",
-        "_frozen",
         "_killed",
         "_means",
         "_mouth",
@@ -94,7 +93,6 @@ class KernelRun:
         self._callback: Callable[[], None] | None = None
         self._checks: tuple[anyio.CancelScope, ...] = ()
         self._care: probes.Care | None = None  # made by the first command
-        self._frozen = False
         self._killed = 0  # of its processes, for want of memory, as far as it was told
         self._watch_memory()
         self._ended.call(self._exited)
@@ -142,7 +140,7 @@ class KernelRun:
 
     async def limit(self, limits: Limits) -> None:
         """Have other limits while it runs. CgroupError if the host can't enforce them."""
-        before, cgroup = self._config.limits, self._controlled()
+        before, cgroup = self._config.limits, self.insist_on_cgroup()
         changed, resets = self._means.branch.changed(cgroup, before, limits)
         try:
             # A limit of memory below what is used makes the write wait until enough was given back.
@@ -245,28 +243,19 @@ class KernelRun:
         if self._capture is not None:
             self._capture.listeners = tuple(each for each in self._capture.listeners if each is not listener)
 
-    def freeze(self, *, frozen: bool) -> None:
-        """All of its processes stop where they are, or go on. CgroupError where it has no cgroup."""
-        if frozen:
-            self._controlled().freeze()
-        else:
-            self._controlled().thaw()
-        self._frozen = frozen
-
-    @property
-    def frozen(self) -> bool:
-        """Was it told to stop where it is?"""
-        return self._frozen
+    def freeze(self) -> None:
+        """See `Run.freeze`."""
+        self.insist_on_cgroup().freeze()
 
     def thaw(self) -> None:
         """See `Run.thaw`."""
-        if self._frozen:
-            with suppress(OSError, CgroupError):  # it is gone
-                self.freeze(frozen=False)
+        if self._cgroup is not None:
+            with suppress(OSError):  # it is gone
+                self._cgroup.thaw()
 
     def figures(self) -> Figures:
         """What it uses. CgroupError where it has no cgroup."""
-        return self._controlled().figures()
+        return self.insist_on_cgroup().figures()
 
     def members(self) -> list[int]:
         """The pids of its processes, on the host; without a cgroup, of process 1 and what is below it."""
@@ -274,7 +263,8 @@ class KernelRun:
             return self._cgroup.members()
         return [self.pid, *below(self.pid, MEMBERS_MAX)]
 
-    def _controlled(self) -> Cgroup:
+    def insist_on_cgroup(self) -> Cgroup:
+        """CgroupError where it has none."""
         if self._cgroup is None:
             raise CgroupError(f"{self._config.id} has no cgroup: this host offers none that pysup can use")
         return self._cgroup

@@ -24,8 +24,12 @@ class Run(Protocol):
         """Send a signal to its first process. No error if that has ended."""
         ...
 
+    def freeze(self) -> None:
+        """Have all its processes stop where they are. OSError, CgroupError where it has no cgroup."""
+        ...
+
     def thaw(self) -> None:
-        """Have it go on, if it was frozen: what is to end by itself must run. Never waits, raises nothing."""
+        """Have it go on, whoever froze it: what is to end by itself must run. Never waits, raises nothing."""
         ...
 
     def apply(self, config: ContainerConfig) -> None:

@@ -31,6 +31,7 @@ from supervisor.core.states import (
     Due,
     Ended,
     Event,
+    Freeze,
     Heard,
     Kill,
     Launch,
@@ -44,6 +45,8 @@ from supervisor.core.states import (
     StartFailed,
     State,
     Stop,
+    Thaw,
+    Unpause,
 )
 from supervisor.entry import Entry
 from supervisor.stack.runner import Run, Runner
@@ -242,6 +245,11 @@ class Service:
                 if self._run is not None:
                     self._run.signal(number)
                     self._run.thaw()
+            case Freeze():
+                await self._freeze()
+            case Thaw():
+                if self._run is not None:
+                    self._run.thaw()
             case Check(probe, timeout_s):
                 await self._begin_side(probe, timeout_s, _checked)
             case Quiesce(argv, timeout_s):
@@ -253,6 +261,16 @@ class Service:
                     self._mailbox.append(answer)
             case Launch():
                 await self._launch()
+
+    async def _freeze(self) -> None:
+        """No check is under way then: what runs in a frozen container can't be ended."""
+        await self._end_side()
+        try:
+            if self._run is not None:
+                self._run.freeze()
+        except (OSError, PysupError) as error:
+            self._around.tell(self.entry.id, Report("not_paused", {"error": str(error)}))
+            self._mailbox.append(Unpause())
 
     def _completed(self, report: Report) -> Report:
         """With what only the run knows."""

@@ -309,6 +309,7 @@ def test_pause_and_unpause(engine: docker.DockerClient) -> None:
     container.reload()
     assert container.status == "paused"
     assert refused(container.pause) == (409, "container web.1 is already paused")
+    assert refused(container.start) == (409, "container web.1 is paused: unpause it")
     container.unpause()
     assert refused(container.unpause) == (409, "container web.1 is not paused")
 

@@ -143,13 +143,18 @@ async def test_with_best_effort_the_other_limits_hold(made: Containers, key: str
     await made.end(run)
 
 
-async def test_a_frozen_container_can_be_stopped(made: Containers) -> None:
+@pytest.mark.parametrize("by", ["us", "others"])
+async def test_a_frozen_container_can_be_stopped_whoever_froze_it(made: Containers, by: str) -> None:
     run = await made.start("sh", "-c", "trap 'exit 3' TERM; echo up; while :; do read line; done", init=True)
     await until(lambda: b"up" in b"".join(made.written))
-    run.freeze(frozen=True)
-    assert run.frozen
+    cgroup = run.insist_on_cgroup()
+    if by == "us":
+        run.freeze()
+    else:
+        cgroup.freeze()
+    await until(lambda: cgroup.frozen)
     run.signal(15)
     run.thaw()
-    assert not run.frozen
+    assert not cgroup.frozen
     await made.finish(run)
     run.thaw()

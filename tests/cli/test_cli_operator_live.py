@@ -77,6 +77,28 @@ def test_what_is_stopped_stays_stopped_and_starts_again(operator: Operator) -> N
         assert operator("wait", "web.2") == Ended(137, "137\n")
 
 
+def test_a_paused_one_is_not_looked_at_and_can_be_stopped(operator: Operator) -> None:
+    """It says nothing while it is paused, for as long as twice over would have made it unhealthy."""
+    often = {"interval_s": 0.2, "start_interval_s": 0.2, "start_period_s": 0}
+    ticking = "trap 'exit 0' TERM; while :; do echo tick; sleep 0.05; done"
+    entry = {"image": "busybox", "cmd": script(ticking), "stop_grace_s": 5, "logs": {"driver": "none"}}
+    web = {"id": "web", "health": {"log": "tick", "retries": 8, **often}, **entry}
+    db = {"id": "db", "health": {"log": "tock", "retries": 16, "on_unhealthy": "ignore", **often}, **entry}
+    path = operator.pysup.directory / "stack.json"
+    path.write_text(json.dumps({"name": "stack", "containers": [web, db]}))
+    with operator.pysup.live("up", "--run", str(operator.run), str(path)) as live:
+        live.sees("web: healthy")
+        assert operator("pause", "web").out == "web\n"
+        assert operator.statuses() == {"web": "paused", "db": "running"}
+        assert "web is paused: unpause it\n" in operator("start", "web").err
+        assert operator("restart", "db").status == 0
+        live.sees("db: unhealthy", after="db: stopping")
+        assert operator.statuses() == {"web": "paused", "db": "running"}
+        assert operator("stop", "web").out == "web\n"
+        assert operator("wait", "web") == Ended(0, "0\n")
+        assert "web: unhealthy" not in live.text
+
+
 def test_commands_run_inside(operator: Operator) -> None:
     with operator.up():
         assert operator("exec", "web.2", "sh", "-c", "hostname; cat; exit 3", stdin=b"x\n") == Ended(3, "web.2\nx\n")

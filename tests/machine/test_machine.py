@@ -21,10 +21,12 @@ from supervisor.core.states import (
     Due,
     Ended,
     Event,
+    Freeze,
     HealthStatus,
     Heard,
     Kill,
     Launch,
+    Pause,
     Phase,
     Quiesce,
     Quiesced,
@@ -36,6 +38,8 @@ from supervisor.core.states import (
     StartFailed,
     State,
     Stop,
+    Thaw,
+    Unpause,
 )
 
 BACKOFF = Backoff(initial_s=1.0, max_s=5.0, factor=2.0, jitter=0.0, reset_after_s=10.0)
@@ -872,3 +876,59 @@ def test_another_health_check_begins_anew_and_another_rhythm_keeps_what_was_foun
 def test_an_answer_to_a_check_that_there_is_no_more_changes_nothing() -> None:
     life = running(policy(health=Health(Tcp(80)))).when_due().on(Adapt(policy()), Checked(passed=False))
     assert (life.phase, life.state.health, life.state.due_at) == (Phase.RUNNING, None, None)
+
+
+# --- paused -----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_a_paused_one_is_due_and_its_check_comes_after_a_whole_interval() -> None:
+    life = checked(running(policy(health=health(), timeout_s=100.0)), WELL).after(4.0, Pause())
+    assert (life.did, life.state.due_at, life.phase) == ([Freeze()], None, Phase.RUNNING)
+    life.after(3600.0, Unpause())
+    assert (life.did, life.state.check_at, life.state.limit_at) == ([Thaw()], life.now + 10.0, 3600.0 + 100.0)
+    assert life.kinds[-2:] == ["paused", "unpaused"]
+
+
+def test_a_check_that_a_pause_calls_off_does_not_count() -> None:
+    life = checked(running(policy(health=health())), WELL, SICK).when_due().on(Pause()).after(60.0, Unpause())
+    assert (life.state.failing, life.state.due_at) == (1, life.now + 10.0)
+
+
+def test_the_start_period_and_the_time_to_become_ready_stand_still() -> None:
+    life = running(policy(ready=Ready(Tcp(80), timeout_s=5.0))).after(4.0, Pause()).after(60.0, Unpause())
+    assert (life.state.deadline, life.state.check_at) == (65.0, 64.02)
+    life = running(policy(health=health())).after(1.0, Pause()).after(60.0, Unpause())
+    assert checked(life, SICK).state.failing == 0  # 2 s of the 3 s
+
+
+def test_a_watchdog_waits_afresh_for_one_that_was_paused() -> None:
+    life = watched().on(ALIVE).after(4.9, Pause()).after(60.0, Unpause())
+    assert life.state.due_at == life.now + 5.0
+
+
+@pytest.mark.parametrize("event", [Stop(), Restart("asked for")])
+def test_a_paused_one_is_stopped_as_any_other_with_its_whole_grace(event: Event) -> None:
+    life = running(policy(timeout_s=9.0)).on(Pause()).after(60.0, event)
+    assert (life.phase, life.did, life.state.due_at) == (Phase.STOPPING, [Signal(SIGQUIT)], 63.0)
+    life.after(1.0, Ended(Exited(0)))
+    assert life.fields("exited")[0]["ran_s"] == 1.0
+
+
+def test_a_paused_one_that_ends_has_run_until_it_was_paused() -> None:
+    life = running(policy(RestartPolicy.ALWAYS)).after(2.0, Pause()).after(60.0, Ended(Signaled(SIGKILL)))
+    assert (life.fields("exited")[0]["ran_s"], life.phase) == (2.0, Phase.BACKOFF)
+    assert life.again().on(Started(43)).state.paused_at is None
+
+
+def test_another_policy_for_a_paused_one_counts_from_when_it_goes_on() -> None:
+    life = running(policy()).after(2.0, Pause(), Adapt(policy(timeout_s=5.0, health=health())))
+    assert life.state.due_at is None
+    life.after(60.0, Unpause())
+    assert (life.state.limit_at, life.state.check_at) == (65.0, 63.0)
+
+
+def test_to_pause_twice_or_what_does_not_run_changes_nothing() -> None:
+    life = running(policy()).on(Pause()).after(1.0, Pause())
+    assert (life.did, life.state.paused_at) == ([], 0.0)
+    assert life.on(Unpause(), Unpause()).did == []
+    assert starting(policy()).on(Pause()).state.paused_at is None

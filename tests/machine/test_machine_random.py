@@ -32,9 +32,11 @@ from supervisor.core.states import (
     Due,
     Ended,
     Event,
+    Freeze,
     Heard,
     Kill,
     Launch,
+    Pause,
     Phase,
     Quiesce,
     Quiesced,
@@ -46,6 +48,8 @@ from supervisor.core.states import (
     StartFailed,
     State,
     Stop,
+    Thaw,
+    Unpause,
 )
 
 STATUSES: st.SearchStrategy[Status] = st.one_of(
@@ -105,6 +109,7 @@ class World(RuleBasedStateMachine):
         self.checking: Check | None = None
         self.quiescing = False
         self.ending = False
+        self.frozen_s: float | None = None  # since when
         self.pid = 0
 
     @initialize(policy=POLICIES, now=st.sampled_from((0.0, 1000.0)))
@@ -144,6 +149,39 @@ class World(RuleBasedStateMachine):
         elif self.process is Process.LIVE and not self.ending:
             self.account.cause = AGAIN
         self.deliver(Restart("db was restarted"))
+
+    @rule(seconds=SECONDS)
+    def it_is_paused_for_a_while(self, seconds: float) -> None:
+        """Nothing becomes due, whatever the time; what is left of all times is what was left of them."""
+        before = self.state
+        self.deliver(Pause())
+        if self.frozen_s is None:
+            assert self.state == before
+            return
+        assert self.state.due_at is None
+        assert self.checking is None
+        self.now += seconds
+
+    @rule()
+    def it_goes_on(self) -> None:
+        before, since_s = self.state, self.frozen_s
+        self.deliver(Unpause())
+        assert self.frozen_s is None
+        if since_s is None:
+            assert self.state == before
+            return
+        stood_s = self.now - since_s
+        for was, at in ((before.deadline, self.state.deadline), (before.limit_at, self.state.limit_at)):
+            assert (was is None) is (at is None)
+            assert was is None or at is None or abs(at - was - stood_s) < 1e-6
+        for at in (self.state.check_at, self.state.watchdog_at):
+            assert at is None or at > self.now
+
+    def clock_goes_on(self) -> None:
+        if self.frozen_s is not None:
+            self.account.paused_s = self.frozen_s
+            self.account.go_on(self.now)
+            self.frozen_s = None
 
     @rule(event=st.sampled_from((DependenciesMet(), DependenciesMet(), DependencyFailed("db failed"))))
     def hear_of_dependencies(self, event: Event) -> None:
@@ -204,7 +242,8 @@ class World(RuleBasedStateMachine):
         signal = status.signal if isinstance(status, Signaled) else None
         self.account.where = Where.DONE
         self.account.over = (succeeded(self.state.policy, status), status.exit_status, signal)
-        ran_s = self.now - self.account.started_s
+        ran_s = (self.now if self.frozen_s is None else self.frozen_s) - self.account.started_s
+        self.frozen_s = None
         if ran_s >= self.state.policy.backoff.reset_after_s:
             self.account.retries = 0
         reports = self.deliver(Ended(status))
@@ -235,7 +274,8 @@ class World(RuleBasedStateMachine):
     def a_check_is_answered(self, passed: bool) -> None:
         self.checking = None
         account, health, phase = self.account, self.state.policy.health, self.state.phase
-        fresh = self.state.ready_at is not None and account.well is None
+        well = account.well
+        fresh = self.state.ready_at is not None and well is None
         if phase is Phase.RUNNING and health is not None and self.state.ready_at is not None:
             early = fresh and self.now - self.state.ready_at < health.start_period_s
             account.failing = 0 if passed else account.failing + (not early)
@@ -243,10 +283,10 @@ class World(RuleBasedStateMachine):
         if phase is Phase.ACTIVATING:
             assert ("ready" in kinds) is passed
         elif health is not None:
-            assert ("healthy" in kinds) is (passed and account.well is not True)
-            sick = not passed and account.failing >= health.retries and account.well is not False
+            assert ("healthy" in kinds) is (passed and well is not True)
+            sick = not passed and account.failing >= health.retries and well is not False
             assert ("unhealthy" in kinds) is sick
-            account.well = True if passed else False if sick else account.well
+            account.well = True if passed else False if sick else well
 
     @precondition(lambda self: self.quiescing)
     @rule(error=st.sampled_from(("", "exit status 1")))
@@ -304,6 +344,14 @@ class World(RuleBasedStateMachine):
                 assert self.process is Process.LIVE, "a signal to nobody"
                 assert number not in self.signals
                 self.signals.append(number)
+                self.clock_goes_on()
+            case Freeze():
+                assert self.process is Process.LIVE
+                assert self.frozen_s is None
+                self.frozen_s, self.checking = self.now, None
+            case Thaw():
+                assert self.frozen_s is not None
+                self.clock_goes_on()
             case Check():
                 assert self.process is Process.LIVE
                 assert self.checking is None, "two checks at once"
@@ -311,6 +359,7 @@ class World(RuleBasedStateMachine):
             case Quiesce():
                 assert self.process is Process.LIVE
                 self.quiescing = True
+                self.clock_goes_on()
             case Ask():
                 assert self.state.phase is Phase.WAITING
             case Report():
@@ -378,6 +427,10 @@ class World(RuleBasedStateMachine):
     @invariant()
     def it_wants_what_was_asked_for(self) -> None:
         assert self.state.wanted_up == self.wanted_up
+
+    @invariant()
+    def it_is_paused_exactly_while_it_is_frozen(self) -> None:
+        assert self.state.paused_at == self.frozen_s
 
     @invariant()
     def nothing_final_has_a_time(self) -> None:

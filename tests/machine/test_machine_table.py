@@ -30,6 +30,7 @@ from supervisor.core.states import (
     Event,
     Heard,
     Kill,
+    Pause,
     Phase,
     Quiesced,
     Restart,
@@ -38,13 +39,14 @@ from supervisor.core.states import (
     StartFailed,
     State,
     Stop,
+    Unpause,
 )
 
 ANYWHERE = frozenset(Phase)
 # Users and dependencies may speak up at any time, and an answer may come too late. A launch is answered, a run ends and
 # a deadline comes where one is.
 CAN_HAPPEN: dict[type[Event], frozenset[Phase]] = {
-    **dict.fromkeys((Start, Restart, Stop, Kill, Adapt), ANYWHERE),
+    **dict.fromkeys((Start, Restart, Stop, Kill, Pause, Unpause, Adapt), ANYWHERE),
     **dict.fromkeys((DependenciesMet, DependencyFailed, Checked, Heard, Quiesced), ANYWHERE),
     **dict.fromkeys((Deferred, Started, StartFailed), frozenset({Phase.STARTING})),
     Ended: LIVE,
@@ -57,6 +59,8 @@ EXAMPLES: dict[type[Event], tuple[Event, ...]] = {
     Restart: (Restart("db was restarted"),),
     Stop: (Stop(), Stop(grace_s=1.0)),
     Kill: (Kill(),),
+    Pause: (Pause(),),
+    Unpause: (Unpause(),),
     DependenciesMet: (DependenciesMet(), DependenciesMet(("cache failed",))),
     DependencyFailed: (DependencyFailed("db failed"),),
     Deferred: (Deferred(),),
@@ -152,7 +156,7 @@ def any_event(some: random.Random, state: State, patience: float) -> Event:
     sensible = [each for each in legal if is_sensible(state, each)]
     if Due() in sensible and some.random() < patience:
         return Due()
-    by_themselves = [each for each in sensible if not isinstance(each, Stop | Kill | Restart | Adapt)]
+    by_themselves = [each for each in sensible if not isinstance(each, Stop | Kill | Restart | Adapt | Pause | Unpause)]
     return some.choice(by_themselves if by_themselves and some.random() < QUIET else sensible)
 
 
@@ -183,6 +187,7 @@ def is_sound(state: State) -> None:
         assert state.wanted_up
     if state.phase in {Phase.STOPPING, Phase.KILLING, Phase.STUCK}:
         assert (state.limit_at, state.check_at, state.watchdog_at) == (None, None, None)
+    assert state.paused_at is None or (state.phase in {Phase.ACTIVATING, Phase.RUNNING} and state.due_at is None)
 
 
 def test_random_lives_make_declared_moves_only() -> None:

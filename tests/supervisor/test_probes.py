@@ -509,7 +509,7 @@ async def test_without_descriptors_a_frozen_run_is_killed_as_soon_as_there_are_s
     run = await made.start("sh", "-c", "sleep 1000 & echo up; wait")
     if run._cgroup is None:
         pytest.skip("no cgroups here")
-    run.freeze(frozen=True)
+    run.freeze()
     with few_descriptors():
         run.signal(signal.SIGKILL)
     await made.finish(run)

@@ -68,6 +68,8 @@ What = Literal[
     "started",
     "refused",
     "signal",
+    "frozen",
+    "thawed",
     "check",
     "checked",
     "command",
@@ -188,9 +190,34 @@ class FakeRun:
         self._reaped = anyio.Event()
         self._callback: Callable[[], None] | None = None
         self._awaited = False
+        self._frozen_s: float | None = None  # since when
+        self._left_s = NEVER  # of its life, while it is frozen
+        self._thawed = anyio.Event()
+        self._stood_s = 0.0  # how long it was frozen, in all
+        self._pending: list[int] = []  # signals that it sees when it goes on
+
+    def freeze(self) -> None:
+        """See `Run.freeze`."""
+        assert self._container not in self._runner.checking, f"{self._container} is frozen with a check in it"
+        if self._frozen_s is None and not self._reaped.is_set():
+            self._runner.note(self._container, "frozen")
+            now_s = anyio.current_time()
+            self._frozen_s, self._thawed = now_s, anyio.Event()
+            self._left_s, self._life.deadline = self._life.deadline - now_s, NEVER
 
     def thaw(self) -> None:
-        """It was never frozen."""
+        """See `Run.thaw`."""
+        if self._frozen_s is None or self._reaped.is_set():
+            return
+        self._runner.note(self._container, "thawed")
+        now_s = anyio.current_time()
+        self._stood_s += now_s - self._frozen_s
+        self._frozen_s = None
+        self._life.deadline = min(self._life.deadline, now_s + self._left_s)
+        self._thawed.set()
+        pending, self._pending = self._pending, []
+        for number in pending:
+            self._heed(number)
 
     @property
     def is_stuck(self) -> bool:
@@ -232,6 +259,7 @@ class FakeRun:
 
     async def _say_later(self, at_s: float, heard: Heard, notice: Notice) -> None:
         await anyio.sleep(at_s)
+        await self._goes_on()
         if not self._reaped.is_set():
             self._say(heard, notice)
 
@@ -240,15 +268,21 @@ class FakeRun:
             if self._serves():
                 self._say(heard, Notice(alive=True))
             await anyio.sleep(self._script.alive_s)
+            await self._goes_on()
+
+    async def _goes_on(self) -> None:
+        while self._frozen_s is not None:
+            await self._thawed.wait()
 
     def _serves(self) -> bool:
-        age_s, script = anyio.current_time() - self._began_s, self._script
+        age_s, script = anyio.current_time() - self._began_s - self._stood_s, self._script
         return not self._reaped.is_set() and script.serves_s <= age_s and not script.sick_s <= age_s < script.well_s
 
     async def check(self, probe: Probe, timeout_s: float) -> Verdict:
         """See `Run.check`."""
         name = self._container
         assert name not in self._runner.checking, f"{name}: two checks at once"
+        assert self._frozen_s is None, f"{name} is looked at while it is frozen"
         stop_cmd = isinstance(probe, Exec) and probe.argv == self._policy.stop_cmd
         takes_s = self._script.command_s if stop_cmd else self._script.check_s
         self._runner.note(name, "command" if stop_cmd else "check")
@@ -277,6 +311,12 @@ class FakeRun:
     def signal(self, number: int) -> None:
         """See `Run.signal`."""
         self._runner.note(self._container, "signal", number)
+        if self._frozen_s is not None and number != SIGKILL:
+            self._pending.append(number)
+        else:
+            self._heed(number)
+
+    def _heed(self, number: int) -> None:
         wait_s = self._script.dies_s if number == SIGKILL else self._script.stops_s
         if wait_s is None:
             return

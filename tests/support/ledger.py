@@ -87,6 +87,8 @@ class Account:
     cause: str = ENDED_BY_ITSELF
     fault: str = ""  # how its failure will begin
     must_restart: bool = False
+    paused_s: float | None = None  # since when it is frozen
+    wish: str | None = None  # paused, or unpaused: asked for, and not told yet
     over: tuple[bool, int, int | None] | None = None  # succeeded, exit status, signal: until it is clear what follows
     signals: list[int] = field(default_factory=list)
     commanded: bool | None = None  # the stop command: is it done? None: it was not run
@@ -108,7 +110,7 @@ class Account:
     def begin(self, now_s: float) -> None:
         """A run."""
         self.started_s, self.cause, self.fault, self.over = now_s, ENDED_BY_ITSELF, "", None
-        self.signals, self.commanded = [], None
+        self.signals, self.commanded, self.paused_s, self.wish = [], None, None, None
         self.well, self.failing, self.owes, self.check_s, self.alive_s = None, 0, None, math.inf, math.inf
         self.where = Where.UP
         if self.entry.policy.ready is None:
@@ -122,6 +124,19 @@ class Account:
             self.alive_s = now_s
         elif health is not None:
             self.check_s = now_s + health.start_interval_s
+
+    def go_on(self, now_s: float) -> None:
+        """No time has passed for it since it was frozen; whoever looks at it begins anew."""
+        self.wish = None
+        if self.paused_s is None:
+            return
+        stood_s, self.paused_s = now_s - self.paused_s, None
+        self.started_s, self.ready_s = self.started_s + stood_s, self.ready_s + stood_s
+        health = self.entry.policy.health
+        if self.where is Where.SERVING and health is not None and isinstance(health.probe, Notify):
+            self.alive_s = now_s
+        elif self.where is Where.SERVING and health is not None:
+            self.check_s = now_s + (health.start_interval_s if self.well is None else health.interval_s)
 
     def meets(self, condition: Condition) -> bool:
         match condition:
@@ -196,7 +211,9 @@ class Ledger:
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def _take(self, item: Call | Told | Asked) -> None:
-        if isinstance(item, Asked):
+        if isinstance(item, Asked) and item.container is not None:
+            self._asked_of(self.accounts[item.container], item.what)
+        elif isinstance(item, Asked):
             self.stop_s = min(self.stop_s, item.at_s)
             if item.what == "kill":
                 self.kill_s = min(self.kill_s, item.at_s)
@@ -208,6 +225,10 @@ class Ledger:
             self._up_or_not()
         else:
             getattr(self, f"_told_{item.event}")(self.accounts[item.container], item.fields)
+
+    def _asked_of(self, account: Account, what: str) -> None:
+        if account.where in RUNS and (account.paused_s is None) is (what == "pause"):
+            account.wish = what
 
     def _see_who_is_to_stop(self) -> None:
         if self.stop_s > self.now_s:
@@ -264,6 +285,7 @@ class Ledger:
 
     def _call_check(self, account: Account, _number: int) -> None:
         self._hold("only_what_runs_is_checked", account, account.where in RUNS or self._has_just_ended(account))
+        self._hold("what_is_paused_is_not_checked", account, account.paused_s in {None, self.now_s})
         if account.where is Where.SERVING:
             self._hold("checks_keep_their_distance", account, self.now_s >= account.check_s - SLACK_S)
         account.check_s = math.inf
@@ -364,17 +386,32 @@ class Ledger:
         ready = account.entry.policy.ready
         assert ready is not None
         late = self.now_s >= account.started_s + ready.timeout_s - SLACK_S
+        late = late and account.paused_s is None
         self._hold("time_is_given_to_become_ready", account, account.where is Where.UP and late)
         account.cause, account.owes, account.fault = JUDGED, "stopping", "not ready within "
 
     def _told_timed_out(self, account: Account, _fields: Mapping[str, Any]) -> None:
         timeout_s = account.entry.policy.timeout_s
         late = timeout_s is not None and self.now_s >= account.started_s + timeout_s - SLACK_S
-        self._hold("time_is_given_to_run", account, account.where in RUNS and late)
+        self._hold("time_is_given_to_run", account, account.where in RUNS and late and account.paused_s is None)
         account.cause, account.owes, account.fault = JUDGED, "stopping", "not done within "
 
     def _told_status(self, account: Account, _fields: Mapping[str, Any]) -> None:
         pass
+
+    def _told_paused(self, account: Account, _fields: Mapping[str, Any]) -> None:
+        self._hold("only_what_runs_is_paused", account, account.where in RUNS and account.paused_s is None)
+        account.paused_s, account.wish = self.now_s, None
+
+    def _told_unpaused(self, account: Account, _fields: Mapping[str, Any]) -> None:
+        self._hold("only_what_is_paused_goes_on", account, account.where in RUNS and account.paused_s is not None)
+        account.go_on(self.now_s)
+
+    def _call_frozen(self, account: Account, _number: int) -> None:
+        self._hold("only_what_is_paused_is_frozen", account, account.paused_s == self.now_s)
+
+    def _call_thawed(self, account: Account, _number: int) -> None:
+        self._hold("what_is_paused_stays_so", account, account.paused_s is None)
 
     def _told_stop_command_failed(self, account: Account, _fields: Mapping[str, Any]) -> None:
         self._hold("the_stop_command_fails_after_it_ran", account, account.commanded is True)
@@ -385,6 +422,7 @@ class Ledger:
 
     def _told_stopping(self, account: Account, _fields: Mapping[str, Any]) -> None:
         self._hold("only_what_runs_is_stopped", account, account.where in RUNS)
+        account.go_on(self.now_s)
         if account.cause is ENDED_BY_ITSELF:
             account.cause = AGAIN if account.must_restart else ASKED
             asked = account.must_restart or account.down_s <= self.now_s
@@ -397,6 +435,7 @@ class Ledger:
             self._hold("the_grace_period_is_given", account, account.where is Where.ENDING and patient)
         else:
             self._hold("nothing_is_killed_unasked", account, self.kill_s <= self.now_s)
+        account.go_on(self.now_s)
         account.where, account.killed_s, account.owes = Where.KILLED, self.now_s, None
 
     def _told_stuck(self, account: Account, _fields: Mapping[str, Any]) -> None:
@@ -407,7 +446,7 @@ class Ledger:
     def _told_exited(self, account: Account, fields: Mapping[str, Any]) -> None:
         ran = {*RUNS, Where.ENDING, Where.KILLED, Where.STUCK}
         self._hold("an_end_follows_a_run", account, account.where in ran and account.is_reaped)
-        ran_s = self.now_s - account.started_s
+        ran_s = (self.now_s if account.paused_s is None else account.paused_s) - account.started_s
         self._hold("the_length_of_a_run_is_true", account, abs(fields["ran_s"] - ran_s) <= 0.001)
         if ran_s >= account.entry.policy.backoff.reset_after_s:
             account.retries = 0
@@ -510,6 +549,9 @@ class Ledger:
         if account.where in RUNS:
             self._hold("what_is_due_is_told", account, account.owes is None, f"owes {account.owes}")
             self._hold("dependents_restart_too", account, not account.must_restart)
+            self._hold("a_pause_is_at_once", account, account.wish is None, f"{account.wish}")
+            if account.paused_s is not None:
+                return
             if policy.timeout_s is not None:
                 limit_s = account.started_s + policy.timeout_s + more_s
                 self._hold("no_run_is_longer_than_allowed", account, horizon_s <= limit_s)

@@ -90,7 +90,22 @@ def draw(seed: int) -> Scenario:
         cues.append((_moment(some), "stop"))
         if some.random() < 0.5:
             cues.append((cues[0][0] + _moment(some), "kill"))
-    return Scenario(tuple(parts), tuple(cues), some.choice((1, 2, 64)), some.random() < 0.1, seed)
+    limits = some.choice((1, 2, 64)), some.random() < 0.1
+    for part in parts:
+        cues += _pauses(some, part) if some.random() < 0.2 else []
+    return Scenario(tuple(parts), tuple(cues), *limits, seed)
+
+
+def _pauses(some: Random, part: Part) -> list[tuple[float, str]]:
+    """One of its containers is frozen, and most often goes on before it is stopped."""
+    if not part.replicas:
+        return []
+    each = some.choice(part.entries()).id
+    cues = [(_moment(some), f"pause {each}")]
+    for word in ("unpause", "pause", "unpause"):
+        if some.random() < 0.8:
+            cues.append((cues[-1][0] + _moment(some), f"{word} {each}"))
+    return cues
 
 
 def _moment(some: Random) -> float:
@@ -219,7 +234,10 @@ def shrink(scenario: Scenario, fails: Callable[[Scenario], bool]) -> Scenario:
 def _simpler(scenario: Scenario) -> Iterator[Scenario]:
     """All that are one step simpler, the biggest steps first."""
     for part in scenario.parts:
-        yield replace(scenario, parts=tuple(_without(each, part.name) for each in scenario.parts if each is not part))
+        others = tuple(_without(each, part.name) for each in scenario.parts if each is not part)
+        names = {None, *(entry.id for each in others for entry in each.entries())}
+        cues = tuple(cue for cue in scenario.cues if (cue[1].partition(" ")[2] or None) in names)
+        yield replace(scenario, parts=others, cues=cues)
     for index in range(len(scenario.cues)):
         yield replace(scenario, cues=scenario.cues[:index] + scenario.cues[index + 1 :])
     for index, part in enumerate(scenario.parts):

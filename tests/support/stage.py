@@ -14,6 +14,7 @@ from fake import Call, FakeRunner, Script, What
 from runtime.config import ContainerConfig
 from runtime.users import User
 from supervisor.core.policy import Backoff, Condition, Dependency, Policy, RestartPolicy
+from supervisor.core.states import Event, Pause, Unpause
 from supervisor.entry import Entry
 from supervisor.stack.tree import Stack, Summary
 
@@ -21,7 +22,8 @@ NOBODY = User(0, 0, (0,), "root", "/root")
 STARTED, COMPLETED = Dependency(Condition.STARTED), Dependency(Condition.COMPLETED)
 READY, HEALTHY = Dependency(Condition.READY), Dependency(Condition.HEALTHY)
 
-Cue = tuple[float | str, str]  # when, or after which event, to call which method of the stack
+Cue = tuple[float | str, str]  # when, or after which event: a method of the stack; or a word and to whom it is said
+WORDS: Mapping[str, Callable[[], Event]] = {"pause": Pause, "unpause": Unpause}
 
 
 def entries(
@@ -59,6 +61,7 @@ class Asked:
 
     at_s: float
     what: str
+    container: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,12 @@ async def play(
 
         async def perform(at_s: float, what: str) -> None:
             await anyio.sleep(at_s)
-            runner.history.append(Asked(runner.now_s, what))
-            getattr(stack, what)()
+            word, _, container = what.partition(" ")
+            runner.history.append(Asked(runner.now_s, word, container or None))
+            if container:
+                stack.service(container).post(WORDS[word]())
+            else:
+                getattr(stack, word)()
 
         stack = Stack(all_entries, runner, emit, starts_max=starts_max, chance=chance, abort_on_exit=abort_on_exit)
         for at_s, what in cues:

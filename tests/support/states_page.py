@@ -27,9 +27,13 @@ Made by `python -m tests.support.states_page` from `supervisor/core/machine.py`,
 test compares.
 
 A container is in one *phase*. *Events* happen to it: `Start`, `Restart`, `Stop` and `Kill` are asked for by users, by
-the stack, or by what it depends on; `Due` means that a time has come that the phase had set; all others are answers to
-what the machine asked for, or are said by the run. For each phase and event a *handler* says what is done, and which
-phase follows.
+the stack, or by what it depends on, `Pause` and `Unpause` by users; `Due` means that a time has come that the phase had
+set; all others are answers to what the machine asked for, or are said by the run. For each phase and event a *handler*
+says what is done, and which phase follows.
+
+A paused container is in the phase that it was in, frozen, and its clock stands still: no check is tried, nothing is
+due, and the time until it is unpaused counts neither towards its `timeout_s` nor towards any other limit. When it goes
+on, what had to be heard or looked at gets a whole fresh interval. Whatever is to end it lets it go on first.
 """
 PICTURE = """## The picture
 
