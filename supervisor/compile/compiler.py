@@ -213,12 +213,10 @@ def _alone(container: Container, place: Placement, *, is_shared: bool) -> str | 
     """Why there can be but one run of it."""
     if container.keep:
         return "with keep: true what it wrote belongs to one run at a time"
-    if container.ports:
-        return "its ports lead to one run at a time"
     if is_shared:
         return "another container is in its network, which goes with its run"
-    if place.network not in {Network.HOST, Network.NONE}:
-        return "its address is that of one run at a time"
+    if any(each.ipv4 or each.ipv6 for each in place.attachments):
+        return "the address that it asks for is that of one run at a time"
     return None
 
 

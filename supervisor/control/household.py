@@ -31,6 +31,14 @@ class Launching(Protocol):
         """Who does not run leaves where it was."""
         ...
 
+    def rename(self, container: str, config: ContainerConfig) -> None:
+        """A container is called otherwise from now on."""
+        ...
+
+    async def hand_over(self, container: str, place: str) -> None:
+        """The second run of a container is what others know by its name."""
+        ...
+
     def leave(self, container: str) -> None:
         """A container has left the stack for good."""
         ...
@@ -77,6 +85,7 @@ class Household:
             with suppress(FileNotFoundError):
                 Path(service.entry.config.directory).rename(entry.config.directory)
         self._logs.rename(name, entry.id)
+        self._runner.rename(name, entry.config)
         self.change(entry)
         if service.current is not None:
             service.current.rename(entry.id)
@@ -85,6 +94,10 @@ class Household:
     def exchange(self, name: str, other: str) -> None:
         """See `House.exchange`."""
         self._chronicle.exchange(name, other)
+
+    async def hand_over(self, name: str, other: str) -> None:
+        """See `House.hand_over`."""
+        await self._runner.hand_over(name, other)
 
     def change(self, entry: Entry) -> None:
         """See `House.change`."""

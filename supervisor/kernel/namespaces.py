@@ -68,6 +68,11 @@ class Namespaces:
             self._discard(self._idle.pop(container))
         self._idle[container] = own
 
+    def rename(self, container: str, to: str) -> None:
+        """It is called otherwise from now on."""
+        if container in self._idle:
+            self._idle[to] = self._idle.pop(container)
+
     def forget(self, container: str) -> None:
         """It will not run again."""
         if container in self._idle:

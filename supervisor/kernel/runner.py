@@ -62,6 +62,15 @@ class KernelRunner:
         """It is over."""
         await self._means.networks.tidy()
 
+    def rename(self, container: str, config: ContainerConfig) -> None:
+        """A container is called otherwise from now on."""
+        self._means.networks.rename(container, config)
+        self._means.namespaces.rename(container, config.id)
+
+    async def hand_over(self, container: str, place: str) -> None:
+        """See `Networks.hand_over`."""
+        await self._means.networks.hand_over(container, place)
+
     def leave(self, container: str) -> None:
         """A container has left the stack for good: its network goes, and the ids that were its own."""
         self._means.networks.give_up(container)

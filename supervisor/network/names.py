@@ -1,7 +1,7 @@
 """Which names stand for which addresses, as somebody in a network sees it. Nothing of DNS's messages, and no I/O."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 
@@ -24,6 +24,7 @@ class Names:
     _named: dict[tuple[str, str], dict[str, Member]] = field(default_factory=dict)  # (network, name), container
     _at: dict[str, Member] = field(default_factory=dict)  # by address
     _running: set[str] = field(default_factory=set)
+    _aside: set[str] = field(default_factory=set)  # second runs of others, which nobody is to find yet, or any more
 
     def enter(self, members: Iterable[Member]) -> None:
         """A container is known from now on."""
@@ -37,6 +38,7 @@ class Names:
     def leave(self, container: str) -> None:
         """It is not any more."""
         self.stopped(container)
+        self._aside.discard(container)
         for member in self._members.pop(container, ()):
             for name in member.names:
                 named = self._named[member.network, name]
@@ -45,6 +47,28 @@ class Names:
                     del self._named[member.network, name]
             for address in member.addresses:
                 self._at.pop(address, None)
+
+    def call(self, container: str, names: Callable[[Member], tuple[str, ...]]) -> None:
+        """It has other names from now on."""
+        running, members = container in self._running, self._members.get(container, ())
+        self.leave(container)
+        self.enter(replace(member, names=names(member)) for member in members)
+        if running:
+            self._running.add(container)
+
+    def move(self, container: str, to: str) -> None:
+        """Who enters it calls it otherwise from now on. It does not run."""
+        members = self._members.get(container, ())
+        self.leave(container)
+        self.enter(replace(member, container=to) for member in members)
+
+    def set_aside(self, container: str) -> None:
+        """Its names don't lead to it for now."""
+        self._aside.add(container)
+
+    def bring_forward(self, container: str) -> None:
+        """They do."""
+        self._aside.discard(container)
 
     def started(self, container: str) -> None:
         self._running.add(container)
@@ -69,7 +93,8 @@ class Names:
         found: dict[str, Member] = {}
         for network in networks:
             for container, member in self._named.get((network, name.lower().rstrip(".")), {}).items():
-                found.setdefault(container, member)
+                if container not in self._aside:
+                    found.setdefault(container, member)
         if not found:
             return None
         running = [member for container, member in found.items() if container in self._running]

@@ -71,6 +71,12 @@ class Book:
             self._taken.discard(number)
             self._next = min(self._next, number)
 
+    def move(self, container: str, to: str) -> None:
+        """Its number is that of somebody called otherwise."""
+        if (number := self.hosts.pop(container, None)) is not None:
+            self.forget(to)
+            self.hosts[to] = number
+
     def _number(self, container: str) -> int:
         if (known := self.hosts.get(container)) is not None:
             return known

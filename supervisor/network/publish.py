@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -32,6 +33,10 @@ CHUNK_BYTES = 64 << 10
 DATAGRAM_BYTES = 65_535
 BACKLOG = 512
 HOLDERS_MAX = 65_536  # descriptors looked at for who has a port
+
+
+Way = tuple[Any, tuple[str, ...]]  # a client's address, as recvfrom gives it, and those of the container
+Flows = dict[Way, socket.socket]
 
 
 @dataclass(slots=True)
@@ -205,26 +210,25 @@ class Publisher:
     # --- udp ---------------------------------------------------------------------------------------------------------
 
     async def _receive(self, claim: Claim, tasks: anyio.abc.TaskGroup) -> None:
-        flows: dict[object, socket.socket] = {}
+        flows: Flows = {}
         while True:
             await anyio.wait_readable(claim.socket)
             try:
                 data, client = claim.socket.recvfrom(DATAGRAM_BYTES)
             except OSError:  # what came of a datagram sent earlier: nobody is there
                 continue
-            flow = flows.get(client)
+            way = client, claim.to  # which may be another's by now
+            flow = flows.get(way)
             if flow is None:
                 if self._flows >= FLOWS_MAX or (flow := _flow(claim)) is None:
                     continue
-                flows[client] = flow
+                flows[way] = flow
                 self._flows += 1
-                tasks.start_soon(self._answer, claim, client, flow, flows)
+                tasks.start_soon(self._answer, claim, way, flow, flows)
             with suppress(OSError):
                 flow.send(data)
 
-    async def _answer(
-        self, claim: Claim, client: object, flow: socket.socket, flows: dict[object, socket.socket]
-    ) -> None:
+    async def _answer(self, claim: Claim, way: "Way", flow: socket.socket, flows: "Flows") -> None:
         """What the container sends back, until nothing comes for a while."""
         try:
             while True:
@@ -237,9 +241,9 @@ class Publisher:
                 except OSError:
                     continue
                 with suppress(OSError):
-                    claim.socket.sendto(data, client)  # type: ignore[call-overload]  # as recvfrom gave it
+                    claim.socket.sendto(data, way[0])
         finally:
-            del flows[client]
+            del flows[way]
             self._flows -= 1
             flow.close()
 

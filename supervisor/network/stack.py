@@ -3,14 +3,17 @@
 A container's network namespace is made before its first run, and kept, as a descriptor, until it leaves the stack: a
 restart costs nothing, its address stays, and others can share it whether it runs or not. It is joined by the child.
 
+What a container has is kept by where its run is (`ContainerConfig.place`), mostly its id. A second run of it, as
+start-first has it, is at a place of its own, with addresses of its own; nobody finds it by the container's names, and
+the container's ports lead to the first one, until that is to go (`hand_over`). The next run is where the id says, and
+takes over what there is.
+
 All that speaks to the kernel happens in a thread, one call at a time. What clean-up needs is on disk before there is
 anything to clean up: HOME/network has the number of the group that all our links are in. The packet filter's table and
 the namespaces need none: the kernel removes them with our descriptors.
 """
 
-import hashlib
 import os
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -22,23 +25,22 @@ import anyio
 import anyio.abc
 from anyio import to_thread
 
-from runtime.config import HOST_GATEWAY, Attachment, ContainerConfig, Network
+from runtime.config import HOST_GATEWAY, Attachment, ContainerConfig, Network, Port
 from runtime.errors import LaunchError
-from runtime.network import KEPT, namespace
+from runtime.network import KEPT
 from supervisor.entry import DEFAULT_NETWORK, StackNetwork
 from supervisor.errors import StackError
-from supervisor.network import note, pool
+from supervisor.network import pool
 from supervisor.network.ends import NOT_CONNECTED, Connections, End, Published
 from supervisor.network.names import Member, Names
+from supervisor.network.wiring import Wiring
 
 if TYPE_CHECKING:
     from runtime.network.links import Plug
-    from supervisor.network.publish import Claim, Publisher
-    from supervisor.network.resolver import Resolver
+    from supervisor.network.publish import Claim
 
 ASKED_MAX = 256  # questions of all networks that other name servers are asked at a time
 FAULTS_SHOWN_MAX = 10
-_GROUPS = 1 << 30
 
 Emit = Callable[[str, str | None, Mapping[str, object]], None]
 Connect = Callable[[], AbstractAsyncContextManager["Networks"]]
@@ -71,9 +73,9 @@ class Networks:
         self._everybody: dict[str, ContainerConfig] = {}  # of the spec
         self._asked = anyio.CapacityLimiter(ASKED_MAX)
         self._spaces: dict[str, Space] = {}  # by ContainerConfig.place
-        self._places: dict[str, str] = {}  # by container: the latest
+        self._places: dict[str, str] = {}  # by container: that of the run which is known by its name
         self._names = Names()
-        self._kernel: _Kernel | None = None
+        self._kernel: Wiring | None = None
         self._numbers = 0
         self._search: tuple[str, ...] = ()  # domains that the host looks names up in
         self._beginning = anyio.Lock()
@@ -126,11 +128,11 @@ class Networks:
             return StackNetwork(DEFAULT_NETWORK)
         raise StackError(f"the stack has no network {name}; add it to networks, and pysup reload")
 
-    async def _open(self) -> "_Kernel":
+    async def _open(self) -> Wiring:
         for config in self._everybody.values():
             if config.place not in self._spaces:
                 self._put(Space(config))
-        self._kernel = kernel = await self._in_thread(lambda: _Kernel(self._home, self._table))
+        self._kernel = kernel = await self._in_thread(lambda: Wiring(self._home, self._table))
         self._search = await self._in_thread(_host_search)
         return kernel
 
@@ -149,7 +151,7 @@ class Networks:
         for name, book in leased.items():
             self._serve_names(kernel, name, pool.bare(book.gateways()[0]))
 
-    def _serve_names(self, kernel: "_Kernel", network: str, gateway: str) -> None:
+    def _serve_names(self, kernel: Wiring, network: str, gateway: str) -> None:
         from supervisor.network.resolver import Resolver  # noqa: PLC0415 (it loads a parser of DNS)
 
         resolver, scope = Resolver(network, gateway, self._names, self._servers, self._asked), anyio.CancelScope()
@@ -194,7 +196,7 @@ class Networks:
         LaunchError if there can't be one. The descriptor stays ours.
         """
         if config.network not in KEPT:
-            space = self._spaces.get(config.place)
+            space = self._at(config)
             if space is None or _alike(space.config, config):
                 return config, None
         try:
@@ -217,7 +219,7 @@ class Networks:
 
     async def _space(self, config: ContainerConfig) -> Space:
         """Of a container that may be new, or have changed."""
-        space = self._spaces.get(config.place)
+        space = self._at(config)
         if space is not None and _alike(space.config, config) and self._kernel is not None:  # noqa: SIM102
             if not self._is_outdated(space):
                 return space
@@ -233,6 +235,20 @@ class Networks:
             if space is None or not _alike(space.config, config) or self._is_outdated(space):
                 await self._renew(config)
             return self._spaces[config.place]
+
+    def _at(self, config: ContainerConfig) -> Space | None:
+        """What there is for a run that is about to start. What its container has had at another place is for it."""
+        here, before = self._spaces.get(config.place), self._places.get(config.id, config.place)
+        space = None if here is not None or _is_second(config) or before == config.place else self._spaces.get(before)
+        if space is None or self._names.runs(before):
+            return here
+        del self._spaces[before]
+        self._names.move(before, config.place)
+        if space.ends:
+            self._of_kernel().move(before, config.place, (end.network for end in space.ends))
+        space.config = replace(space.config, directory=config.directory)
+        self._put(space)
+        return space
 
     def _is_outdated(self, space: Space) -> bool:
         """It was put there before its networks were."""
@@ -289,16 +305,65 @@ class Networks:
         if space is not None and self._of(space.config.id) is not space:
             self._leave([place])
 
+    def rename(self, container: str, config: ContainerConfig) -> None:
+        """It is called otherwise from now on; its run goes on."""
+        space = self._of(container)
+        if space is None:
+            return
+        del self._places[container]
+        space.config = replace(config, directory=space.config.directory)
+        self._places[config.id] = space.config.place
+        aliases = {each.network: each.aliases for each in config.attachments}
+        space.ends = tuple(replace(end, aliases=aliases[end.network]) for end in space.ends)
+        called = {end.network: _names(config, end) for end in space.ends}
+        self._names.call(space.config.place, lambda member: called[member.network])
+        for claim in space.claims:
+            claim.container = config.id
+
+    async def hand_over(self, container: str, place: str) -> None:
+        """A container's second run, which is there, is the one that is known by its name from now on. The first one
+        keeps its addresses, and the connections that it has through the kernel, until it ends.
+        """
+        old, new = self._of(container), self._spaces.get(place)
+        if new is None or old is new:
+            return
+        self._places[container] = place
+        self._names.bring_forward(place)
+        if old is not None:
+            self._names.set_aside(old.config.place)
+            async with self._beginning:
+                await self._hand_ports_over(old, new)
+
+    async def _hand_ports_over(self, old: Space, new: Space) -> None:
+        """Connections that are made from now on go to the new one."""
+        wanted = {_of_host(port): port for port in _held(new.config.ports, old.claims)}
+        moving = [claim for claim in old.claims if _of_host(claim.port) in wanted]
+        for claim in moving:
+            claim.port, claim.to = wanted[_of_host(claim.port)], self._reached_at(new)
+        old.claims = [claim for claim in old.claims if claim not in moving]
+        new.claims += moving
+        if moving:
+            await self._filter()
+        if any(claim.port.protocol == "udp" for claim in moving):
+            await self._in_thread(lambda: Wiring.forget_flows(self._reached_at(old)))
+
     def give_up(self, container: str) -> None:
-        """It has left the stack: its namespace, address and ports go."""
-        places = [place for place, space in self._spaces.items() if space.config.id == container]
-        self._leave(places)
+        """It has left the stack: its namespace, address and ports go. So do those of a second run, if that is not the
+        first by now.
+        """
+        gone = [place for place, space in self._spaces.items() if space.config.id == container]
+        second = self._spaces.get(container)
+        if second is not None and _is_second(second.config) and self._of(second.config.id) is not second:
+            gone.append(container)
+        self._leave(gone)
 
     def _leave(self, places: Iterable[str]) -> None:
         """They are not there any more at once: who comes to their place in the meantime is another."""
         spaces = [self._spaces.pop(place) for place in places]
         for space in spaces:
             self._names.leave(space.config.place)
+            if self._places.get(space.config.id) == space.config.place:
+                del self._places[space.config.id]
         if spaces and self._kernel is not None:
             self._tasks.start_soon(self._clear, spaces)
 
@@ -322,11 +387,12 @@ class Networks:
 
     def _of(self, container: str) -> Space | None:
         """What it has, where it runs now."""
-        return self._spaces.get(self._places.get(container, ""))
+        return self._spaces.get(self._places.get(container, container))
 
     def _put(self, space: Space) -> None:
         self._spaces[space.config.place] = space
-        self._places[space.config.id] = space.config.place
+        if not _is_second(space.config):
+            self._places[space.config.id] = space.config.place
 
     async def close(self) -> None:
         """Remove all of it."""
@@ -359,6 +425,8 @@ class Networks:
                 Member(config.place, end.network, _names(config, end), tuple(map(pool.bare, end.addresses)))
                 for end in space.ends
             )
+            if _is_second(config):
+                self._names.set_aside(config.place)
             self._claim(space)
         except StackError as error:
             return str(error)
@@ -369,9 +437,11 @@ class Networks:
             return
         from supervisor.network.publish import claim  # noqa: PLC0415 (see `Networks`)
 
-        to = self._reached_at(space)
+        to, first = self._reached_at(space), self._of(space.config.id)
+        held = () if first is None or first is space else _held(space.config.ports, first.claims)
         for port in space.config.ports:
-            space.claims.append(claim(space.config.id, port, to))
+            if port not in held:
+                space.claims.append(claim(space.config.id, port, to))
 
     def _reached_at(self, space: Space) -> tuple[str, ...]:
         """From the host, and from outside: where its way out is, one address of each kind, IPv4 first."""
@@ -382,7 +452,7 @@ class Networks:
                     found.setdefault(address.version, str(address.ip))
         return tuple(found.values())
 
-    def _end(self, kernel: "_Kernel", container: str, attachment: Attachment) -> End:
+    def _end(self, kernel: Wiring, container: str, attachment: Attachment) -> End:
         book = kernel.books[attachment.network]
         addresses = book.addresses(container, attachment)
         for address in map(pool.bare, addresses):
@@ -391,7 +461,7 @@ class Networks:
         mac = pool.mac(kernel.tag, addresses[0])
         return End(attachment.network, addresses, book.gateways(), mac, attachment.aliases)
 
-    def _plug(self, kernel: "_Kernel", index: int, end: End, *, hairpin: bool) -> "Plug":
+    def _plug(self, kernel: Wiring, index: int, end: End, *, hairpin: bool) -> "Plug":
         from runtime.network.links import Plug  # noqa: PLC0415 (see `Networks`)
 
         self._numbers += 1
@@ -472,125 +542,12 @@ class Networks:
         redirects = [redirect for claim in claims for redirect in claim.redirects()]
         await self._in_thread(lambda: kernel.filter(redirects))
 
-    def _of_kernel(self) -> "_Kernel":
+    def _of_kernel(self) -> Wiring:
         assert self._kernel is not None
         return self._kernel
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await to_thread.run_sync(work, limiter=self._thread)
-
-
-class _Kernel:
-    """The parts of a stack's networks that are not data. All but `publisher` and `interface` is for a thread."""
-
-    def __init__(self, home: Path, table: str) -> None:
-        from runtime.network.conversation import ROUTE, Conversation  # noqa: PLC0415
-        from runtime.network.links import Links, links_of  # noqa: PLC0415 (they load pyroute2)
-        from runtime.network.rules import Filter  # noqa: PLC0415
-
-        status = home.stat()
-        identity = f"{home}\0{status.st_dev}\0{status.st_ino}"
-        self.tag = hashlib.blake2b(identity.encode(), digest_size=3).hexdigest()
-        self.books: dict[str, pool.Book] = {}
-        self.bridges: dict[str, str] = {}
-        self.networks: dict[str, StackNetwork] = {}  # that there are
-        self.resolvers: dict[str, tuple[Resolver, anyio.CancelScope]] = {}
-        self._numbers = 0
-        self._home = home
-        conversation = Conversation(ROUTE)
-        try:
-            used = {group for _, _, group in links_of(conversation)}
-        finally:
-            conversation.close()
-        group = next(each for each in iter(lambda: note.GROUP_MIN + secrets.randbelow(_GROUPS), 0) if each not in used)
-        note.write(home, group)
-        self._own = namespace.opened()
-        self.links: Links = Links(group, self._own)
-        self._filter: Filter = Filter(table)
-        self._publisher: Publisher | None = None
-
-    def publisher(self, tasks: anyio.abc.TaskGroup) -> "Publisher":
-        from supervisor.network.publish import Publisher  # noqa: PLC0415 (see `Networks`)
-
-        self._publisher = self._publisher or Publisher(tasks)
-        return self._publisher
-
-    def interface(self, suffix: str) -> str:
-        """A name on the host, of at most 15 characters."""
-        from runtime.network.links import PREFIX  # noqa: PLC0415 (see `Networks`)
-
-        return f"{PREFIX}{self.tag}{suffix}"
-
-    @staticmethod
-    def known_subnets() -> list[str]:
-        from runtime.network.links import known_subnets  # noqa: PLC0415 (see `Networks`)
-
-        return known_subnets()
-
-    def internal(self) -> frozenset[str]:
-        return frozenset(name for name, network in self.networks.items() if network.internal)
-
-    def lay(self, networks: Sequence[StackNetwork], books: Mapping[str, pool.Book]) -> None:
-        """Make these, which have those subnets. OSError."""
-        from runtime.network.links import Bridge  # noqa: PLC0415 (see `Networks`)
-
-        for network in networks:
-            book = books[network.name]
-            name = self.interface(f"b{self._numbers:x}")
-            self._numbers += 1
-            gateways = book.gateways()
-            self.links.lay([Bridge(name, pool.mac(self.tag, gateways[0]), tuple(map(ip_interface, gateways)))])
-            self.books[network.name], self.bridges[network.name] = book, name
-            self.networks[network.name] = network
-
-    def unlay(self, networks: Iterable[str]) -> None:
-        """Take them away: nobody is in them."""
-        for name in networks:
-            self.links.lift(self.bridges.pop(name))
-            del self.books[name], self.networks[name]
-
-    def forget(self, place: str, networks: Iterable[str]) -> None:
-        """It gives its addresses back, in those of them that are still there: several may leave one at once."""
-        for name in networks:
-            if (book := self.books.get(name)) is not None:
-                book.forget(place)
-
-    @staticmethod
-    def forward(networks: Iterable[StackNetwork]) -> list[str]:
-        """Have the host pass on what leaves and enters; returns what had to be set for it."""
-        from runtime.network.links import forward  # noqa: PLC0415 (see `Networks`)
-
-        outer = [network for network in networks if not network.internal]
-        versions = [4] * bool(outer) + [6] * any(network.ipv6 for network in outer)
-        return [path for version in versions if (path := forward(version)) is not None]
-
-    def connect(self, plugs: "Sequence[Plug]", gateways: Iterable[str]) -> int:
-        """A new namespace, connected. OSError; nothing is left then."""
-        made = namespace.make(self._own)
-        try:
-            self.links.plug(made, plugs, gateways)
-        except BaseException:
-            os.close(made)
-            raise
-        return made
-
-    def filter(self, redirects: Iterable[object]) -> None:
-        from runtime.network.rules import Segment  # noqa: PLC0415 (see `Networks`)
-
-        segments = [
-            Segment(self.bridges[name], tuple(map(str, book.subnets)), self.networks[name].internal)
-            for name, book in self.books.items()
-        ]
-        self._filter.set(segments, redirects)  # type: ignore[arg-type]  # Redirects, whose module is not loaded yet
-
-    def close(self) -> None:
-        """All of it goes. What can't be removed stays noted, for the next start."""
-        self._filter.close()
-        with suppress(OSError):
-            self.links.clear()
-            note.remove(self._home)
-        self.links.close()
-        os.close(self._own)
 
 
 @asynccontextmanager
@@ -629,6 +586,22 @@ def _alike(one: ContainerConfig, other: ContainerConfig) -> bool:
     return (one.network, one.shares, one.attachments, one.ports) == (
         *(other.network, other.shares, other.attachments, other.ports),
     )
+
+
+def _is_second(config: ContainerConfig) -> bool:
+    """Is it to run beside one that is known by its name?"""
+    return config.place != config.id
+
+
+def _held(ports: Iterable[Port], claims: "Iterable[Claim]") -> tuple[Port, ...]:
+    """Those of which the port of the host is claimed."""
+    known = {_of_host(claim.port) for claim in claims}
+    return tuple(port for port in ports if _of_host(port) in known)
+
+
+def _of_host(port: Port) -> object:
+    """What of the host it takes: of any port, the one that was found for it."""
+    return port.address, port.protocol, port.host, None if port.host else port.container
 
 
 def _names(config: ContainerConfig, end: End) -> tuple[str, ...]:

@@ -23,8 +23,9 @@ back (`on_failure: rollback`) is no code of its own, but the difference between 
 start-first: a container's id is taken while the old run lives. The new one runs `beside` it under an id that no spec
 can have (`web+3`, for the third reload) and with a directory of its own, but with its true name inside and in all
 output. When it is up, the two exchange their ids, and the old one is stopped. Nothing of a run is renamed in the
-kernel: its directory and cgroup are known to it alone, and the next run has those of the id again. The spec refuses
-this where two runs can't be at once: `keep: true`, ports, an address of its own.
+kernel: its directory and cgroup are known to it alone, and the next run has those of the id again. In a network it has
+an address of its own, which is the container's from then on; names and ports of the host lead to it as soon as it has
+the id. The spec refuses this where two runs can't be at once: `keep: true`, an address that is asked for.
 """
 
 import os
@@ -41,7 +42,7 @@ from typing import TYPE_CHECKING, Any, cast
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.cgroup.limits import Limits, described
-from runtime.config import Attachment, Network, Port
+from runtime.config import Attachment, ContainerConfig, Port
 from runtime.mounts import ATTRIBUTES, Bind, Device, MemoryFile, Mount, Tmpfs
 from supervisor.core.checks import Log
 from supervisor.entry import Compiled, Entry, Order, StackNetwork
@@ -212,13 +213,17 @@ def named(entry: Entry, other: Entry) -> Entry:
     hostname = new.hostname if old.hostname == old.id else old.hostname
     env = tuple((name, hostname if (name, value) == ("HOSTNAME", old.hostname) else value) for name, value in old.env)
     config = replace(old, id=new.id, directory=new.directory, hostname=hostname, env=env)
+    if _without_aliases(old) == _without_aliases(new):  # what replicas share is an alias, and one alone has none
+        config = replace(config, attachments=new.attachments)
     return replace(entry, id=other.id, config=config)
 
 
+def _without_aliases(config: ContainerConfig) -> list[Attachment]:
+    return [replace(each, aliases=()) for each in config.attachments]
+
+
 def _is_named(entry: Entry, other: Entry) -> bool:
-    """Not where more than it is known by its name: its place in a network of the stack, or ids of its own."""
-    if other.config.userns is not None or {entry.config.network, other.config.network} - {Network.HOST, Network.NONE}:
-        return False
+    """Is it the same but for its name, and what follows from that?"""
     return not _needs_new_run(named(entry, other), other)
 
 

@@ -79,6 +79,10 @@ class House(Protocol):
         """The two have exchanged their names."""
         ...
 
+    async def hand_over(self, name: str, other: str) -> None:
+        """The name and the ports of the first are those of the second run, which was called `other` until now."""
+        ...
+
     def change(self, entry: Entry) -> None:
         """It looks different from now on."""
         ...
@@ -434,6 +438,7 @@ class Reloader:
         self._stack.exchange(new.id, beside.id)
         self._house.exchange(new.id, beside.id)
         self._house.change(new)
+        await self._house.hand_over(new.id, beside.id)
         await self._remove(old)
         second.adapt(new)
         return None

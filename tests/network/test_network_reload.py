@@ -1,15 +1,19 @@
 """A reload that changes networks, while traffic goes through those that stay."""
 
 import json
+import os
 import re
 import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import Pysup
-from lan import Lan
-from netstack import Stack, stack_of
+from lan import HOST, Lan, Place
+from netstack import Stack, addresses, stack_of
 
 pytestmark = pytest.mark.kernel
 
@@ -25,12 +29,22 @@ def spec(containers: list[dict[str, Any]], **networks: object) -> dict[str, obje
     return {"name": "again", "defaults": DEFAULTS, "containers": containers, "networks": networks}
 
 
-def reload(stack: Stack, pysup: Pysup, wanted: dict[str, object]) -> str:
+def reload(stack: Stack, pysup: Pysup, wanted: dict[str, object], *, until: str = "reloaded") -> str:
     """What was told of it."""
-    live, before = stack.live, len(stack.live.text)
+    before = begin(stack, pysup, wanted)
+    return ends(stack, before, until)
+
+
+def begin(stack: Stack, pysup: Pysup, wanted: dict[str, object]) -> int:
+    before = len(stack.live.text)
     (pysup.directory / "stack.yaml").write_text(json.dumps(wanted))
-    live.signal(signal.SIGHUP)
-    while "reloaded" not in live.text[before:]:
+    stack.live.signal(signal.SIGHUP)
+    return before
+
+
+def ends(stack: Stack, before: int, until: str = "reloaded") -> str:
+    live = stack.live
+    while until not in live.text[before:]:
         live.reads(live.text.count("\n") + 1)
     stack.close()
     return live.text[before:]
@@ -94,4 +108,154 @@ def test_a_stack_without_networks_gets_one_and_gives_it_up(hosts: Lan, pysup: Py
         reload(stack, pysup, spec(plain))
         assert bridges(hosts) == 0
         assert stack.place("a").identity == hosts.host.identity
+    assert hosts.links() == []
+
+
+def test_a_replica_that_stays_goes_on_running_as_others_come_and_go(hosts: Lan, pysup: Pysup) -> None:
+    def web(replicas: int) -> dict[str, object]:
+        containers = {"id": "web", "replicas": replicas, "ports": ["8080-8090:80"], "restart": "always"}
+        return spec([containers, {"id": "a"}])
+
+    with stack_of(hosts, pysup, web(2)) as stack:
+        stays, gone = stack.pid("web.1"), stack.pid("web.2")
+        (address,) = stack.addresses("web.1")
+
+        def found(name: str) -> list[str]:
+            return stack.place("a").finds(stack.gateway("a"), name)
+
+        assert "> web: renamed, goes on running (name: web.1 -> web" in reload(stack, pysup, web(1))
+        with Place.of(stays, hosts.host.home) as place, place.serves("0.0.0.0", 80) as server:
+            assert found("web") == [address]
+            assert found("web.1") == []
+            hosts.outside.reaches(HOST, 8080, server)
+        assert not Path(f"/proc/{gone}").exists()
+        assert "> web.1: renamed" in reload(stack, pysup, web(3))
+        assert found("web") == sorted([address, *stack.addresses("web.2"), *stack.addresses("web.3")])
+        assert found("web.1") == [address]
+        os.kill(stays, signal.SIGKILL)
+        stack.live.sees("web.1: started", after="web.1: killed by SIGKILL")
+        stack.close()
+        assert stack.addresses("web.1") == [address]
+        assert found("web.1") == [address]
+    assert hosts.links() == []
+
+
+def test_a_reload_that_fails_leaves_networks_as_they_were(hosts: Lan, pysup: Pysup) -> None:
+    back = {"on_failure": "rollback", "monitor_s": 0.1}
+    first: list[dict[str, Any]] = [{"id": "a", "update": back}, {"id": "b", "networks": ["x"], "update": back}]
+    with stack_of(hosts, pysup, spec(first, x={}, default={})) as stack:
+        before = stack.addresses("a"), stack.addresses("b")
+        wanted = [{**first[0], "networks": ["x", "y"]}, {**first[1], "cmd": ["false"], "depends_on": ["a"]}]
+        told = reload(stack, pysup, spec(wanted, x={"ipv6": True}, y={}), until="all is what it was")
+        assert "~ network x: made anew" in told
+        assert "+ network y: new" in told
+        assert "- network default: removed" in told
+        assert bridges(hosts) == 2
+        assert len(before[1]) == len(stack.addresses("b"))
+        assert before[0] == stack.addresses("a")
+        assert stack.place("a").is_cut_off(stack.addresses("b")[0], 7000)
+        assert stack.place("a").finds(stack.gateway("a"), "a") == before[0]
+        faults: list[dict[str, object]] = [{"x": {"subnet": "10.7.0.0/40"}}, {"z": {}}]
+        for faulty in faults:
+            told = reload(stack, pysup, spec([{"id": "a", "networks": ["x"]}, {"id": "b"}], **faulty))
+            assert "not reloaded: " in told
+        assert bridges(hosts) == 2
+        assert stack.addresses("a") == before[0]
+        # A subnet that the host has a way to already: what wants it does not come up, and all goes back.
+        taken = {"x": {"subnet": "192.0.2.0/25"}}
+        told = reload(stack, pysup, spec([first[0], {**first[1]}], **taken, default={}), until="all is what it was")
+        assert "overlaps 192.0.2.0/24" in told
+        assert bridges(hosts) == 2
+        assert stack.place("b").finds(stack.gateway("b"), "b") == stack.addresses("b")
+    assert hosts.links() == []
+
+
+def test_a_file_that_is_watched_has_other_networks(hosts: Lan, pysup: Pysup) -> None:
+    with stack_of(hosts, pysup, spec([{"id": "a"}], default={}), "--watch") as stack:
+        stack.live.sees("watching")
+        before = len(stack.live.text)
+        wanted = spec([{"id": "a"}, {"id": "b", "networks": ["x"]}], default={}, x={})
+        (pysup.directory / "stack.yaml").write_text(json.dumps(wanted))
+        assert "+ network x: new" in ends(stack, before)
+        assert stack.place("b").finds(stack.gateway("b"), "b") == stack.addresses("b")
+    assert hosts.links() == []
+
+
+# --- start-first ------------------------------------------------------------------------------------------------------
+
+START_FIRST = {
+    "id": "web",
+    "ports": ["8080:80", "5300:53/udp"],
+    "aliases": ["www"],
+    "restart": "always",
+    "update": {"order": "start-first", "on_failure": "rollback", "monitor_s": 0.1},
+}
+
+
+@contextmanager
+def served(place: Place) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """What `web` does: TCP and UDP."""
+    with place.serves("0.0.0.0", 80) as stream, place.serves("0.0.0.0", 53, udp=True) as datagrams:
+        yield stream, datagrams
+
+
+def led_to(hosts: Lan, stack: Stack, address: str, stream: socket.socket, datagrams: socket.socket) -> None:
+    """Whoever wants `web` finds this one."""
+    for place, at in ((hosts.host, "127.0.0.1"), (hosts.outside, HOST), (stack.place("a"), HOST)):
+        place.reaches(at, 8080, stream)
+        place.reaches(at, 5300, datagrams, udp=True)
+    for name in ("web", "www"):
+        assert stack.place("a").finds(stack.gateway("a"), name) == [address]
+
+
+@pytest.mark.parametrize("userns", ["host", "auto"])
+def test_start_first_leads_to_the_old_one_until_the_new_one_is_ready(hosts: Lan, pysup: Pysup, userns: str) -> None:
+    web = {**START_FIRST, "userns": userns}
+    with stack_of(hosts, pysup, spec([web, {"id": "a"}])) as stack, ExitStack() as later:
+        old = later.enter_context(Place.of(stack.pid("web"), hosts.host.home))
+        (first,) = addresses(old)
+        client = later.enter_context(hosts.outside.makes(HOST, socket.SOCK_DGRAM))
+        local = later.enter_context(hosts.host.makes("127.0.0.1", socket.SOCK_DGRAM))
+        senders = ((client, HOST), (local, "127.0.0.1"))
+
+        def sent(to: socket.socket) -> None:
+            for sender, address in senders:
+                sender.sendto(b"x", (address, 5300))
+                assert to.recv(10) == b"x"
+
+        with served(old) as before:
+            led_to(hosts, stack, first, *before)
+            sent(before[1])
+            mark = begin(stack, pysup, spec([{**web, "env": {"V": 2}, "ready": {"tcp": 80}}, {"id": "a"}]))
+            stack.live.sees("web+1: started")
+            new = later.enter_context(Place.of(stack.pid("web+1"), hosts.host.home))
+            (second,) = addresses(new)
+            assert second != first
+            led_to(hosts, stack, first, *before)
+            with served(new) as after:  # so it is ready
+                after[0].accept()[0].close()  # the check
+                assert "1 replaced" in ends(stack, mark)
+                led_to(hosts, stack, second, *after)
+                sent(after[1])  # from the same ports as before
+        os.kill(stack.pid("web+1"), signal.SIGKILL)
+        stack.live.sees("web: started", after="web: killed by SIGKILL")
+        assert stack.addresses("web") == [second]
+        assert len(json.loads(hosts.host.run("ip", "-j", "link", "show", "type", "veth"))) == 3  # and the wire
+    assert hosts.links() == []
+
+
+def test_start_first_that_fails_leaves_the_old_one_as_it_was(hosts: Lan, pysup: Pysup) -> None:
+    with stack_of(hosts, pysup, spec([START_FIRST, {"id": "a"}])) as stack:
+        (first,), pid = stack.addresses("web"), stack.pid("web")
+        with served(stack.place("web")) as server:
+            told = reload(
+                stack, pysup, spec([{**START_FIRST, "cmd": ["false"]}, {"id": "a"}]), until="all is what it was"
+            )
+            assert "web+1: exited with status 1" in told
+            assert stack.pid("web") == pid
+            led_to(hosts, stack, first, *server)
+        reload(stack, pysup, spec([{**START_FIRST, "ports": ["8080:81"]}, {"id": "a"}]))
+        with Place.of(stack.pid("web+3"), hosts.host.home) as place, place.serves("0.0.0.0", 81) as listener:
+            hosts.outside.reaches(HOST, 8080, listener)
+            assert hosts.host.is_cut_off(first, 80)
     assert hosts.links() == []

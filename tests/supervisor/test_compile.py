@@ -20,6 +20,7 @@ USUAL = capability_mask((), (), privileged=False)
 
 
 START_FIRST = "update: {order: start-first}"
+SUBNET = "{subnet: 10.9.0.0/24}"
 
 
 def compiled(tmp_path: Path, image: Path, containers: str) -> Compiled:
@@ -40,7 +41,11 @@ def compiled(tmp_path: Path, image: Path, containers: str) -> Compiled:
             "never completes: its restart is always",
         ),
         (f"  - {{id: a, keep: true, {START_FIRST}}}\n", "4:41: containers[0].update.order", "what it wrote belongs to"),
-        (f"  - {{id: a, network: bridge, {START_FIRST}}}\n", "4:46: containers[0].update.order", "its address is that"),
+        (
+            f"  - {{id: a, networks: {{n: {{ipv4_address: 10.9.0.2}}}}, {START_FIRST}}}\nnetworks: {{n: {SUBNET}}}\n",
+            "4:70: containers[0].update.order",
+            "the address that it asks for",
+        ),
         (
             f"  - {{id: a, {START_FIRST}}}\n  - {{id: b, network: 'container:a'}}\n",
             "4:29: containers[0].update.order",

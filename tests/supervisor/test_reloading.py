@@ -55,6 +55,9 @@ class House:
     def exchange(self, name: str, other: str) -> None:
         self.said.append(("exchange", f"{name} {other}"))
 
+    async def hand_over(self, name: str, other: str) -> None:
+        self.said.append(("hand over", f"{name} {other}"))
+
     def change(self, entry: Entry) -> None:
         self.said.append(("change", entry.id))
 
@@ -519,6 +522,7 @@ def test_start_first_is_never_without_a_run() -> None:
             ("beside", "web+1"),
             ("exchange", "web web+1"),
             ("change", "web"),
+            ("hand over", "web web+1"),
             ("strike", "web+1"),
         ]
         theatre.runner.live["web+1"].end()

@@ -34,9 +34,7 @@ class Stack:
 
     def addresses(self, container: str, interface: str = "eth0") -> list[str]:
         """IPv4 first; no link-local ones."""
-        shown = json.loads(self.place(container).run("ip", "-j", "addr", "show", "dev", interface))
-        found = [one["local"] for one in shown[0]["addr_info"] if one["scope"] == "global"]
-        return sorted(found, key=lambda address: ":" in address)
+        return addresses(self.place(container), interface)
 
     def gateway(self, container: str) -> str:
         with Path(f"/proc/{self.pid(container)}/root/etc/resolv.conf").open(encoding="ascii") as file:
@@ -48,6 +46,13 @@ class Stack:
         self._places.clear()
 
 
+def addresses(place: Place, interface: str = "eth0") -> list[str]:
+    """IPv4 first; no link-local ones."""
+    shown = json.loads(place.run("ip", "-j", "addr", "show", "dev", interface))
+    found = [one["local"] for one in shown[0]["addr_info"] if one["scope"] == "global"]
+    return sorted(found, key=lambda address: ":" in address)
+
+
 def prefix(lan: Lan, pysup: Pysup) -> list[str]:
     """Before pysup: on the host, whose name server is outside."""
     servers = pysup.directory / "resolv.conf"
@@ -57,11 +62,11 @@ def prefix(lan: Lan, pysup: Pysup) -> list[str]:
 
 
 @contextmanager
-def stack_of(lan: Lan, pysup: Pysup, spec: dict[str, object]) -> Iterator[Stack]:
+def stack_of(lan: Lan, pysup: Pysup, spec: dict[str, object], *options: str) -> Iterator[Stack]:
     """It is up, and afterwards down."""
     path = pysup.directory / "stack.yaml"
     path.write_text(json.dumps({"name": f"net-{os.getpid()}", **spec}))
-    with pysup.live("up", str(path), prefix=prefix(lan, pysup)) as live:
+    with pysup.live("up", *options, str(path), prefix=prefix(lan, pysup)) as live:
         live.sees(" up\n")
         stack = Stack(lan, live)
         for container in re.findall(STARTED.format("(.+)"), live.text):

@@ -1,0 +1,152 @@
+"""The parts of a stack's networks that are not data: links and the packet filter's table in the kernel, and the sockets
+that serve names and ports. What needs pyroute2 is loaded when the first stack with networks asks for it.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+
+from runtime.network import namespace
+from supervisor.entry import StackNetwork
+from supervisor.network import note, pool
+
+if TYPE_CHECKING:
+    from runtime.network.links import Plug
+    from supervisor.network.publish import Publisher
+    from supervisor.network.resolver import Resolver
+
+_GROUPS = 1 << 30
+
+
+class Wiring:
+    """See above. All but `publisher` and `interface` is for a thread."""
+
+    def __init__(self, home: Path, table: str) -> None:
+        from runtime.network.conversation import ROUTE, Conversation  # noqa: PLC0415
+        from runtime.network.links import Links, links_of  # noqa: PLC0415
+        from runtime.network.rules import Filter  # noqa: PLC0415
+
+        status = home.stat()
+        identity = f"{home}\0{status.st_dev}\0{status.st_ino}"
+        self.tag = hashlib.blake2b(identity.encode(), digest_size=3).hexdigest()
+        self.books: dict[str, pool.Book] = {}
+        self.bridges: dict[str, str] = {}
+        self.networks: dict[str, StackNetwork] = {}  # that there are
+        self.resolvers: dict[str, tuple[Resolver, anyio.CancelScope]] = {}
+        self._numbers = 0
+        self._home = home
+        conversation = Conversation(ROUTE)
+        try:
+            used = {group for _, _, group in links_of(conversation)}
+        finally:
+            conversation.close()
+        group = next(each for each in iter(lambda: note.GROUP_MIN + secrets.randbelow(_GROUPS), 0) if each not in used)
+        note.write(home, group)
+        self._own = namespace.opened()
+        self.links: Links = Links(group, self._own)
+        self._filter: Filter = Filter(table)
+        self._publisher: Publisher | None = None
+
+    def publisher(self, tasks: anyio.abc.TaskGroup) -> "Publisher":
+        from supervisor.network.publish import Publisher  # noqa: PLC0415 (see above)
+
+        self._publisher = self._publisher or Publisher(tasks)
+        return self._publisher
+
+    def interface(self, suffix: str) -> str:
+        """A name on the host, of at most 15 characters."""
+        from runtime.network.links import PREFIX  # noqa: PLC0415 (see above)
+
+        return f"{PREFIX}{self.tag}{suffix}"
+
+    @staticmethod
+    def known_subnets() -> list[str]:
+        from runtime.network.links import known_subnets  # noqa: PLC0415 (see above)
+
+        return known_subnets()
+
+    def internal(self) -> frozenset[str]:
+        return frozenset(name for name, network in self.networks.items() if network.internal)
+
+    def lay(self, networks: Sequence[StackNetwork], books: Mapping[str, pool.Book]) -> None:
+        """Make these, which have those subnets. OSError."""
+        from runtime.network.links import Bridge  # noqa: PLC0415 (see above)
+
+        for network in networks:
+            book = books[network.name]
+            name = self.interface(f"b{self._numbers:x}")
+            self._numbers += 1
+            gateways = book.gateways()
+            self.links.lay([Bridge(name, pool.mac(self.tag, gateways[0]), tuple(map(ip_interface, gateways)))])
+            self.books[network.name], self.bridges[network.name] = book, name
+            self.networks[network.name] = network
+
+    def unlay(self, networks: Iterable[str]) -> None:
+        """Take them away: nobody is in them."""
+        for name in networks:
+            self.links.lift(self.bridges.pop(name))
+            del self.books[name], self.networks[name]
+
+    def forget(self, place: str, networks: Iterable[str]) -> None:
+        """It gives its addresses back, in those of them that are still there: several may leave one at once."""
+        for name in networks:
+            if (book := self.books.get(name)) is not None:
+                book.forget(place)
+
+    def move(self, place: str, to: str, networks: Iterable[str]) -> None:
+        """What was at one place is at another."""
+        for name in networks:
+            self.books[name].move(place, to)
+
+    @staticmethod
+    def forward(networks: Iterable[StackNetwork]) -> list[str]:
+        """Have the host pass on what leaves and enters; returns what had to be set for it."""
+        from runtime.network.links import forward  # noqa: PLC0415 (see above)
+
+        outer = [network for network in networks if not network.internal]
+        versions = [4] * bool(outer) + [6] * any(network.ipv6 for network in outer)
+        return [path for version in versions if (path := forward(version)) is not None]
+
+    def connect(self, plugs: "Sequence[Plug]", gateways: Iterable[str]) -> int:
+        """A new namespace, connected. OSError; nothing is left then."""
+        made = namespace.make(self._own)
+        try:
+            self.links.plug(made, plugs, gateways)
+        except BaseException:
+            os.close(made)
+            raise
+        return made
+
+    def filter(self, redirects: Iterable[object]) -> None:
+        from runtime.network.rules import Segment  # noqa: PLC0415 (see above)
+
+        segments = [
+            Segment(self.bridges[name], tuple(map(str, book.subnets)), self.networks[name].internal)
+            for name, book in self.books.items()
+        ]
+        self._filter.set(segments, redirects)  # type: ignore[arg-type]  # Redirects, whose module is not loaded yet
+
+    @staticmethod
+    def forget_flows(addresses: Iterable[str]) -> None:
+        """Who sends datagrams to published ports that have led there is led anew."""
+        from runtime.network import tracking  # noqa: PLC0415 (see above)
+
+        for address in addresses:
+            tracking.forget(address)
+
+    def close(self) -> None:
+        """All of it goes. What can't be removed stays noted, for the next start."""
+        self._filter.close()
+        with suppress(OSError):
+            self.links.clear()
+            note.remove(self._home)
+        self.links.close()
+        os.close(self._own)
