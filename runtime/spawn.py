@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -52,8 +52,12 @@ class Launcher:
     def spawn(cls, state: str) -> Self:
         """Start one, from the main thread: its children die when the thread that started it does (PR_SET_PDEATHSIG)."""
         ours, theirs = _control()
-        with theirs:
-            return cls(_start(theirs.fileno(), state), ours)
+        try:
+            with theirs:
+                return cls(_start(theirs.fileno(), state), ours)
+        except BaseException:
+            ours.close()
+            raise
 
     def fork(self, number: int) -> socket.socket:
         """Ask for another that shares this one's memory and mounts. The reply has its pid, this is our end of it."""
@@ -176,11 +180,9 @@ def _start(control: int, state: str) -> int:
     root = str(Path(__file__).resolve().parent.parent)
     code = _BOOT.format(root=root, state=state, soft=soft, hard=hard)
     mount = _mount_interpreter()
-    # Out of the way of the numbers they get there: dup2 onto itself would leave close-on-exec set.
-    held, interpreter, life = (
-        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, launcher.HOME + 1) for fd in (control, mount, _life())
-    )
-    try:
+    with ExitStack() as opened:
+        opened.callback(os.close, mount)
+        held, interpreter, life = (_held(fd, opened) for fd in (control, mount, _life()))
         return os.posix_spawn(
             f"/proc/self/fd/{interpreter}",
             [sys.executable, "-I", "-S", "-B", "-c", code],
@@ -194,9 +196,13 @@ def _start(control: int, state: str) -> int:
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
         )
-    finally:
-        for descriptor in (held, interpreter, life, mount):
-            os.close(descriptor)
+
+
+def _held(descriptor: int, opened: ExitStack) -> int:
+    """A copy out of the way of the numbers they get there: dup2 onto itself would leave close-on-exec set."""
+    held = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, launcher.HOME + 1)
+    opened.callback(os.close, held)
+    return held
 
 
 @cache

@@ -6,15 +6,19 @@ reaped, and only then do its unanswered requests fail (LauncherLostError), so th
 
 One that does not answer for ANSWER_S is taken for dead: it is killed and another takes its place, whether the kernel
 lets it end or not, so that what waits behind it is not lost with it.
+
+Where there are no descriptors or no memory for another just then, as containers are using them all, starts wait until
+there are, for SCARCE_S.
 """
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.abc
@@ -24,7 +28,7 @@ from runtime import pidfd
 from runtime.cgroup.group import Cgroup
 from runtime.errors import LauncherLostError, LaunchError
 from runtime.plan import Plan
-from runtime.spawn import REQUESTS_MAX, Launcher, Reply
+from runtime.spawn import REQUESTS_MAX, Launcher, Reply, advise
 from supervisor.processes.reaper import Exit, Reaper
 from supervisor.processes.uproot import end_command
 
@@ -38,6 +42,11 @@ REVIVALS_MAX = 5  # launchers that die one after the other without answering any
 ANSWER_S = 120.0  # the longest a launcher may take to answer
 STRAYS_S = 5.0  # the longest to wait for the end of strays: who is stuck in the kernel ends when that lets it
 FAREWELL_S = 5.0  # the longest it may take to end after its socket was closed
+SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+SCARCE_S = 60.0  # the longest to wait for what another launcher takes
+SCARCE_EVERY_S = 0.1  # nobody tells when there is some: look again
+
+T = TypeVar("T")
 
 
 class Pending:
@@ -125,7 +134,11 @@ class LauncherPool:
         for seat in list(self._seats):
             number, pending = next(self._numbers), Pending(is_start=False)
             seat.pending[number] = pending
-            seat.launcher.attach(number, path)
+            try:
+                seat.launcher.attach(number, path)
+            except LauncherLostError:  # its successor is shown all of them
+                del seat.pending[number]
+                continue
             await pending.answered.wait()
             if pending.reply is not None and pending.reply.error:
                 raise OSError(pending.reply.error, os.strerror(pending.reply.error), path)
@@ -317,15 +330,24 @@ class LauncherPool:
             async with self._strays:
                 await self._kill_strays()
             seat.launcher.close()
-            seat.launcher = Launcher.spawn(self._state)
-            seat.ended = self._reaper.claim(seat.launcher.pid)
-            self._furnish(seat)
+            await _when_not_scarce(lambda: self._replace(seat))
         finally:
             for pending in lost.values():
                 pending.answered.set()
         self._broken -= 1
         if not self._broken:
             self._mended.set()
+
+    def _replace(self, seat: Seat) -> None:
+        """Another launcher in its place."""
+        launcher = Launcher.spawn(self._state)
+        seat.ended, seat.pending = self._reaper.claim(launcher.pid), {}
+        try:
+            seat.launcher = launcher
+            self._furnish(seat)
+        except OSError:
+            launcher.close()
+            raise
 
     async def _others_answered(self, seat: Seat) -> None:
         """A start that another launcher is about to answer must not be taken for a stray."""
@@ -334,15 +356,18 @@ class LauncherPool:
             await pending.answered.wait()
 
     async def _kill_strays(self) -> None:
-        self._reaper.drain()
-        strays = [pid for pid in _children() if not self._reaper.knows(pid)]
-        for pid in strays:
-            _kill(pid)
-        ends = [self._reaper.claim(pid) for pid in strays]
+        ends = await _when_not_scarce(self._killed_strays)
         with anyio.move_on_after(STRAYS_S):
             for ended in ends:
                 await ended.wait()
         self._reaper.forget_unclaimed()
+
+    def _killed_strays(self) -> list[Exit]:
+        self._reaper.drain()
+        strays = [pid for pid in _children() if not self._reaper.knows(pid)]
+        for pid in strays:
+            _kill(pid)
+        return [self._reaper.claim(pid) for pid in strays]
 
 
 class ReplyError(LaunchError):
@@ -351,6 +376,20 @@ class ReplyError(LaunchError):
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"call {reply.call} failed with errno {reply.error}")
         self.reply = reply
+
+
+async def _when_not_scarce(work: Callable[[], T]) -> T:
+    """Do it once there are the descriptors and the memory. LaunchError if that does not come to pass."""
+    deadline_s = anyio.current_time() + SCARCE_S
+    while True:
+        try:
+            return work()
+        except OSError as error:
+            if error.errno not in SCARCE:
+                raise
+            if anyio.current_time() > deadline_s:
+                raise LaunchError(f"no launcher could be started for {SCARCE_S:g} s: {advise(error)}") from error
+        await anyio.sleep(SCARCE_EVERY_S)
 
 
 def _kill(pid: int) -> None:

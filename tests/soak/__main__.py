@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +36,7 @@ QUIET_S = 20.0  # every so often nothing is done for this long, and then memory 
 STORM_S = 60.0
 UP_S = 120.0  # the longest until all has started once
 END_S = 120.0
+LAST_WORDS_S = 5.0
 
 
 class Soak:
@@ -160,7 +162,9 @@ def main(seconds: float, containers: int, seed: int) -> int:
             soak.run(seconds, count)
             soak.end()
         except BrokenPromiseError as error:
-            say(f"BROKEN with seed {seed}: {error}")
+            with suppress(subprocess.TimeoutExpired):  # it may be about to say why
+                process.communicate(timeout=LAST_WORDS_S)
+            say(f"BROKEN with seed {seed}: {error}\n{(place / 'stderr').read_text()}")
             return 1
         finally:
             process.send_signal(signal.SIGCONT)

@@ -21,6 +21,7 @@ from runtime import spawn
 from runtime.config import Network
 from runtime.enter import Door
 from runtime.errors import LaunchError
+from runtime.spawn import Launcher
 from supervisor.core.checks import Exec, File, Http, Log, Notice, Notify, Probe, Tcp, Verdict
 from supervisor.kernel import ENDED, KernelRun, probes
 from supervisor.processes import launchers
@@ -541,3 +542,35 @@ async def test_a_check_costs_about_a_start_less_the_mounts(made: Containers) -> 
         assert (await run.check(Exec(("true",)), TIMEOUT_S)).passed
         times.append(time.perf_counter() - began)
     assert sorted(times)[25] < 0.05
+
+
+async def test_a_launcher_that_dies_while_there_are_no_descriptors_is_replaced_once_there_are(
+    made: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    def spawn(state: str) -> Launcher:
+        nonlocal tries
+        tries += 1
+        return launcher_spawn(state)
+
+    launcher_spawn = Launcher.spawn
+    monkeypatch.setattr(Launcher, "spawn", spawn)
+    run = await made.start()
+    (victim,) = made.runner._means.pool.pids
+    os.kill(victim, signal.SIGKILL)
+    with few_descriptors() as held:
+        os.close(held.pop())  # enough to look for strays, not for a socket pair
+        await until(lambda: tries > 1)
+        assert made.runner._means.pool.pids == [victim]
+    await made.end(await made.start())
+    assert victim not in made.runner._means.pool.pids
+    await made.end(run)
+
+
+async def test_descriptors_that_stay_away_are_the_end_in_one_line(
+    made: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers, "SCARCE_S", 0.1)
+    with few_descriptors(), pytest.raises(LaunchError, match=r"no launcher could be started for 0\.1 s: too many open"):
+        await launchers._when_not_scarce(lambda: Launcher.spawn(str(made.state)))
