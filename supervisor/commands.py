@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from runtime.cgroup.figures import Pressure
+from runtime.cgroup.limits import Limits
 from runtime.config import ContainerConfig
 from runtime.idmap import Ids
-from supervisor.core.policy import Policy
+from supervisor.core.policy import Policy, Restarts
 from supervisor.core.states import HealthStatus, Phase
 from supervisor.logs.policy import AS_USUAL, LogPolicy
 from supervisor.network.ends import NOT_CONNECTED, Connections
@@ -217,6 +218,10 @@ class Commands(Protocol):
 
     async def remove(self, id_: str, *, force: bool = False) -> None: ...
     async def rename(self, id_: str, to: str) -> None: ...
+    async def update(self, id_: str, limits: Limits | None, restarts: Restarts | None) -> None:
+        """Other limits, and another restart policy, from now on; None: as they are. See reload/amendment.py."""
+        ...
+
     def happenings(self) -> AsyncIterator[Happening]:
         """From now on, to the stack's end. One who does not keep up loses the oldest; an event `lost` counts them."""
         ...

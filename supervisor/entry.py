@@ -58,6 +58,11 @@ class Entry:
     update: Update = Update()
 
 
+def other_name(entry: Entry) -> str:
+    """What it is called when it becomes the first of several, or the only one: `web` and `web.1` are one container."""
+    return f"{entry.group}.1" if entry.id == entry.group else entry.group if entry.id == f"{entry.group}.1" else ""
+
+
 DEFAULT_NETWORK = "default"  # of a stack: for containers that name none
 
 

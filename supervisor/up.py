@@ -216,9 +216,7 @@ async def _supervise(
                 workshop = ApiWorkshop(
                     *(home, manner.images, runner.attach, logs, runner.leave), networked=bool(stack.networks)
                 )
-                board = Board(
-                    stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask, runner.connections
-                )
+                board = Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask, runner)
                 if manner.again is not None:
                     household = Household(tree, board, told.chronicle, logs, look.layout, runner)
                     read = partial(_read_again, runner, manner.again)

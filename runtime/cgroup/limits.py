@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from runtime.errors import CgroupError
 
+CPUSET_PATTERN = r"\d{1,5}(?:-\d{1,5})?(?:,\d{1,5}(?:-\d{1,5})?)*"  # a list as cpuset(7) writes them
 PERIOD_US = 100_000  # of the processor's time, in which a container may use so much of it: the kernel's own default
 
 

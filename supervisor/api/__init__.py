@@ -19,6 +19,7 @@ One module per family of calls, each a set of handlers:
 shapes.py      a container in Docker's JSON
 containers.py  list, inspect, rename, remove, prune, top; start, stop and the like; wait; changes.py: what it wrote
 creation.py    create: Docker's configuration to the keys of a spec's container
+update.py      other limits, and another restart policy
 logs.py        logs, framed as frames.py has it; gather.py: many lines at once
 attach.py      attach; keys.py: how to leave
 exec.py        commands in a container: executions.py knows them, relay.py moves their bytes

@@ -89,8 +89,8 @@ def translated(body: Mapping[str, object]) -> Wanted:
     """RefusedError where it can't be had."""
     fields = Fields(body)
     host = fields.below("HostConfig")
-    _check_rest("", body, _KNOWN)
-    _check_rest("HostConfig.", host.values, _KNOWN_OF_HOST)
+    check_rest("", body, _KNOWN)
+    check_rest("HostConfig.", host.values, _KNOWN_OF_HOST)
     image = familiar(fields.text("Image"))
     if not image:
         raise bad("no image was given")
@@ -104,7 +104,8 @@ def translated(body: Mapping[str, object]) -> Wanted:
     )
 
 
-def _check_rest(prefix: str, values: Mapping[str, object], known: frozenset[str]) -> None:
+def check_rest(prefix: str, values: Mapping[str, object], known: frozenset[str]) -> None:
+    """RefusedError for a setting that is not `known`, unless its value means nothing."""
     for name, value in values.items():
         if name not in known and not _means_nothing(value) and _MEANS_NOTHING.get(name, ...) != value:
             raise not_offered(f"{prefix}{name[:100]}", "leave it out")
@@ -129,7 +130,7 @@ def _keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
         workdir=fields.text("WorkingDir"),
         hostname=fields.text("Hostname"),
         stop_signal=fields.text("StopSignal"),
-        restart=_restart(host.below("RestartPolicy")),
+        restart=restart(host.below("RestartPolicy")),
         **dict(networks.keys(fields, host)),
         privileged=host.truth("Privileged"),
         init=host.truth("Init"),
@@ -160,7 +161,8 @@ def _variables(texts: Iterable[str]) -> Iterable[tuple[str, str]]:
             yield name, value
 
 
-def _restart(policy: Fields) -> str:
+def restart(policy: Fields) -> str:
+    """As in a spec; empty: not said. RefusedError."""
     name, retries = policy.text("Name"), policy.number("MaximumRetryCount")
     if retries < 0 or (retries and name != RestartPolicy.ON_FAILURE):
         raise bad("invalid restart policy: maximum retry count can only be used with 'on-failure'")

@@ -30,6 +30,7 @@ ACTIONS: Mapping[str, str] = {  # ours: Docker's
     "paused": "pause",
     "unpaused": "unpause",
     "renamed": "rename",
+    "updated": "update",
     "removed": "destroy",
     "exec_create": "exec_create",
     "exec_start": "exec_start",

@@ -15,6 +15,7 @@ from supervisor.api import (
     own,
     stats,
     system,
+    update,
     volumes,
 )
 from supervisor.api.routing import Gap, Route, Routes
@@ -38,6 +39,7 @@ OFFERED: Final = (
     Route("POST", "/containers/{id}/pause", containers.pause),
     Route("POST", "/containers/{id}/unpause", containers.unpause),
     Route("POST", "/containers/{id}/wait", containers.wait),
+    Route("POST", "/containers/{id}/update", update.update),
     Route("POST", "/containers/{id}/rename", containers.rename),
     Route("POST", "/containers/{id}/resize", containers.resize),
     Route("DELETE", "/containers/{id}", containers.remove),
@@ -79,11 +81,9 @@ def _family(path: str, what: str, instead: str) -> Iterable[Gap]:
     return Gap("*", path, what, instead), Gap("*", f"{path}/{{rest...}}", what, instead)
 
 
-_SPEC = "write it in the stack's file"
 _STACKS = "a stack is one machine's"
 
 NOT_OFFERED: Final = (
-    Gap("POST", "/containers/{id}/update", "changing a container's limits", _SPEC),
     Gap("GET", "/containers/{id}/export", "exporting a container", "copy its files with GET /containers/ID/archive"),
     Gap("GET", "/containers/{id}/attach/ws", "attaching by websocket", "use POST /containers/ID/attach"),
     Gap("POST", "/commit", "making an image of a container", "make one by `pysup image create`"),

@@ -17,9 +17,12 @@ from typing import Protocol
 
 import anyio
 
+from runtime.cgroup.limits import Limits
+from runtime.errors import CgroupError
 from supervisor.commands import Executed, Execution, Figures, Happening, LogLine, Page, Reloaded, View
 from supervisor.control.attachment import Attachment
 from supervisor.core.machine import SIGKILL
+from supervisor.core.policy import Restarts
 from supervisor.core.states import FINAL, LIVE, Kill, Pause, Phase, Restart, Start, Stop, Unpause
 from supervisor.entry import Entry
 from supervisor.errors import ConflictError, NoSuchContainerError
@@ -27,6 +30,7 @@ from supervisor.kernel import KernelRun
 from supervisor.logs.writer import LogWriter
 from supervisor.network.ends import Connections
 from supervisor.processes.ps import describe_process
+from supervisor.reload.amendment import Amendment, amend
 from supervisor.reporting.metrics import Metrics
 from supervisor.stack.runner import Run
 from supervisor.stack.service import Service
@@ -55,6 +59,18 @@ class Workshop(Protocol):
         ...
 
 
+class Host(Protocol):
+    """What only those know who start containers."""
+
+    def connections(self, container: str) -> Connections:
+        """Where it is in the stack's networks."""
+        ...
+
+    def unmet(self, limits: Limits) -> Mapping[str, str]:
+        """The limits that are left out, as best effort has it. CgroupError if others can't be enforced."""
+        ...
+
+
 class Reloads(Protocol):
     """Reads the spec again. See reload/reloader.py."""
 
@@ -77,6 +93,7 @@ class Record:
     auto_remove: bool = False
     stdin: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    amendment: Amendment | None = None  # of what its file says
 
 
 class Listener:
@@ -152,8 +169,9 @@ class Chronicle:
 
     def exchange(self, one: str, other: str) -> None:
         """Two containers have exchanged their ids: each keeps its key, and what is known of it."""
-        self.records[one], self.records[other] = self.records[other], self.records[one]
-        self.records[one].name, self.records[other].name = one, other
+        self.records[one], self.records[other] = new, old = self.records[other], self.records[one]
+        new.name, old.name = one, other
+        new.amendment, old.amendment = old.amendment, new.amendment  # of what the file says of that id
 
     def end(self) -> None:
         """Those who listen now have heard all that there is."""
@@ -183,10 +201,10 @@ class Board:
         logs: LogWriter,
         workshop: Workshop,
         ask: Callable[[str], None],
-        connections: Callable[[str], Connections],
+        host: Host,
     ) -> None:
         self.name = name
-        self._connections = connections
+        self._host = host
         self._stack = stack
         self._chronicle = chronicle
         self._metrics = metrics
@@ -260,7 +278,7 @@ class Board:
             open_stdin=record.stdin,
             labels=record.labels,
             ids=None if entry.config.userns is None or service.current is None else _operated(service.current).ids,
-            connections=self._connections(entry.id),
+            connections=self._host.connections(entry.id),
         )
 
     async def happenings(self) -> AsyncIterator[Happening]:
@@ -334,6 +352,29 @@ class Board:
     async def unpause(self, id_: str) -> None:
         """See `Commands.unpause`."""
         await self._service(id_).seen(Unpause())
+
+    async def update(self, id_: str, limits: Limits | None, restarts: Restarts | None) -> None:
+        """See `Commands.update`."""
+        service = self._service(id_)
+        if limits is not None:
+            await self._limit(service, limits)
+        entry, record = service.coming or service.entry, self._chronicle.records[service.entry.id]
+        amended = amend(entry, limits, restarts)
+        record.amendment = Amendment.of(entry, amended, record.amendment)
+        service.adapt(amended)
+        self._chronicle("updated", service.entry.id, {})
+
+    async def _limit(self, service: Service, limits: Limits) -> None:
+        """At once if it runs; else it must be possible for its next run."""
+        run = service.current
+        try:
+            if run is None:
+                self._host.unmet(limits)
+            else:
+                await _operated(run).limit(limits)
+        except CgroupError as error:
+            if service.current is run:  # else its run has ended meanwhile
+                raise ConflictError(f"{service.entry.id}: {error}") from error
 
     async def stop_all(self) -> None:
         """See `Commands.stop_all`."""

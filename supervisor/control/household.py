@@ -10,7 +10,7 @@ from typing import Protocol
 
 from runtime.config import ContainerConfig
 from supervisor.control.board import Board, Chronicle
-from supervisor.entry import Entry, StackNetwork
+from supervisor.entry import Entry, StackNetwork, other_name
 from supervisor.logs.writer import LogWriter
 from supervisor.stack.tree import Stack
 from supervisor.streams.lines import Layout
@@ -62,6 +62,11 @@ class Household:
         records = self._chronicle.records.items()
         return frozenset(name for id_, record in records if not record.managed for name in (id_, record.name))
 
+    def amended(self, entry: Entry) -> Entry:
+        """See `House.amended`."""
+        record = self._chronicle.records.get(entry.id) or self._chronicle.records.get(other_name(entry))
+        return entry if record is None or record.amendment is None else record.amendment.applied(entry)
+
     def enrol(self, entry: Entry, *, beside: bool) -> None:
         """See `House.enrol`. What a second run writes is the container's."""
         self._chronicle.record(entry.id, self._board.name)
@@ -90,6 +95,7 @@ class Household:
         if service.current is not None:
             service.current.rename(entry.id)
         self._chronicle.move(name, entry.id)
+        self._hold(entry)
 
     def exchange(self, name: str, other: str) -> None:
         """See `House.exchange`."""
@@ -103,6 +109,13 @@ class Household:
         """See `House.change`."""
         self._logs.open(entry.id, entry.logs)
         self._layout.admit(entry.id, entry.output)
+        self._hold(entry)
+
+    def _hold(self, entry: Entry) -> None:
+        """What was changed of it is over where the file has had the last word."""
+        record = self._chronicle.records.get(entry.id)
+        if record is not None and record.amendment is not None:
+            record.amendment = record.amendment.left_by(entry)
 
     def change_networks(self, networks: Sequence[StackNetwork], entries: Iterable[Entry]) -> None:
         """See `House.change_networks`."""

@@ -18,6 +18,9 @@ class RestartPolicy(StrEnum):
     UNLESS_STOPPED = "unless-stopped"
 
 
+Restarts = tuple[RestartPolicy, int | None]  # and how many, of on-failure; None: no limit
+
+
 class Condition(StrEnum):
     """What a dependency must have come to before its dependent starts."""
 

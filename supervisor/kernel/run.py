@@ -147,6 +147,9 @@ class KernelRun:
             await anyio.to_thread.run_sync(cgroup.change, changed, resets)
             self._config = replace(self._config, limits=limits)
         except OSError as error:
+            with suppress(OSError, CgroupError):  # what was written before is taken back
+                back, resets = self._means.branch.changed(changed, limits, before)
+                await anyio.to_thread.run_sync(changed.change, back, resets)
             raise CgroupError(f"write {error.filename}: {error.strerror}") from error
         finally:
             self._means.memory.remove(cgroup)

@@ -45,7 +45,7 @@ from runtime.cgroup.limits import Limits, described
 from runtime.config import Attachment, ContainerConfig, Port
 from runtime.mounts import ATTRIBUTES, Bind, Device, MemoryFile, Mount, Tmpfs
 from supervisor.core.checks import Log
-from supervisor.entry import Compiled, Entry, Order, StackNetwork
+from supervisor.entry import Compiled, Entry, Order, StackNetwork, other_name
 from supervisor.errors import StackError
 from supervisor.reporting.events import printable
 
@@ -200,10 +200,7 @@ def compared(old: Iterable[Entry], new: Iterable[Entry], networks: tuple[Network
 
 def _heir(entry: Entry, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[Entry, Entry] | None:
     """`web` and the first of several `web.1`, or the other way round: one container, whose name has changed."""
-    first = f"{entry.group}.1"
-    if entry.id not in {entry.group, first}:
-        return None
-    found = after.get(first if entry.id == entry.group else entry.group)
+    found = after.get(other_name(entry))
     return (entry, found) if found is not None and found.id not in before and _is_same(entry, found) else None
 
 

@@ -13,7 +13,7 @@ end where it would leave a run too many.
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import anyio
@@ -61,6 +61,10 @@ class House(Protocol):
 
     def unmanaged(self) -> frozenset[str]:
         """Those that no spec knows."""
+        ...
+
+    def amended(self, entry: Entry) -> Entry:
+        """What the file says of a container, but for what an operator has changed of it."""
         ...
 
     def enrol(self, entry: Entry, *, beside: bool) -> None:
@@ -144,7 +148,7 @@ class Reloader:
 
     async def preview(self) -> Reloaded:
         """What a reload would change."""
-        reading = await self._read(self._current.scales)
+        reading = self._amended(await self._read(self._current.scales))
         return _told(self._difference(reading))
 
     def hint(self, why: str) -> None:
@@ -201,7 +205,11 @@ class Reloader:
             self._tell_files(error.found)
             raise
         self._tell_files(reading.files)
-        return reading
+        return self._amended(reading)
+
+    def _amended(self, reading: Reading) -> Reading:
+        entries = tuple(map(self._house.amended, reading.stack.entries))
+        return replace(reading, stack=replace(reading.stack, entries=entries))
 
     def _tell_files(self, files: tuple[str, ...]) -> None:
         for listener in self.listeners:

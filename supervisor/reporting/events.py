@@ -112,6 +112,7 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "rolled_back": ("all is what it was before the reload",),
     "rollback_failed": ("did not come up again: {reason}", "did not come up again"),
     "renamed": ("was {from} until now", "renamed"),
+    "updated": ("other limits or restarts from now on",),
     "removed": ("removed",),
     "watching": ("watching {files} files of the spec",),
     "watch_failed": ("its files are not watched any more: {error}",),

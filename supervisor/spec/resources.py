@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from runtime.cgroup.limits import IoLimit, Limits
+from runtime.cgroup.limits import CPUSET_PATTERN, IoLimit, Limits
 from supervisor.spec.faults import Wrong, together, unexpected
 from supervisor.spec.values import each, keyed, listed, mapped, matching, number, size, some_text, whole
 
@@ -12,7 +12,6 @@ CPUS_MIN, CPUS_MAX = 0.01, 10_000.0
 WEIGHT_MAX = 10_000
 PIDS_MAX = 1 << 22  # PID_MAX_LIMIT: proc_sys_kernel(5)
 RATE_MAX = (1 << 63) - 1
-CPUSET_PATTERN = r"\d{1,5}(?:-\d{1,5})?(?:,\d{1,5}(?:-\d{1,5})?)*"
 
 _CPUSET = re.compile(CPUSET_PATTERN, re.ASCII)
 _EXPECTED = "a mapping, such as {memory: 256MiB, cpus: 1.5, pids: 100}"

@@ -24,6 +24,7 @@ from supervisor.core.policy import Condition, Dependency, RestartPolicy
 from supervisor.core.states import FINAL, Phase, Start, Stop
 from supervisor.entry import Compiled, Entry, OnFailure, Order, Reading, Scale, StackNetwork, Update
 from supervisor.errors import ConflictError, SpecError
+from supervisor.reload.amendment import Amendment, amend
 from supervisor.reload.reloader import Reloader
 from supervisor.stack.tree import Stack, standing_of
 
@@ -39,6 +40,10 @@ class House:
     def __init__(self) -> None:
         self.others: set[str] = set()
         self.said: list[tuple[str, str]] = []
+        self.amendments: dict[str, Amendment] = {}
+
+    def amended(self, entry: Entry) -> Entry:
+        return self.amendments[entry.id].applied(entry) if entry.id in self.amendments else entry
 
     def unmanaged(self) -> frozenset[str]:
         return frozenset(self.others)
@@ -576,6 +581,20 @@ def test_a_scale_holds_over_reloads_until_the_file_has_another_number() -> None:
         assert theatre.phases() == {"web.1": "running", "web.2": "running", "db": "running"}
 
     play([one("web"), one("db")], act)
+
+
+def test_what_an_operator_has_changed_is_no_difference_until_the_file_has_another_word_on_it() -> None:
+    async def act(theatre: Theatre) -> None:
+        before, after = one("b"), amend(one("b"), restarts=(ALWAYS, None))
+        theatre.house.amendments["b"] = Amendment.of(before, after)
+        theatre.stack.service("b").adapt(after)
+        assert not (await theatre.reload()).changed
+        assert not (await theatre.reloader.scale({"a": 1}, "a test")).changed
+        other = one("b", restart=RestartPolicy.ON_FAILURE)
+        assert (await theatre.reload([one("a"), other])).changed
+        assert theatre.stack.service("b").entry.policy.restart is RestartPolicy.ON_FAILURE
+
+    play([one("a"), one("b")], act)
 
 
 def test_scaling_changes_nothing_else() -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from runtime.cgroup.limits import Limits
 from runtime.config import ContainerConfig
 from runtime.errors import ImageError, PysupError
 from runtime.users import User
@@ -36,7 +37,7 @@ from supervisor.commands import (
     Reloaded,
     View,
 )
-from supervisor.core.policy import Policy
+from supervisor.core.policy import Policy, Restarts
 from supervisor.core.states import LIVE, Phase
 from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
 from supervisor.streams.lines import Stream
@@ -357,6 +358,10 @@ class FakeCommands:
             raise ConflictError(f"{to} is there already")
         self.known[to] = replace(self.known.pop(id_), id=to)
         self.tell("renamed", to, **{"from": id_})
+
+    async def update(self, id_: str, limits: Limits | None, restarts: Restarts | None) -> None:
+        self.asked.append(("update", id_, limits, restarts))
+        self.tell("updated", id_)
 
     async def happenings(self) -> AsyncIterator[Happening]:
         place = len(self._told)
