@@ -1,8 +1,9 @@
-"""What all tests share: when kernel tests may run, that they leave nothing behind, and an image of busybox."""
+"""What all tests share: their surroundings, when kernel tests may run, that they leave nothing behind, and an image."""
 
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,27 @@ import pytest
 from rootfs import make_busybox
 
 MUST = os.environ.get("PYSUP_KERNEL") == "must"
+KEPT = ("PATH", "TMPDIR", "VIRTUAL_ENV", "PYTEST_", "PYSUP_KERNEL", "PYSUP_DOCKER", "PYSUP_SEED", "SEED")
+SET = {"HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
+TEMPORARY_MAX = 40  # the length of a directory in which sockets still have paths that fit (unix(7))
+IGNORED_BY_NOBODY = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
+
+
+def _settle() -> None:
+    """Whoever starts the tests, from wherever: they find the same variables, umask and dispositions of signals."""
+    for name in os.environ:
+        if not name.startswith(KEPT):
+            del os.environ[name]
+    os.environ.update(SET)
+    if len(tempfile.gettempdir()) > TEMPORARY_MAX:
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
+    os.umask(0o022)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in IGNORED_BY_NOBODY:  # as nohup(1), or a shell that starts something in the background, leaves them
+        signal.signal(number, signal.SIG_DFL)
+
+
+_settle()
 
 
 def _missing() -> str | None:

@@ -236,6 +236,9 @@ async def test_a_paused_terminal_holds_up_only_who_would_rather_wait(
             assert await made.texts("b") == []
             assert not waiting.at_end()
             reader.start()
+            with anyio.fail_after(PATIENCE_S):  # by itself, it would wait for a moment only
+                while made.output._console._size:
+                    await anyio.lowlevel.checkpoint()
         assert await made.output._console.aclose() == (0 if policy.driver is Driver.RAW else LINES)
     finally:
         os.close(console_fd)
