@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import Pysup
 from rootfs import make_busybox
 
 MUST = os.environ.get("PYSUP_KERNEL") == "must"
@@ -102,3 +103,9 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root file system of busybox, without /proc, /dev and /sys."""
     return make_busybox(tmp_path_factory.mktemp("images") / "busybox")
+
+
+@pytest.fixture
+def pysup(image: Path, tmp_path: Path) -> Pysup:
+    """The command, with a state of its own and that image."""
+    return Pysup(image.parent, tmp_path)

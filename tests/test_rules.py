@@ -192,7 +192,7 @@ def test_the_wall_clock_which_may_be_set_is_for_times_that_people_see_or_name() 
         "supervisor/api/call.py",  # how long ago; what was before a time that the user gives
         "supervisor/control/desk.py",  # of each line in a log
         "supervisor/processes/ps.py",  # when a process began
-        "supervisor/control/board.py",  # when containers were made, started and ended
+        "supervisor/control/chronicle.py",  # when containers were made, started and ended
         "supervisor/reporting/events.py",  # timestamps of events and lines
         "supervisor/logs/reader.py",  # until a time that the user gives
     }

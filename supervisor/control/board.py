@@ -1,17 +1,12 @@
 """The operator's side of a running stack: `Commands` on services, runs, logs and events.
 
-Whatever is asked becomes an event of the container's machine, and what is answered is read from its state. Here are
-kept only the things that the machine has no use for: when things happened by the wall clock, who listens to events, and
-what was asked for through the API.
+Whatever is asked becomes an event of the container's machine, and what is answered is read from its state, and from the
+chronicle.
 """
 
-import hashlib
 import os
-import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +16,7 @@ from runtime.cgroup.limits import Limits
 from runtime.errors import CgroupError
 from supervisor.commands import Executed, Execution, Figures, Happening, LogLine, Page, Reloaded, View
 from supervisor.control.attachment import Attachment
+from supervisor.control.chronicle import Chronicle
 from supervisor.core.machine import SIGKILL
 from supervisor.core.policy import Restarts
 from supervisor.core.states import FINAL, LIVE, Kill, Pause, Phase, Restart, Start, Stop, Unpause
@@ -34,13 +30,12 @@ from supervisor.reload.amendment import Amendment, amend
 from supervisor.reporting.metrics import Metrics
 from supervisor.stack.runner import Run
 from supervisor.stack.service import Service
-from supervisor.stack.tree import Emit, Stack
+from supervisor.stack.tree import Stack
 
 _SAME_FIGURES = (
     *("memory_peak_bytes", "memory_inactive_file_bytes", "swap_bytes", "oom_kills", "cpu_user_ns", "cpu_system_ns"),
     *("cpu_throttled_ns", "cpu_throttled_periods", "pressure"),
 )
-HAPPENINGS_KEPT = 1024  # per listener; one who does not keep up loses the oldest
 
 
 class Workshop(Protocol):
@@ -77,116 +72,6 @@ class Reloads(Protocol):
     async def reload(self, why: str) -> Reloaded: ...
     async def scale(self, numbers: Mapping[str, int], why: str) -> Reloaded: ...
     async def preview(self) -> Reloaded: ...
-
-
-@dataclass(slots=True)
-class Record:
-    """What the wall clock says of a container, and what the API was told."""
-
-    name: str  # as it is shown: that of its entry, unless it was renamed
-    created_at: float
-    key: str
-    managed: bool = True
-    started_at: float | None = None
-    finished_at: float | None = None
-    oom: bool = False
-    auto_remove: bool = False
-    stdin: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict)
-    amendment: Amendment | None = None  # of what its file says
-
-
-class Listener:
-    """One who listens to events: a bounded queue."""
-
-    def __init__(self) -> None:
-        self.queue: deque[Happening] = deque()
-        self.lost = 0
-        self.over = False  # nothing more will happen
-        self.woken = anyio.Event()
-
-    def put(self, happening: Happening) -> None:
-        if len(self.queue) == HAPPENINGS_KEPT:
-            self.queue.popleft()
-            self.lost += 1
-        self.queue.append(happening)
-        self.woken.set()
-
-    def end(self) -> None:
-        self.over = True
-        self.woken.set()
-
-    async def get(self) -> Happening | None:
-        """None: it was the last."""
-        while not self.queue:
-            if self.over:
-                return None
-            self.woken = anyio.Event()
-            await self.woken.wait()
-        if self.lost:
-            lost, self.lost = self.lost, 0
-            return Happening(self.queue[0].at, "lost", None, {"count": lost})
-        return self.queue.popleft()
-
-
-class Chronicle:
-    """Everything that is told passes here: it notes the times, and hands it on to listeners."""
-
-    def __init__(self, emit: Emit, clock: Callable[[], float] = time.time) -> None:
-        self._emit = emit
-        self._clock = clock
-        self._listeners: list[Listener] = []
-        self.records: dict[str, Record] = {}  # by the ids of entries
-        self.renamed: dict[str, str] = {}  # to these
-
-    def __call__(self, event: str, container: str | None, fields: Mapping[str, object]) -> None:
-        """An `Emit`."""
-        record = None if container is None else self.records.get(container)
-        shown = container if record is None else record.name
-        self._emit(event, shown, fields)
-        at = self._clock()
-        if record is not None:
-            if event == "started":
-                record.started_at, record.finished_at, record.oom = at, None, False
-            elif event == "out_of_memory":
-                record.oom = True
-            elif event == "exited":
-                record.finished_at, record.oom = at, bool(fields.get("oom"))
-        for listener in self._listeners:
-            listener.put(Happening(at, event, shown, fields))
-
-    def record(self, name: str, stack: str, *, managed: bool = True, **more: object) -> Record:
-        """A container that is there from now on."""
-        at = self._clock()
-        key = hashlib.sha256(f"{stack}/{name}/{at!r}".encode()).hexdigest()
-        self.records[name] = record = Record(name, at, key, managed, **more)  # type: ignore[arg-type]  # Record's fields
-        return record
-
-    def move(self, name: str, to: str) -> None:
-        """A container of the spec has another id."""
-        self.records[to] = self.records.pop(name)
-        self.records[to].name = to
-
-    def exchange(self, one: str, other: str) -> None:
-        """Two containers have exchanged their ids: each keeps its key, and what is known of it."""
-        self.records[one], self.records[other] = new, old = self.records[other], self.records[one]
-        new.name, old.name = one, other
-        new.amendment, old.amendment = old.amendment, new.amendment  # of what the file says of that id
-
-    def end(self) -> None:
-        """Those who listen now have heard all that there is."""
-        for listener in self._listeners:
-            listener.end()
-
-    async def listen(self) -> AsyncIterator[Happening]:
-        """From now on, to the end."""
-        listener = Listener()
-        self._listeners.append(listener)
-        try:
-            while (happening := await listener.get()) is not None:
-                yield happening
-        finally:
-            self._listeners.remove(listener)
 
 
 class Board:

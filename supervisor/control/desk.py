@@ -15,7 +15,8 @@ from typing import Protocol
 import anyio
 import anyio.abc
 
-from supervisor.control.board import Board, Chronicle
+from supervisor.control.board import Board
+from supervisor.control.chronicle import Chronicle
 from supervisor.core.states import State
 from supervisor.entry import Compiled, Entry
 from supervisor.logs.policy import Driver

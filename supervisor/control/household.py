@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from runtime.config import ContainerConfig
-from supervisor.control.board import Board, Chronicle
+from supervisor.control.board import Board
+from supervisor.control.chronicle import Chronicle
 from supervisor.entry import Entry, StackNetwork, other_name
 from supervisor.logs.writer import LogWriter
 from supervisor.stack.tree import Stack

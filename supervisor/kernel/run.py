@@ -32,7 +32,7 @@ from supervisor.kernel.senses import Senses
 from supervisor.processes.launchers import ReplyError
 from supervisor.processes.reaper import Exit
 from supervisor.processes.uproot import below, kill_cgroup
-from supervisor.streams.output import Listener as Hearer
+from supervisor.streams.output import Hearer
 
 MEMBERS_MAX = 4096  # looked for, of one container
 ENDED = Verdict(passed=False, detail="the container has ended")

@@ -92,7 +92,7 @@ class Keeper(Protocol):
         ...
 
 
-Listener = Callable[[Stream, bytes], None]
+Hearer = Callable[[Stream, bytes], None]
 
 
 class Output:
@@ -259,7 +259,7 @@ class Capture:
         self.container = container
         self.held = held
         self.watches = watches  # those that still want to see lines
-        self.listeners: tuple[Listener, ...] = ()  # who gets the bytes as they come
+        self.listeners: tuple[Hearer, ...] = ()  # who gets the bytes as they come
         self._tail = b""
         self._ended: anyio.Event | None = None  # made when someone waits: most runs never need it
         self._channels = self._open(stdout, stderr)

@@ -1,4 +1,4 @@
-"""What the tests of logs share: both loops, and writers whose thread is gone afterwards."""
+"""What the tests of logs share: writers whose thread is gone afterwards."""
 
 import threading
 from collections.abc import Iterator
@@ -7,12 +7,6 @@ from pathlib import Path
 
 import pytest
 from logbook import Told, Writing, written
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    backend: str = request.param
-    return backend
 
 
 @pytest.fixture(autouse=True)

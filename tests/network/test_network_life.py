@@ -37,11 +37,6 @@ def spec(*containers: dict[str, Any], **more: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def pysup(image: Path, tmp_path: Path) -> Pysup:
-    return Pysup(image.parent, tmp_path)
-
-
-@pytest.fixture
 def others(hosts: Lan, tmp_path: Path) -> Iterator[str]:
     """What another program has configured on the host; it is the same afterwards."""
     rules = tmp_path / "rules"

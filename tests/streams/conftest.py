@@ -1,4 +1,4 @@
-"""What the tests of the output path share: both loops, and pipes that are gone afterwards."""
+"""Pipes for the tests of the output path, which are gone afterwards."""
 
 import contextlib
 import os
@@ -6,12 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    backend: str = request.param
-    return backend
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Figures of the output path, by hand: `python tests/output/measure_output.py`. Needs no root."""
+"""Figures of the output path, by hand: `python tests/streams/measure_output.py`. Needs no root."""
 
 import gc
 import os

@@ -56,11 +56,6 @@ class Gate:
 
 
 @pytest.fixture
-def pysup(image: Path, tmp_path: Path) -> Pysup:
-    return Pysup(image.parent, tmp_path)
-
-
-@pytest.fixture
 def gate() -> Iterator[Gate]:
     with Gate() as made:
         yield made
