@@ -37,6 +37,7 @@ from supervisor.network.stack import networks
 from supervisor.reload.reloader import Reloader
 from supervisor.reporting.events import Events, Level, LogFormat, forms
 from supervisor.reporting.metrics import Timed
+from supervisor.stack.arrival import Arrival
 from supervisor.stack.tree import Emit, Stack, Summary
 from supervisor.state.home import Home, Left, locked
 from supervisor.streams.console import Console, ConsoleGoneError
@@ -86,7 +87,6 @@ _LEVELS: Mapping[str, Level] = {
     "reload_interrupted": "warning",
     "watch_failed": "warning",
 }
-_FAILURES = frozenset({"gave_up", "dependency_failed"})  # after one of these not all will be up
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ async def _supervise(
     stack = first.stack
     tell = None if manner.tell is None else partial(_afterwards, console, manner.tell)
     last: Emit = partial(_emit, events)
-    told = Told(stack.name, Herald(last, tell) if tell is not None and manner.wait else last)
+    told = Told(stack.name, last)
     emit = told.emit
     if swept is not None:
         emit("swept", None, {"what": str(swept)})
@@ -224,6 +224,8 @@ async def _supervise(
                     tasks.start_soon(reloader.run)
                     if manner.watch:
                         tasks.start_soon(_watch, reloader, first.files, emit)
+                if tell is not None and manner.wait:
+                    tasks.start_soon(Arrival(tree, tell).run)
                 tasks.start_soon(output.run)
                 told.begin(tasks)
                 await tasks.start(control.heed_signals)
@@ -295,20 +297,6 @@ def _exit_status_of(stack: Stack, group: str) -> int:
 def _afterwards(console: Console, tell: Callable[[bool], None], up: bool) -> None:
     """Not before what was said until now has been read: afterwards our output is nobody's."""
     console.afterwards(partial(tell, up))
-
-
-class Herald:
-    """Listens to all that is told, for whoever waits until the stack is up."""
-
-    def __init__(self, emit: Emit, tell: Callable[[bool], None]) -> None:
-        self._emit = emit
-        self._tell: Callable[[bool], None] | None = tell
-
-    def __call__(self, event: str, container: str | None, fields: Mapping[str, object]) -> None:
-        self._emit(event, container, fields)
-        if self._tell is not None and (event == "stack_up" or event in _FAILURES):
-            tell, self._tell = self._tell, None
-            tell(event == "stack_up")
 
 
 class Control:

@@ -319,6 +319,7 @@ def policy(container: Container) -> Policy:
         success_codes=container.success_codes,
         backoff=Backoff(**dict(container.backoff)),
         timeout_s=container.timeout_s,
+        one_shot=_is_one_shot(container),
         stop_signal=container.stop_signal,
         stop_grace_s=container.stop_grace_s,
         stop_cmd=container.stop_cmd,
@@ -326,6 +327,13 @@ def policy(container: Container) -> Policy:
         health=container.health,
         waits_s=tuple(sorted(waits_s)),
     )
+
+
+def _is_one_shot(container: Container) -> bool:
+    """Does it say that it ends by itself, and not that it serves?"""
+    limited = container.retries is not None or container.timeout_s is not None
+    serves = container.ready is not None or container.health is not None
+    return limited and not serves and container.restart.policy in (RestartPolicy.NO, RestartPolicy.ON_FAILURE)
 
 
 def _of_replica(policy: Policy, identity: str, replica: int) -> Policy:

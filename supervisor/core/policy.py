@@ -75,6 +75,7 @@ class Policy:
     success_codes: frozenset[int] = frozenset({0})
     backoff: Backoff = field(default_factory=Backoff)
     timeout_s: float | None = None  # the longest a run may take
+    one_shot: bool = False  # it says that it ends by itself
     stop_signal: int = 15
     stop_grace_s: float = 10.0
     stop_cmd: tuple[str, ...] = ()  # run inside before the stop signal is sent, within the grace period

@@ -64,7 +64,10 @@ IN_PLACE = frozenset({"resolv_conf", "limits"})
 _NAMES = frozenset({"directory"})  # follows from its id
 # Not said: what follows from something else that is, and what the host has put into a configuration.
 _UNSAID = frozenset(
-    {"id", "group", "config.id", "config.directory", "config.notify", "config.resolv_conf", "policy.waits_s"}
+    (
+        *("id", "group", "config.id", "config.directory", "config.notify", "config.resolv_conf"),
+        *("policy.waits_s", "policy.one_shot"),
+    )
 )
 _WORDS = {
     "argv": "cmd",

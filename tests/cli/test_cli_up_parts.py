@@ -66,6 +66,16 @@ def test_wait_returns_when_it_is_clear_that_not_all_will_be(pysup: Pysup, pysup_
     assert states(pysup_command) == {"db": "running", "web": "exited", "other": "running"}
 
 
+@pytest.mark.parametrize(("lasts", "status"), [("0", 1), ("0.6", 1), ("0.6", 0)])
+def test_wait_waits_for_a_one_shot_whoever_is_quicker(
+    pysup: Pysup, pysup_command: Command, lasts: str, status: int
+) -> None:
+    job = {"id": "job", "cmd": script(f"sleep {lasts}; exit {status}"), "timeout_s": 60}
+    done = pysup_command("up", "--wait", stack(pysup, DB, WEB, job))
+    assert done.status == status, done
+    assert f"job: exited with status {status}" in done.out
+
+
 def test_wait_has_a_limit_and_the_stack_goes_on(pysup: Pysup, pysup_command: Command) -> None:
     late = {**DB, "cmd": ["sleep", "1000"]}
     done = pysup_command("up", "--wait", "--wait-timeout", "0.5", stack(pysup, late, WEB))
