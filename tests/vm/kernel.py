@@ -54,6 +54,14 @@ def kernel(cache: Path) -> Kernel:
 
 
 def _fetch(cache: Path) -> Path:
+    try:
+        return _download(cache)
+    except KernelMissingError:  # the lists are missing, or older than what the servers have
+        _output("apt-get", "update", "-qq")
+        return _download(cache)
+
+
+def _download(cache: Path) -> Path:
     depends = _output("apt-cache", "depends", META_PACKAGE)
     found = re.search(r"Depends: (linux-image-\S+)", depends)
     if found is None:
