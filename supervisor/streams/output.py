@@ -166,9 +166,8 @@ class Output:
                 self._console.acknowledge()
             elif self._keeper is not None and fd == self._keeper.fileno():
                 self._keeper.acknowledge()
-            else:
+            elif channel := self._channels.get(fd):  # else it was closed by what was acknowledged just now
                 self._turns += 1
-                channel = self._channels[fd]
                 channel.turn = self._turns
                 if not channel.held:
                     self._ready.append(channel)

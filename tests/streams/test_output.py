@@ -581,3 +581,52 @@ def assert_same_lines(written: bytes, texts: dict[str, bytes]) -> None:
         found[name.decode().rstrip()].append(rest[1:])
     for container, text in texts.items():
         assert b"\n".join(found[container]) + b"\n" == text, container
+
+
+class Mover:
+    """A keeper that has moved all there is by the time that it is asked."""
+
+    def __init__(self) -> None:
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._moved: list[Callable[[bool], None]] = []
+
+    def fileno(self) -> int:
+        return self.wake
+
+    def acknowledge(self) -> None:
+        os.eventfd_read(self.wake)
+        for moved in self._moved:
+            moved(False)
+        self._moved.clear()
+
+    def moves(self, _container: str) -> bool:
+        return True
+
+    drops = has_room = moves
+
+    def write(self, *what: object) -> None:
+        raise AssertionError(what)
+
+    put = write
+
+    def move(self, _container: str, _stream: Stream, _pipe: int, moved: Callable[[bool], None]) -> None:
+        self._moved.append(moved)
+        os.eventfd_write(self.wake, 1)
+
+
+async def test_a_pipe_that_ends_as_its_last_bytes_are_acknowledged_is_not_read_again(pipe: PipeMaker) -> None:
+    """epoll_wait(2) tells of both at once; the one closes the other, which was not looked at yet."""
+    mover, (_, screen) = Mover(), pipe()
+    try:
+        async with Console(screen) as console:
+            with Output(console, Recorder(), on_gone=print, on_lost=print, keeper=mover) as output:
+                run = Run(output, pipe)
+                run.capture._channels[0].read_ahead()  # as drain does, whether the kernel has told of it or not
+                os.close(run.stdout)
+                assert output._gather() == 2
+                assert run.capture._channels[0].fd == -1
+                os.close(run.stderr)
+                run.capture._channels[1].read_ahead()
+                mover.acknowledge()
+    finally:
+        os.close(mover.wake)
