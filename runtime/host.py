@@ -78,6 +78,7 @@ def trials(state: Path, userns: int | None) -> Iterator[Trial]:
     yield Trial("user namespaces", _user_namespaces)
     yield Trial("idmapped mounts", partial(_idmapped, state, userns))
     yield Trial("networks", _networks)
+    yield Trial("forwarding", _forwarding)
     yield Trial("seccomp", _seccomp)
     yield Trial("cgroups", _cgroups)
     for key, limits in _LIMITS.items():
@@ -197,6 +198,23 @@ def _networks() -> Finding:
             "network can only be host or none: modprobe bridge veth nf_tables nft_chain_nat nft_masq",
         )
     return _ok("bridges, pairs of interfaces, nftables")
+
+
+def _forwarding() -> Finding:
+    """What other tables do to packets on their way through this host, where it is now."""
+    from runtime.network.links import PREFIX  # noqa: PLC0415 (as above)
+    from runtime.network.obstacles import obstacles  # noqa: PLC0415 (as above)
+
+    found = obstacles()
+    if not found:
+        return _ok("nobody's rules are in its way")
+    return Finding(
+        Verdict.MISSING,
+        f"dropped by default: {', '.join(found)}",
+        f"networks lead nowhere outside, nor published ports into them: let each of these accept interfaces {PREFIX}*, "
+        f'as by nft insert rule … iifname "{PREFIX}*" accept and … oifname "{PREFIX}*" accept, or iptables -I FORWARD '
+        f"-i {PREFIX}+ -j ACCEPT and -o {PREFIX}+",
+    )
 
 
 def _machine_code() -> Finding:

@@ -57,6 +57,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "openat2": (437, 437),
     "pivot_root": (155, 41),
     "ppoll": (271, 73),
+    "getsockopt": (55, 209),
     "prctl": (157, 167),
     "prlimit64": (302, 261),
     "read": (0, 63),
@@ -303,6 +304,12 @@ def setns(descriptor: int, flags: int) -> None:
     (os.setns exists from Python 3.12 on.)
     """
     _call("setns", None, descriptor, flags)
+
+
+def getsockopt(descriptor: int, level: int, option: int, value: bytearray) -> None:
+    """getsockopt(2) of an option that reads a question in `value`, and puts its answer there."""
+    length = bytearray(struct.pack("=I", len(value)))
+    _call("getsockopt", None, descriptor, level, option, address_of(value), address_of(length))
 
 
 def prctl(option: int, value: int = 0) -> int:

@@ -13,6 +13,9 @@ from contextlib import suppress
 
 ROUTE, NETFILTER = 0, 12  # NETLINK_ROUTE, NETLINK_NETFILTER
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
+NETFILTER_HEADER = struct.Struct("=IHHIIBBH")  # the same, and struct nfgenmsg: family, version, resource
+_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, kind
+_TYPE = 0x3FFF  # NLA_TYPE_MASK
 _SEQUENCE = 8  # its offset
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _SOL_NETLINK, _CAP_ACK = 270, 10
@@ -90,6 +93,26 @@ class Conversation:
             return self._socket.recv(_CHUNK, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """Struct nlattr, and what it holds."""
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Those that are next to each other in a message, or in another."""
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        yield kind & _TYPE, data[at + _ATTRIBUTE.size : at + length]
+        at += max(length + 3 & ~3, _ATTRIBUTE.size)
+
+
+def of_netfilter(kind: int, flags: int, family: int, body: bytes = b"") -> bytes:
+    """A message of a netfilter subsystem: struct nfgenmsg, and attributes."""
+    return NETFILTER_HEADER.pack(NETFILTER_HEADER.size + len(body), kind, flags, 0, 0, family, 0, 0) + body
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:

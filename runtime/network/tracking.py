@@ -6,11 +6,17 @@ include/uapi/linux/netfilter/nfnetlink_conntrack.h
 
 import errno
 import struct
-from collections.abc import Iterator
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 
-from runtime.network.conversation import NETFILTER, Conversation
+from runtime.network.conversation import (
+    NETFILTER,
+    NETFILTER_HEADER,
+    Conversation,
+    attribute,
+    attributes,
+    of_netfilter,
+)
 from runtime.network.messages import ACK, DUMP, REQUEST
 
 UDP = 17
@@ -22,9 +28,7 @@ _SOURCE = {4: 1, 6: 3}  # CTA_IP_V4_SRC, CTA_IP_V6_SRC
 _FAMILY = {4: AF_INET, 6: AF_INET6}
 _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2  # CTA_FILTER_*_FLAGS
 _BY_SOURCE = 1 << 0  # CTA_FILTER_F_CTA_IP_SRC
-_NESTED, _TYPE = 0x8000, 0x3FFF  # NLA_F_NESTED, NLA_TYPE_MASK
-_HEADER = struct.Struct("=IHHIIBBH")  # struct nlmsghdr, struct nfgenmsg
-_ATTRIBUTE = struct.Struct("=HH")
+_NESTED = 0x8000  # NLA_F_NESTED
 
 
 def forget(address: str, protocol: int = UDP) -> int:
@@ -43,47 +47,28 @@ def forget(address: str, protocol: int = UDP) -> int:
 def _all(conversation: Conversation, address: str) -> list[dict[int, bytes]]:
     """Those of whom the answers come from there. Before Linux 5.8 the kernel tells of all of its kind."""
     version = ip_address(address).version
-    source = _attribute(_IP | _NESTED, _attribute(_SOURCE[version], ip_address(address).packed))
-    wanted = _attribute(_FILTER_ORIGINAL, struct.pack("=I", 0)) + _attribute(
-        _FILTER_REPLY, struct.pack("=I", _BY_SOURCE)
-    )
-    body = _attribute(_REPLY | _NESTED, source) + _attribute(_FILTER | _NESTED, wanted)
-    answers = conversation.dump(_message(_GET, DUMP, version, body))
-    return [dict(_attributes(answer[_HEADER.size :])) for answer in answers]
+    source = attribute(_IP | _NESTED, attribute(_SOURCE[version], ip_address(address).packed))
+    wanted = attribute(_FILTER_ORIGINAL, struct.pack("=I", 0)) + attribute(_FILTER_REPLY, struct.pack("=I", _BY_SOURCE))
+    body = attribute(_REPLY | _NESTED, source) + attribute(_FILTER | _NESTED, wanted)
+    answers = conversation.dump(of_netfilter(_GET, REQUEST | DUMP, _FAMILY[version], body))
+    return [dict(attributes(answer[NETFILTER_HEADER.size :])) for answer in answers]
 
 
 def _leads_to(one: dict[int, bytes], address: str, protocol: int) -> bool:
-    reply = dict(_attributes(one.get(_REPLY, b"")))
-    source = dict(_attributes(reply.get(_IP, b""))).get(_SOURCE[ip_address(address).version])
-    number = dict(_attributes(reply.get(_PROTOCOL, b""))).get(_NUMBER)
+    reply = dict(attributes(one.get(_REPLY, b"")))
+    source = dict(attributes(reply.get(_IP, b""))).get(_SOURCE[ip_address(address).version])
+    number = dict(attributes(reply.get(_PROTOCOL, b""))).get(_NUMBER)
     return source == ip_address(address).packed and number == bytes([protocol])
 
 
 def _forgotten(conversation: Conversation, version: int, one: dict[int, bytes]) -> bool:
     """Not if it has ended by itself."""
-    body = _attribute(_ORIGINAL | _NESTED, one[_ORIGINAL])
-    body += b"".join(_attribute(each, one[each]) for each in (_ZONE, _ID) if each in one)
+    body = attribute(_ORIGINAL | _NESTED, one[_ORIGINAL])
+    body += b"".join(attribute(each, one[each]) for each in (_ZONE, _ID) if each in one)
     try:
-        conversation.do([("forget a connection", _message(_DELETE, ACK, version, body))])
+        conversation.do([("forget a connection", of_netfilter(_DELETE, REQUEST | ACK, _FAMILY[version], body))])
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
         return False
     return True
-
-
-def _message(kind: int, flags: int, version: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, REQUEST | flags, 0, 0, _FAMILY[version], 0, 0) + body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    length = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        yield kind & _TYPE, data[at + _ATTRIBUTE.size : at + length]
-        at += max(length + 3 & ~3, _ATTRIBUTE.size)

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, cast
 from runtime.build import RLIMITS
 from runtime.capabilities import CAPABILITIES
 from runtime.cgroup.limits import Limits, described
-from runtime.config import Attachment, ContainerConfig, Port
+from runtime.config import Attachment, ContainerConfig, Network, Port
 from runtime.mounts import ATTRIBUTES, Bind, Device, MemoryFile, Mount, Tmpfs
 from supervisor.core.checks import Log
 from supervisor.entry import Compiled, Entry, Order, StackNetwork, other_name
@@ -291,6 +291,9 @@ def _facts(path: str, value: object) -> Iterator[tuple[str, str]]:
     elif path in {"config.hosts", "config.sysctls"}:
         pairs = cast("Iterable[tuple[str, str]]", value)
         yield from ((f"{path}.{name}", text) for name, text in pairs)
+    elif path in {"config.network", "config.shares"}:  # one word of the spec
+        if value is not Network.CONTAINER:
+            yield "config.network", f"container:{value}" if path == "config.shares" else _shown(value)
     elif path == "config.capabilities":
         yield path, _capabilities(cast("int", value))
     elif path == "config.limits":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,47 @@ def test_version_2_alone_offers_all_limits_but_those_it_was_not_given(monkeypatc
     }
     lacking = {name for name, verdict in found.items() if verdict != "ok"}
     assert lacking == {"limits.cpus", "limits.cpu_weight", "limits.cpuset", "limits.io"}
+
+
+DROPPING = "type filter hook forward priority 0; policy drop;"
+OURS = 'iifname "psp*" accept'
+
+
+@pytest.mark.parametrize(
+    ("commands", "said", "taught"),
+    [
+        (
+            f"nft add table inet wall; nft add chain inet wall pass '{{ {DROPPING} }}'",
+            "nft list chain inet wall pass",
+            f"nft add rule inet wall pass {OURS}",
+        ),
+        (
+            "iptables-legacy -P FORWARD DROP",
+            "iptables-legacy -S FORWARD",
+            "iptables-legacy -A FORWARD -i psp+ -j ACCEPT",
+        ),
+        ("ip6tables-legacy -P FORWARD DROP", "ip6tables-legacy -S FORWARD", "ip6tables-legacy -P FORWARD ACCEPT"),
+        (
+            "iptables-nft -P FORWARD DROP",
+            "nft list chain ip filter FORWARD",
+            "iptables-nft -I FORWARD -o psp+ -j ACCEPT",
+        ),
+    ],
+)
+def test_another_table_that_drops_what_is_passed_on_is_told(
+    pysup: Pysup, commands: str, said: str, taught: str
+) -> None:
+    if shutil.which(commands.split(maxsplit=1)[0]) is None:
+        pytest.fail(f"no {commands.split(maxsplit=1)[0]} (Debian: nftables, iptables)")
+    words = " ".join(pysup.argv("doctor", "--state", str(pysup.state), "--json"))
+    script = f"({commands}; {words}; {taught}; {words}) | tr '\\n' ' '"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    before, after = (
+        {one["name"]: one for one in json.loads(f"[{each}]")}["forwarding"]
+        for each in done.stdout.strip(" []").split("] [")
+    )
+    assert (before["verdict"], before["found"]) == ("missing", f"dropped by default: {said}")
+    assert "psp*" in before["cost"]
+    assert after["verdict"] == "ok"

@@ -6,10 +6,11 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from command import Pysup
 from lan import HOST, Lan, Place
@@ -50,6 +51,13 @@ def ends(stack: Stack, before: int, until: str = "reloaded") -> str:
     return live.text[before:]
 
 
+def told_by_docker(pysup: Pysup, container: str) -> dict[str, str]:
+    """Its address in each of its networks."""
+    with closing(docker.DockerClient(f"unix://{pysup.state}/run/again/pysup.sock")) as client:
+        networks = client.containers.get(container).attrs["NetworkSettings"]["Networks"]
+    return {name: each["IPAddress"] for name, each in networks.items()}
+
+
 def bridges(hosts: Lan) -> int:
     return sum(bool(re.fullmatch(r"psp[0-9a-f]{6}b[0-9a-f]+", name)) for name in hosts.links())
 
@@ -71,6 +79,7 @@ def test_a_network_comes_and_goes(hosts: Lan, pysup: Pysup) -> None:
         assert bridges(hosts) == 2
         reaches(stack, "a", "b")
         assert stack.place("a").is_cut_off(stack.addresses("c")[0], 7000)
+        assert told_by_docker(pysup, "a") == {"back": stack.addresses("a")[0]}
         told = reload(stack, pysup, spec(first, default={}))
         assert "- network back: removed" in told
         assert bridges(hosts) == 1
@@ -127,6 +136,7 @@ def test_a_replica_that_stays_goes_on_running_as_others_come_and_go(hosts: Lan, 
         with Place.of(stays, hosts.host.home) as place, place.serves("0.0.0.0", 80) as server:
             assert found("web") == [address]
             assert found("web.1") == []
+            assert told_by_docker(pysup, "web") == {"default": address}
             hosts.outside.reaches(HOST, 8080, server)
         assert not Path(f"/proc/{gone}").exists()
         assert "> web.1: renamed" in reload(stack, pysup, web(3))

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from stage import HEALTHY, STARTED, entries
 
 from runtime.cgroup.limits import Limits
+from runtime.config import Attachment, Network, Port
 from runtime.mounts import DATA, READ_ONLY, Bind, Device, Dns, MemoryFile, Tmpfs
 from supervisor.core.checks import Health, Log, Ready, Tcp
 from supervisor.core.policy import RestartPolicy
-from supervisor.entry import Compiled, Entry, Order, OutputForm, Update
+from supervisor.entry import Compiled, Entry, Order, OutputForm, StackNetwork, Update
 from supervisor.errors import StackError
 from supervisor.reload.difference import (
     Adapt,
@@ -110,6 +111,33 @@ def test_what_a_run_is_made_of_needs_a_new_run(
 ) -> None:
     changes = compared([one("web", config=before)], [one("web", config=after)])
     assert words(only(changes.replaced)) == told
+
+
+def test_where_a_container_is_is_told_as_the_spec_has_it() -> None:
+    here = {
+        "network": Network.BRIDGE,
+        "attachments": (Attachment("default", ("db",)),),
+        "ports": (Port(80, host=8080), Port(53, "udp", 53, "::1")),
+    }
+    before, after = one("a"), one("a", config=here)
+    assert words(only(compared([before], [after]).replaced)) == [
+        "network: host -> bridge",
+        "networks.default: none -> aliases db",
+        "ports: none -> 8080:80/tcp, [::1]:53:53/udp",
+    ]
+    shared = one("a", config={"network": Network.CONTAINER, "shares": "b"})
+    assert words(only(compared([before], [shared]).replaced)) == ["network: host -> container:b"]
+
+
+def test_networks_of_the_stack_are_told_first() -> None:
+    first = Compiled("s", (one("a"),), networks=(StackNetwork("x"), StackNetwork("y")))
+    then = Compiled("s", (one("a"),), networks=(StackNetwork("x", ipv6=True), StackNetwork("z", internal=True)))
+    assert render(difference(first, then)) == (
+        "~ network x: made anew (ipv6: none -> true)\n"
+        "+ network z: new (internal: true)\n"
+        "- network y: removed\n"
+        "1 unchanged\n"
+    )
 
 
 def test_a_changed_secret_is_told_of_without_what_it_holds() -> None:
