@@ -17,7 +17,7 @@ from runtime.idmap import Ids
 from supervisor.core.policy import Policy, Restarts
 from supervisor.core.states import HealthStatus, Phase
 from supervisor.logs.policy import AS_USUAL, LogPolicy
-from supervisor.network.ends import NOT_CONNECTED, Connections
+from supervisor.network.ends import NOT_CONNECTED, Connections, Laid
 from supervisor.streams.lines import Stream
 
 
@@ -256,6 +256,10 @@ class Commands(Protocol):
 
     def upper(self, id_: str) -> int | None:
         """A descriptor of the directory that holds what it has written; None if it has no such now."""
+        ...
+
+    def networks(self) -> Sequence[Laid]:
+        """Those of the stack that there are."""
         ...
 
     def volumes(self) -> Path:

@@ -27,6 +27,8 @@ archive.py     files in and out of a container, by tarball.py
 stats.py       what a container uses
 images.py      images, which are on a shelf (shelf.py)
 events.py      events as Docker tells them; ring.py remembers them
+bridges.py     the stack's networks
+volumes.py     its volumes
 system.py      ping, version, info, disk usage, metrics
 own.py         /pysup/…: what Docker has no word for
 """

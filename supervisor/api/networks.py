@@ -35,15 +35,15 @@ def endpoints(stack: str, view: View) -> Shape:
     ends = view.connections.ends
     if not ends:
         name = str(Network.NONE if view.config.network is Network.BRIDGE else view.config.network)
-        return {name: _endpoint(None, "")}
-    return {end.network: _endpoint(end, _key(stack, end.network)) for end in ends}
+        return {name: _endpoint(None, key_of(stack, name))}
+    return {end.network: _endpoint(end, key_of(stack, end.network)) for end in ends}
 
 
 def _endpoint(end: End | None, key: str) -> Shape:
     four, six = ("", 0, ""), ("", 0, "")
     for address, gateway in () if end is None else zip(end.addresses, end.gateways, strict=True):
         bare, _, length = address.partition("/")
-        found = bare, int(length), gateway.partition("/")[0]
+        found = bare, int(length), plain(gateway)
         four, six = (four, found) if ":" in bare else (found, six)
     return {
         **dict(zip(("IPAddress", "IPPrefixLen", "Gateway"), four, strict=True)),
@@ -57,8 +57,14 @@ def _endpoint(end: End | None, key: str) -> Shape:
     }
 
 
-def _key(stack: str, network: str) -> str:
+def key_of(stack: str, network: str) -> str:
+    """A network's id."""
     return hashlib.sha256(f"{stack}/networks/{network}".encode()).hexdigest()
+
+
+def plain(address: str) -> str:
+    """Without the length of its prefix."""
+    return address.partition("/")[0]
 
 
 def settings(stack: str, view: View) -> Shape:
@@ -109,12 +115,13 @@ def keys(fields: Fields, host: Fields) -> Iterable[tuple[str, object]]:
     elif wanted == "bridge" and not names:
         yield "network", str(Network.BRIDGE)
     if names:
-        yield "networks", {_named(name): _attachment(own.get(name)) for name in names}
+        yield "networks", {named(name): _attachment(own.get(name)) for name in names}
     if ports:
         yield "ports", ports
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
+    """As the stack names it."""
     return DEFAULT_NETWORK if name == "bridge" else name
 
 

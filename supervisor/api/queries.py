@@ -51,6 +51,15 @@ class Query:
         return found
 
 
+def is_true(name: str, text: str) -> bool:
+    """In a filter. RefusedError if it is neither."""
+    if (word := text.strip().lower()) in {"true", "t", "1"}:
+        return True
+    if word not in {"false", "f", "0"}:
+        raise bad(f"invalid filter '{name}={text[:100]}'")
+    return False
+
+
 def moment(name: str, text: str, now: float) -> float:
     """A time as seconds since the epoch (`1700000000.000000001`), in RFC 3339, or as a duration before now (`10m`)."""
     if re.fullmatch(r"-?\d{1,15}(\.\d{1,18})?", text, re.ASCII):

@@ -6,6 +6,7 @@ from typing import Final
 from supervisor.api import (
     archive,
     attach,
+    bridges,
     containers,
     creation,
     events,
@@ -61,7 +62,12 @@ OFFERED: Final = (
     Route("GET", "/images/{name...}/json", images.inspect),
     Route("POST", "/images/{name...}/tag", images.tag),
     Route("DELETE", "/images/{name...}", images.remove),
+    Route("GET", "/networks", bridges.every),
+    Route("GET", "/networks/{name}", bridges.inspect),
+    Route("GET", "/plugins", system.plugins),
+    Route("GET", "/plugins/{name...}/json", system.plugin),
     Route("GET", "/volumes", volumes.every),
+    Route("POST", "/volumes/prune", volumes.prune),
     Route("POST", "/volumes/create", volumes.create),
     Route("GET", "/volumes/{name}", volumes.inspect),
     Route("DELETE", "/volumes/{name}", volumes.remove),
@@ -81,6 +87,7 @@ def _family(path: str, what: str, instead: str) -> Iterable[Gap]:
     return Gap("*", path, what, instead), Gap("*", f"{path}/{{rest...}}", what, instead)
 
 
+_SPEC = "the stack's networks are those of its spec: change it, and `pysup reload`"
 _STACKS = "a stack is one machine's"
 
 NOT_OFFERED: Final = (
@@ -98,10 +105,13 @@ NOT_OFFERED: Final = (
     *_family("/grpc", "building an image", "make one by `pysup image create`, or docker import one"),
     *_family("/auth", "logging in to a registry", "images are directories on this machine"),
     *_family("/distribution", "asking a registry", "images are directories on this machine"),
-    *_family("/networks", "networks", "they are the stack's, and in its spec"),
-    Gap("POST", "/volumes/prune", "pruning volumes", "remove them by name, or all with `pysup down --volumes`"),
+    Gap("POST", "/networks/create", "making a network", _SPEC),
+    Gap("POST", "/networks/prune", "pruning networks", _SPEC),
+    Gap("POST", "/networks/{name}/connect", "connecting a container to a network", _SPEC),
+    Gap("POST", "/networks/{name}/disconnect", "disconnecting a container from a network", _SPEC),
+    Gap("DELETE", "/networks/{name}", "removing a network", _SPEC),
     Gap("PUT", "/volumes/{name}", "updating a volume", "it is a directory"),
-    *_family("/plugins", "plugins", "there are none"),
+    *_family("/plugins", "installing plugins", "there are none"),
     *_family("/swarm", "swarm mode", _STACKS),
     *_family("/nodes", "swarm mode", _STACKS),
     *_family("/services", "swarm mode", _STACKS),

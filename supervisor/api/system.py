@@ -4,17 +4,41 @@ import os
 import platform
 import socket
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
+from runtime.cgroup.hierarchies import Hierarchies, discover
 from supervisor import __version__
-from supervisor.api import changes
+from supervisor.api import changes, volumes
 from supervisor.api.call import Call, now
+from supervisor.api.errors import bad, missing
 from supervisor.api.http import Answer, Answering, shown
 from supervisor.api.images import architecture
 from supervisor.api.images import summary as image_summary
 from supervisor.api.routing import API_VERSION, OLDEST_API_VERSION
 from supervisor.api.shapes import Shape, is_running, state_of, summary
 from supervisor.api.stats import machine_memory_bytes
+from supervisor.commands import View
+from supervisor.logs.foreign import DRIVERS
+
+DISK_USERS = frozenset({"container", "image", "volume"})
+CONTROLS = {  # what `docker info` tells of limits: the controller that holds it
+    "MemoryLimit": "memory",
+    "SwapLimit": "memory",
+    "CpuCfsPeriod": "cpu",
+    "CpuCfsQuota": "cpu",
+    "CPUShares": "cpu",
+    "CPUSet": "cpuset",
+    "PidsLimit": "pids",
+}
+WARNINGS = {
+    "memory": "WARNING: No memory limit support",
+    "cpu": "WARNING: No cpu quota support",
+    "cpuset": "WARNING: No cpuset support",
+    "pids": "WARNING: No pids limit support",
+}
 
 
 async def ping(_call: Call) -> Answering:
@@ -45,6 +69,8 @@ async def info(call: Call) -> Answering:
     views = call.commands.views()
     count = Counter(map(state_of, views))
     images = await call.api.aside(call.api.images.all)
+    cgroups, forwards = await call.api.aside(discover), await call.api.aside(_forwards)
+    there = {name for name in WARNINGS if cgroups.of(name) is not None}
     nothing: Shape = {"ID": "N/A", "Expected": "N/A"}
     return shown(
         {
@@ -67,10 +93,27 @@ async def info(call: Call) -> Answering:
             "MemTotal": machine_memory_bytes(),
             "SystemTime": datetime.fromtimestamp(now(), UTC).isoformat().replace("+00:00", "Z"),
             "LoggingDriver": "json-file",
-            "CgroupDriver": "none",
+            "CgroupDriver": "cgroupfs" if cgroups.processes else "none",
+            "CgroupVersion": _version_of(cgroups),
+            **{name: controller in there for name, controller in CONTROLS.items()},
+            "OomKillDisable": False,
+            "IPv4Forwarding": forwards,
+            "BridgeNfIptables": True,  # nobody is to be warned: our networks do without
+            "BridgeNfIp6tables": True,
+            "Debug": False,
+            "HttpProxy": "",
+            "HttpsProxy": "",
+            "NoProxy": "",
+            "GenericResources": None,
+            "Isolation": "",
             "DefaultRuntime": "pysup",
             "Runtimes": {"pysup": {"path": "pysup"}},
-            "Plugins": {"Volume": [], "Network": ["host", "none"], "Authorization": None, "Log": ["json-file"]},
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": ["bridge", "host", "null"],
+                "Authorization": None,
+                "Log": sorted(filter(None, DRIVERS)),
+            },
             "Swarm": {"LocalNodeState": "inactive", "NodeID": "", "NodeAddr": "", "ControlAvailable": False},
             "RegistryConfig": {"InsecureRegistryCIDRs": [], "IndexConfigs": {}, "Mirrors": []},
             "IndexServerAddress": "",
@@ -82,10 +125,38 @@ async def info(call: Call) -> Answering:
             "ContainerdCommit": nothing,
             "RuncCommit": nothing,
             "InitCommit": nothing,
-            "SecurityOptions": ["name=seccomp,profile=builtin"],
-            "Warnings": None,
+            "SecurityOptions": _security(views),
+            "Warnings": [WARNINGS[name] for name in WARNINGS if name not in there] or None,
         }
     )
+
+
+def _version_of(cgroups: Hierarchies) -> str:
+    """That of the limits, where a host has both."""
+    found = cgroups.of("memory") or cgroups.of("pids") or cgroups.processes
+    return str(2 if found is None else found.version)
+
+
+def _forwards() -> bool:
+    with suppress(OSError):
+        return Path("/proc/sys/net/ipv4/ip_forward").read_bytes().strip() == b"1"
+    return False
+
+
+def _security(views: Sequence[View]) -> list[str]:
+    """What holds of every container, unless it is said otherwise; user namespaces are each container's own choice."""
+    mapped = bool(views) and all(view.config.userns is not None for view in views)
+    return ["name=seccomp,profile=builtin", *(["name=userns"] if mapped else []), "name=cgroupns"]
+
+
+async def plugins(_call: Call) -> Answering:
+    """`docker plugin ls`: there are none."""
+    return shown([])
+
+
+async def plugin(call: Call) -> Answering:
+    """`docker plugin inspect`, and the last place where `docker inspect` looks for a name."""
+    raise missing(f'plugin "{call.parts["name"][:100]}" not found')
 
 
 async def metrics(call: Call) -> Answering:
@@ -102,8 +173,10 @@ def _system() -> str:
 
 
 async def disk_usage(call: Call) -> Answering:
-    """`docker system df`. There are no volumes and no build cache."""
-    wanted = set(call.request.query.get("type", ())) or {"container", "image"}
+    """`docker system df`. There is no build cache."""
+    wanted = set(call.request.query.get("type", ())) or DISK_USERS
+    if unknown := sorted(wanted - DISK_USERS - {"build-cache"}):
+        raise bad(f"unknown object type: {unknown[0][:100]}")
     images = await call.api.aside(call.api.images.all) if "image" in wanted else ()
     containers = []
     sizes = {name: known.info.size_bytes for known in images for name in known.names}
@@ -117,7 +190,7 @@ async def disk_usage(call: Call) -> Answering:
             "LayersSize": sum(known.info.size_bytes for known in images),
             "Images": [{**image_summary(known), "SharedSize": 0, "Containers": users[known.id]} for known in images],
             "Containers": containers,
-            "Volumes": [],
+            "Volumes": await volumes.usage(call) if "volume" in wanted else [],
             "BuildCache": [],
             "BuilderSize": 0,
         }

@@ -1,26 +1,49 @@
-"""Volumes of the stack: `docker volume ls`, `inspect`, `create`, `rm`. Each is a directory of its state."""
+"""Volumes of the stack: `docker volume ls`, `inspect`, `create`, `rm`, `prune`. Each is a directory of its state."""
 
+import os
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
 from runtime.mounts import Bind
 from runtime.remove import remove_tree
+from supervisor.api import changes
 from supervisor.api.call import Call
 from supervisor.api.errors import bad, conflict, missing, not_offered
 from supervisor.api.fields import Fields
-from supervisor.api.http import Answer, Answering, shown
+from supervisor.api.http import NOTHING, Answering, shown
+from supervisor.api.queries import Filters, is_true
 from supervisor.api.shapes import moment
 
 Shape = dict[str, object]
+ANONYMOUS = "@"
 _NAME = re.compile(r"[a-zA-Z0-9@][a-zA-Z0-9_.-]{0,127}")  # as in a spec; @: of one container, which gave it no name
 
 
 async def every(call: Call) -> Answering:
     """`docker volume ls`."""
-    found = await call.api.aside(_all, call.commands.volumes())
-    return shown({"Volumes": found, "Warnings": None})
+    filters = call.query.filters({"dangling", "driver", "label", "name"})
+    used, found = _users(call), await call.api.aside(_all, call.commands.volumes())
+    return shown({"Volumes": [each for each in found if _passes(each, filters, used)], "Warnings": None})
+
+
+def _passes(shape: Shape, filters: Filters, used: Mapping[str, int]) -> bool:
+    """None has labels."""
+    name = str(shape["Name"])
+    tests: Mapping[str, Callable[[str], bool]] = {
+        "dangling": lambda wanted: is_true("dangling", wanted) is (name not in used),
+        "driver": lambda wanted: wanted == "local",
+        "name": lambda wanted: wanted in name,
+        "label": lambda _: False,
+    }
+    return all(any(map(tests[each], wanted)) for each, wanted in filters.items() if wanted)
+
+
+def _users(call: Call) -> Mapping[str, int]:
+    """How many containers have which."""
+    return Counter(name for view in call.commands.views() for name in _volumes_of(view.config.mounts))
 
 
 async def inspect(call: Call) -> Answering:
@@ -39,14 +62,48 @@ async def create(call: Call) -> Answering:
 
 
 async def remove(call: Call) -> Answering:
-    """`docker volume rm`, of one that no container has."""
+    """`docker volume rm`, of one that no container has. With `force` one that is not there is none to complain of."""
     name = call.parts["name"]
     place = _place(call, name)
     users = [view.id for view in call.commands.views() if name in _volumes_of(view.config.mounts)]
     if users:
         raise conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-    await call.api.aside(_remove, place)
-    return Answer(status=HTTPStatus.NO_CONTENT)
+    await call.api.aside(_remove, place, call.query.truth("force"))
+    return NOTHING
+
+
+async def prune(call: Call) -> Answering:
+    """`docker volume prune`: those that no container has. Unless `all` are asked for, only those without a name."""
+    filters = call.query.filters({"all", "label", "label!"})
+    every_one = call.version < (1, 42) or any(is_true("all", each) for each in filters.get("all", ()))
+    directory = call.commands.volumes()
+    gone, freed = [], 0
+    for shape in await call.api.aside(_all, directory) if not filters.get("label") else ():
+        name = str(shape["Name"])
+        if name not in _users(call) and (every_one or name.startswith(ANONYMOUS)):
+            freed += await call.api.aside(size_bytes, directory / name)
+            await call.api.aside(_remove, directory / name, True)
+            gone.append(name)
+    return shown({"VolumesDeleted": gone, "SpaceReclaimed": freed})
+
+
+async def usage(call: Call) -> list[Shape]:
+    """For `docker system df`."""
+    used, directory = _users(call), call.commands.volumes()
+    found = []
+    for shape in await call.api.aside(_all, directory):
+        name = str(shape["Name"])
+        size = await call.api.aside(size_bytes, directory / name)
+        found.append({**shape, "UsageData": {"Size": size, "RefCount": used.get(name, 0)}})
+    return found
+
+
+def size_bytes(place: Path) -> int:
+    """0 if it is gone."""
+    try:
+        return changes.size_bytes(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    except OSError:
+        return 0
 
 
 def _volumes_of(mounts: Collection[object]) -> set[str]:
@@ -81,7 +138,9 @@ def _make(place: Path) -> Shape:
     return _shape(place)
 
 
-def _remove(place: Path) -> None:
+def _remove(place: Path, force: bool) -> None:
+    if force and not place.is_dir():
+        return
     _one(place)
     remove_tree(str(place))
 

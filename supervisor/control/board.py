@@ -24,7 +24,7 @@ from supervisor.entry import Entry
 from supervisor.errors import ConflictError, NoSuchContainerError
 from supervisor.kernel import KernelRun
 from supervisor.logs.writer import LogWriter
-from supervisor.network.ends import Connections
+from supervisor.network.ends import Connections, Laid
 from supervisor.processes.ps import describe_process
 from supervisor.reload.amendment import Amendment, amend
 from supervisor.reporting.metrics import Metrics
@@ -59,6 +59,10 @@ class Host(Protocol):
 
     def connections(self, container: str) -> Connections:
         """Where it is in the stack's networks."""
+        ...
+
+    def networks(self) -> tuple[Laid, ...]:
+        """Those of the stack that there are."""
         ...
 
     def unmet(self, limits: Limits) -> Mapping[str, str]:
@@ -427,6 +431,10 @@ class Board:
     def root(self, id_: str) -> int:
         """See `Commands.root`."""
         return os.open(f"/proc/{self._live_run(id_).pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def networks(self) -> Sequence[Laid]:
+        """See `Commands.networks`."""
+        return self._host.networks()
 
     def volumes(self) -> Path:
         """See `Commands.volumes`."""

@@ -25,7 +25,7 @@ from supervisor.kernel.namespaces import Own
 from supervisor.kernel.process import Process
 from supervisor.kernel.run import KernelRun
 from supervisor.kernel.senses import Senses
-from supervisor.network.ends import Connections
+from supervisor.network.ends import Connections, Laid
 from supervisor.processes.helper import consult
 from supervisor.processes.launchers import ReplyError
 from supervisor.stack.runner import Heard
@@ -53,6 +53,10 @@ class KernelRunner:
     def connections(self, container: str) -> Connections:
         """Where it is in the stack's networks."""
         return self._means.networks.connections(container)
+
+    def networks(self) -> tuple[Laid, ...]:
+        """Those of the stack that there are."""
+        return self._means.networks.laid()
 
     def change_networks(self, networks: Iterable[StackNetwork], configs: Iterable[ContainerConfig]) -> None:
         """A reload begins: see `Networks.change`."""

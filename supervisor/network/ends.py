@@ -25,6 +25,18 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Laid:
+    """A network that there is. Of each kind one subnet, IPv4 first; gateways with the length of the prefix."""
+
+    name: str
+    bridge: str  # the host's interface
+    subnets: tuple[str, ...]
+    gateways: tuple[str, ...]
+    internal: bool
+    ipv6: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Connections:
     """All of one container."""
 

@@ -31,7 +31,7 @@ from runtime.network import KEPT
 from supervisor.entry import DEFAULT_NETWORK, StackNetwork
 from supervisor.errors import StackError
 from supervisor.network import pool
-from supervisor.network.ends import NOT_CONNECTED, Connections, End, Published
+from supervisor.network.ends import NOT_CONNECTED, Connections, End, Laid, Published
 from supervisor.network.names import Member, Names
 from supervisor.network.wiring import Wiring
 
@@ -384,6 +384,10 @@ class Networks:
             Published(each.port.container, each.port.protocol, each.port.address, each.host) for each in own.claims
         )
         return Connections(() if other is None else other.ends, tuple(ports))
+
+    def laid(self) -> tuple[Laid, ...]:
+        """The networks that there are."""
+        return () if self._kernel is None else self._kernel.laid()
 
     def _of(self, container: str) -> Space | None:
         """What it has, where it runs now."""

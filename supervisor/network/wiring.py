@@ -17,6 +17,7 @@ import anyio.abc
 from runtime.network import namespace
 from supervisor.entry import StackNetwork
 from supervisor.network import note, pool
+from supervisor.network.ends import Laid
 
 if TYPE_CHECKING:
     from runtime.network.links import Plug
@@ -27,7 +28,7 @@ _GROUPS = 1 << 30
 
 
 class Wiring:
-    """See above. All but `publisher` and `interface` is for a thread."""
+    """See above. All but `publisher`, `interface` and `laid` is for a thread."""
 
     def __init__(self, home: Path, table: str) -> None:
         from runtime.network.conversation import ROUTE, Conversation  # noqa: PLC0415
@@ -75,6 +76,15 @@ class Wiring:
 
     def internal(self) -> frozenset[str]:
         return frozenset(name for name, network in self.networks.items() if network.internal)
+
+    def laid(self) -> tuple[Laid, ...]:
+        """Those that there are, as others see them."""
+        networks, books, bridges = self.networks.copy(), self.books.copy(), self.bridges.copy()  # a thread may be at it
+        known = ((one, books[name], bridges[name]) for name, one in networks.items() if name in books.keys() & bridges)
+        return tuple(
+            Laid(one.name, bridge, tuple(map(str, book.subnets)), book.gateways(), one.internal, one.ipv6)
+            for one, book, bridge in known
+        )
 
     def lay(self, networks: Sequence[StackNetwork], books: Mapping[str, pool.Book]) -> None:
         """Make these, which have those subnets. OSError."""

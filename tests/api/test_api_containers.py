@@ -260,6 +260,27 @@ def test_volumes_come_and_go(engine: docker.DockerClient, stage: Stage) -> None:
     assert refused(lambda: engine.volumes.get("db")) == (404, "get db: no such volume")
     assert refused(lambda: engine.volumes.create("../x"))[0] == 400
     assert refused(lambda: engine.volumes.create("x", driver="nfs"))[0] == 501
+    assert stage.client.delete("/volumes/nosuch", force=True) is None
+
+
+def test_volumes_are_pruned(engine: docker.DockerClient, stage: Stage) -> None:
+    place = stage.root.parent / "volumes"
+    for name in ("db", "spare", "@web.1-0"):
+        (place / name).mkdir(parents=True)
+    (place / "spare/file").write_bytes(b"12345")
+    view = stage.commands.known["web.1"]
+    bind = Bind(source="/state/db", target="/lib/db", volume="db")
+    object.__setattr__(view, "config", replace(view.config, mounts=(bind,)))
+    assert [each.name for each in engine.volumes.list(filters={"dangling": True})] == ["@web.1-0", "spare"]
+    assert [each.name for each in engine.volumes.list(filters={"name": "d", "driver": "local"})] == ["db"]
+    assert engine.volumes.list(filters={"label": "a"}) == []
+    assert refused(lambda: engine.volumes.list(filters={"dangling": "perhaps"}))[0] == 400
+    used = {each["Name"]: each["UsageData"] for each in engine.df()["Volumes"]}
+    assert (used["db"]["RefCount"], used["spare"]) == (1, {"Size": 5, "RefCount": 0})
+    assert engine.volumes.prune({"label": "a"})["VolumesDeleted"] == []
+    assert engine.volumes.prune()["VolumesDeleted"] == ["@web.1-0"]  # those without a name
+    assert engine.volumes.prune({"all": True}) == {"VolumesDeleted": ["spare"], "SpaceReclaimed": 5}
+    assert [each.name for each in engine.volumes.list()] == ["db"]
 
 
 # --- up and down -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from served import Stage
 
+from runtime.cgroup.limits import Limits
+from supervisor.core.policy import RestartPolicy
 from supervisor.streams.lines import Stream
 
 DOCKER = os.environ.get("PYSUP_DOCKER") or shutil.which("docker")
@@ -258,7 +260,29 @@ def test_system_df(docker: Run) -> None:
     assert "Images" in docker("system", "df").stdout
 
 
-def test_networks_are_not_offered(docker: Run) -> None:
-    done = docker("network", "ls", check=False)
-    assert done.returncode == 1
-    assert "networks is not offered by pysup" in done.stderr
+def test_networks(docker: Run) -> None:
+    assert docker("network", "ls", "--format", "{{.Name}} {{.Driver}}").stdout == "back bridge\nhost host\nnone null\n"
+    subnet = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "back").stdout
+    assert subnet == "10.1.0.0/24\n"
+    done = docker("network", "create", "mine", check=False)
+    assert "making a network is not offered by pysup" in done.stderr
+
+
+def test_inspect_of_nothing(docker: Run) -> None:
+    done = docker("inspect", "nosuch", check=False)
+    assert (done.returncode, done.stdout.strip()) == (1, "[]")
+    assert "no such object: nosuch" in done.stderr.lower()
+
+
+def test_volumes(docker: Run) -> None:
+    docker("volume", "create", "data")
+    assert docker("volume", "ls", "-q").stdout == "data\n"
+    docker("volume", "prune", "-a", "-f")
+    assert docker("volume", "ls", "-q").stdout == ""
+
+
+def test_update(docker: Run, stage: Stage) -> None:
+    docker("update", "--memory", "64m", "--pids-limit", "7", "--restart", "on-failure:3", "web.1")
+    wanted = Limits(memory_bytes=64 << 20, pids=7), (RestartPolicy.ON_FAILURE, 3)
+    assert stage.commands.asked[-1] == ("update", "web.1", *wanted)
+    assert "BlkioWeight is not offered" in docker("update", "--blkio-weight", "300", "web.1", check=False).stderr

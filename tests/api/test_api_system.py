@@ -1,10 +1,13 @@
 """What the other end is: by docker-py and by hand."""
 
+from dataclasses import replace
+
 import docker
 import docker.errors
 import pytest
 from served import Stage
 
+from runtime.idmap import AUTO
 from supervisor.api.routing import API_VERSION, OLDEST_API_VERSION
 from supervisor.errors import CommandError
 
@@ -49,10 +52,26 @@ def test_info_counts_containers(engine: docker.DockerClient) -> None:
     assert shown["Images"] == 1
 
 
-def test_disk_usage(engine: docker.DockerClient) -> None:
+def test_info_tells_of_the_host_what_holds(engine: docker.DockerClient, stage: Stage) -> None:
+    shown = engine.info()
+    assert shown["CgroupVersion"] in {"1", "2"}
+    assert shown["SecurityOptions"] == ["name=seccomp,profile=builtin", "name=cgroupns"]
+    assert shown["Plugins"]["Network"] == ["bridge", "host", "null"]
+    holds = all(shown[name] for name in ("MemoryLimit", "CPUSet", "PidsLimit", "CPUShares"))
+    assert bool(shown["Warnings"]) is not holds
+    for view in stage.commands.known.values():
+        object.__setattr__(view, "config", replace(view.config, userns=AUTO))
+    assert "name=userns" in engine.info()["SecurityOptions"]
+
+
+def test_disk_usage(engine: docker.DockerClient, stage: Stage) -> None:
     shown = engine.df()
     assert shown["LayersSize"] == 1000
     assert {each["Names"][0] for each in shown["Containers"]} == {"/web.1", "/web.2", "/job", "/late", "/term"}
+
+    with pytest.raises(CommandError, match="unknown object type: nothing"):
+        stage.client.get("/system/df", type="nothing")
+    assert stage.client.get("/system/df", type="volume")["Containers"] == []
 
 
 def test_metrics_are_for_prometheus(stage: Stage) -> None:
@@ -63,9 +82,19 @@ def test_metrics_are_for_prometheus(stage: Stage) -> None:
 
 def test_what_is_not_offered_is_named(engine: docker.DockerClient) -> None:
     with pytest.raises(docker.errors.APIError) as told:
-        engine.networks.list()
+        engine.networks.create("mine")
     assert told.value.status_code == 501
-    assert "networks is not offered by pysup: they are the stack's, and in its spec" in str(told.value)
+    assert "making a network is not offered by pysup: the stack's networks are those of its spec" in str(told.value)
+
+
+def test_there_are_no_plugins(engine: docker.DockerClient) -> None:
+    assert engine.plugins.list() == []
+
+
+@pytest.mark.parametrize("kind", ["containers", "images", "networks", "volumes", "plugins"])
+def test_inspect_of_nothing_says_so(engine: docker.DockerClient, kind: str) -> None:
+    with pytest.raises(docker.errors.NotFound):
+        getattr(engine, kind).get("nosuch")
 
 
 def test_unknown_paths_are_no_pages(stage: Stage) -> None:

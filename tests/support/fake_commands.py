@@ -40,6 +40,7 @@ from supervisor.commands import (
 from supervisor.core.policy import Policy, Restarts
 from supervisor.core.states import LIVE, Phase
 from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
+from supervisor.network.ends import Laid
 from supervisor.streams.lines import Stream
 
 ROOT = User(0, 0, (0,), "root", "/root")
@@ -429,6 +430,9 @@ class FakeCommands:
     def upper(self, id_: str) -> int | None:
         place = self.directory.parent / "uppers" / id_
         return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if place.is_dir() else None
+
+    def networks(self) -> Sequence[Laid]:
+        return (Laid("back", "pysup-b", ("10.1.0.0/24", "fd00::/64"), ("10.1.0.1/24", "fd00::1/64"), True, True),)
 
     def volumes(self) -> Path:
         return self.directory.parent / "volumes"
