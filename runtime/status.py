@@ -37,3 +37,10 @@ def from_waitid(si_code: int, si_status: int) -> Status:
     if si_code == os.CLD_EXITED:
         return Exited(si_status)
     return Signaled(si_status, core_dumped=si_code == os.CLD_DUMPED)
+
+
+def describe(status: Status) -> str:
+    """An end in words."""
+    if isinstance(status, Signaled):
+        return f"killed by signal {status.signal}" + (", core dumped" if status.core_dumped else "")
+    return f"exited with status {status.code}"

@@ -126,7 +126,8 @@ def reached(start: str) -> set[str]:
 
 
 LAYERS = (
-    *("core.checks", "core.policy", "core.states", "core.machine", "stack.service", "stack.tree", "kernel.runner"),
+    *("core.checks", "core.policy", "core.states", "core.moves", "core.transitions", "core.machine"),
+    *("stack.service", "stack.tree", "kernel.runner"),
     *("reporting.metrics", "control.board", "control.desk", "up", "cli.up", "cli.main"),
 )
 

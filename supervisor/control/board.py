@@ -17,7 +17,7 @@ from runtime.errors import CgroupError
 from supervisor.commands import Executed, Execution, Figures, Happening, LogLine, Page, Reloaded, View
 from supervisor.control.attachment import Attachment
 from supervisor.control.chronicle import Chronicle
-from supervisor.core.machine import SIGKILL
+from supervisor.core.moves import SIGKILL
 from supervisor.core.policy import Restarts
 from supervisor.core.states import FINAL, LIVE, Kill, Pause, Phase, Restart, Start, Stop, Unpause
 from supervisor.entry import Entry

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from runtime.status import Signaled, Status
+from runtime.status import Exited, Signaled, Status
 from supervisor.core.checks import Health, Ready
 
 
@@ -123,3 +123,8 @@ def delay_s(backoff: Backoff, retry: int, chance: float) -> float:
 def is_stable(backoff: Backoff, ran_s: float) -> bool:
     """Did a run last long enough for its container to count as healthy again?"""
     return ran_s >= backoff.reset_after_s
+
+
+def succeeded(policy: Policy, status: Status) -> bool:
+    """Is its exit status one of the policy's success codes?"""
+    return isinstance(status, Exited) and status.code in policy.success_codes

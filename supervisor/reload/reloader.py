@@ -20,8 +20,8 @@ import anyio
 import anyio.abc
 
 from runtime.errors import PysupError
+from runtime.status import describe
 from supervisor.commands import Reloaded
-from supervisor.core.machine import describe
 from supervisor.core.states import ALIVE, Ending, HealthStatus, Phase, Restart, Start, Stop
 from supervisor.entry import Compiled, Entry, OnFailure, Reading, Scale, StackNetwork
 from supervisor.errors import ConflictError, StackError

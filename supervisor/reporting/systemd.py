@@ -22,7 +22,7 @@ from typing import Self
 
 import anyio
 
-from supervisor.core.machine import STUCK_S
+from supervisor.core.moves import STUCK_S
 from supervisor.core.states import Phase
 from supervisor.entry import Entry
 from supervisor.stack.tree import Emit

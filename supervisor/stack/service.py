@@ -16,7 +16,8 @@ import anyio.lowlevel
 
 from runtime.errors import LaunchError, PysupError
 from supervisor.core.checks import Exec, Notice, Probe, Verdict
-from supervisor.core.machine import SIGKILL, step
+from supervisor.core.machine import step
+from supervisor.core.moves import SIGKILL
 from supervisor.core.policy import Dependency
 from supervisor.core.states import (
     ALIVE,

@@ -8,7 +8,8 @@ import pytest
 
 from runtime.status import Exited, Signaled, Status
 from supervisor.core.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
-from supervisor.core.machine import STUCK_S, IllegalEventError, step
+from supervisor.core.machine import IllegalEventError, step
+from supervisor.core.moves import STUCK_S
 from supervisor.core.policy import Backoff, Policy, RestartOn, RestartPolicy
 from supervisor.core.states import (
     Adapt,

@@ -17,8 +17,9 @@ from stage import entries
 
 from runtime.status import Exited, Signaled, Status
 from supervisor.core.checks import Health, Notice, Notify, OnUnhealthy, Ready, Tcp
-from supervisor.core.machine import SIGKILL, STUCK_S, step, succeeded
-from supervisor.core.policy import Dependency, RestartOn, RestartPolicy
+from supervisor.core.machine import step
+from supervisor.core.moves import SIGKILL, STUCK_S
+from supervisor.core.policy import Dependency, RestartOn, RestartPolicy, succeeded
 from supervisor.core.states import (
     ALIVE,
     FINAL,

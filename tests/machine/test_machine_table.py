@@ -14,7 +14,7 @@ from states_page import MEANINGS, page
 
 from runtime.status import Exited, Signaled
 from supervisor.core.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
-from supervisor.core.machine import TABLE, IllegalEventError, ignored, step, table
+from supervisor.core.machine import TABLE, IllegalEventError, step, table
 from supervisor.core.policy import Backoff, Policy, RestartPolicy
 from supervisor.core.states import (
     EVENTS,
@@ -41,6 +41,7 @@ from supervisor.core.states import (
     Stop,
     Unpause,
 )
+from supervisor.core.transitions import ignored
 
 ANYWHERE = frozenset(Phase)
 # Users and dependencies may speak up at any time, and an answer may come too late. A launch is answered, a run ends and

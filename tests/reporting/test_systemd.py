@@ -17,7 +17,7 @@ from command import PATIENCE_S, Pysup
 from stage import entries, on_virtual_clock
 
 from supervisor.cli.systemd import _command, _word
-from supervisor.core.machine import STUCK_S
+from supervisor.core.moves import STUCK_S
 from supervisor.core.states import Phase
 from supervisor.reporting.events import Events, json_events
 from supervisor.reporting.journal import Journal, is_journal, message

@@ -21,7 +21,7 @@ from stage import COMPLETED, HEALTHY, READY, Cue, Play, entries, in_order, on_vi
 
 from runtime.status import Exited, Signaled
 from supervisor.core.checks import Health, Log, Notify, Ready, Tcp, Verdict
-from supervisor.core.machine import STUCK_S
+from supervisor.core.moves import STUCK_S
 from supervisor.core.policy import Condition, Dependency
 from supervisor.core.states import Event, Phase
 from supervisor.entry import Entry

@@ -19,7 +19,7 @@ from runtime.config import ContainerConfig
 from runtime.errors import LaunchError
 from runtime.status import Exited, Signaled, Status
 from supervisor.core.checks import HEARD, Exec, Notice, Probe, Verdict
-from supervisor.core.machine import STUCK_S
+from supervisor.core.moves import STUCK_S
 from supervisor.core.policy import Policy
 from supervisor.stack.runner import Heard
 

@@ -4,8 +4,9 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator
 
-from supervisor.core.machine import TABLE, Handler, ignored, table
+from supervisor.core.machine import TABLE, table
 from supervisor.core.states import LIVE, Phase
+from supervisor.core.transitions import Handler, ignored
 
 WIDTH = 120
 MEANINGS = {
