@@ -73,6 +73,7 @@ class Assembler:
         self._steps: list[int] = []
         self._cgroup = 0
         self.step = 0
+        self.detached: list[Result] = []  # mounts that a later step attaches
 
     def include(self, other: "Assembler") -> None:
         """Append what another one holds; its steps count from the present one."""
@@ -156,6 +157,7 @@ class Assembler:
     def finish(self, prologue_steps: int) -> Program:
         """Encode. The calls of the first `prologue_steps` steps are the prologue."""
         self._align()
+        self._results.sort()
         base = len(self._words) * 8
         for place in self._pointers:
             self._words[place >> 3] += base

@@ -69,6 +69,7 @@ def build_plan(
         owner=users.owner(config.user.uid, config.user.gid),
         tty_gid=users.tty_gid,
         userns=ids is not None,
+        own_mounts=rootfs.is_detached(config, users),
         stdin=config.stdin,
         cgroup=cgroup,
     )

@@ -125,6 +125,7 @@ def _remember_home() -> None:
     os.dup2(opened, HOME, inheritable=False)
     os.dup2(opened, program.REPORT, inheritable=False)  # to keep the numbers
     os.dup2(opened, program.INIT, inheritable=False)
+    os.dup2(opened, program.NOTHING, inheritable=False)
     os.close(opened)
 
 
@@ -145,15 +146,38 @@ def _keep_init() -> None:
 
 def _prune_mounts(state: str) -> None:
     """An empty tmpfs becomes the root of a mount namespace of our own; every mount of the host is let go."""
+    ourselves = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("pysup", state, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
-    os.chdir(state)
+    _become_root(state)
+    os.mkdir(SCRATCH, 0o700)
+    os.mkdir(LAYERS, 0o755)
+    _make_nothing(ourselves)
+    os.close(ourselves)
+
+
+def _make_nothing(ourselves: int) -> None:
+    """A mount namespace with nothing but an empty directory, in which nothing can be made: containers' are copies of
+    it. Not even what is below a container's root tells of us or of others then.
+    """
+    own = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=ourselves)
+    linux.unshare(linux.CLONE_NEWNS)
+    flags = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    linux.mount("nothing", SCRATCH, "tmpfs", flags, "size=4k,nr_inodes=1,mode=555")
+    _become_root(SCRATCH)
+    made = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=ourselves)
+    os.dup2(made, program.NOTHING, inheritable=False)
+    linux.setns(own, linux.CLONE_NEWNS)
+    os.close(made)
+    os.close(own)
+
+
+def _become_root(path: str) -> None:
+    os.chdir(path)
     linux.pivot_root(".", ".")
     linux.umount2(".", linux.MNT_DETACH)
     os.chdir("/")
-    os.mkdir(SCRATCH, 0o700)
-    os.mkdir(LAYERS, 0o755)
 
 
 def serve(control: _socket.socket) -> None:
@@ -167,7 +191,7 @@ def serve(control: _socket.socket) -> None:
         reply = _answer(memoryview(_buffer)[:size], descriptors)
         # What came, and what a program's prologue has opened: of our own are only those between.
         linux.raw("close_range", 3, CONTROL - 1, 0)
-        linux.raw("close_range", program.INIT + 1, 0xFFFF_FFFF, 0)
+        linux.raw("close_range", program.NOTHING + 1, 0xFFFF_FFFF, 0)
         control.send(REPLY.pack(*reply), _socket.MSG_NOSIGNAL)
 
 
@@ -214,7 +238,7 @@ def _read_all(memfd: int) -> memoryview:
 
 
 def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_python: bool) -> tuple[int, int, int]:
-    linked = program.link(payload, linux.address_of, [*_life, *descriptors])
+    linked = program.link(payload, linux.address_of, [*_life, program.NOTHING, *descriptors])
     call, error = child.run(linked, 0, linked.prologue)
     if error:
         return 0, error, call

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _NUMBERS = {  # name: (x86_64, every newer architecture)
     "capset": (126, 91),
     "chdir": (80, 49),
+    "chroot": (161, 51),
     "clone": (56, 220),
     "clone3": (435, 435),
     "close": (3, 57),
@@ -121,7 +122,9 @@ OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 FSOPEN_CLOEXEC = 1
+FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 FSMOUNT_CLOEXEC = 1
 MOUNT_ATTR_RDONLY = 0x1

@@ -2,25 +2,26 @@
 
 One function a step type, registered with `lower`; each writes calls into an `Assembler`. Nothing here touches the
 kernel, and nothing is left to decide in the child: paths, numbers and structures are final. The steps before
-`PivotRoot` see the launcher's mount namespace, in which images and state directories have the host's paths; those after
-it see the container's root alone, so no symbolic link of an image can lead out of it, and until `MountProc` there is no
-/proc whose magic links could.
+`PivotRoot` or `EnterRoot` see the launcher's mounts, in which images and state directories have the host's paths; those
+after it see the container's root alone, so no symbolic link of an image can lead out of it, and until `MountProc` there
+is no /proc whose magic links could.
 """
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, singledispatch
 from itertools import groupby
 
 from runtime import linux, plan
 from runtime.assemble import Assembler, Descriptor, Program, Result, Strings, Struct
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
-from runtime.mounts import NO_PROGRAMS, READ_ONLY
+from runtime.mounts import DATA, NO_PROGRAMS, READ_ONLY
 from runtime.program import REPORT
 
-# The descriptors of a request, by position; the launcher adds the first two itself, which are none.
-SUPERVISOR_WORD, SUPERVISOR_THREAD, FD_STDIN, FD_STDOUT, FD_STDERR, FD_MORE = range(6)
+# The descriptors of a request, by position; the launcher adds the first three itself: two that are none,
+# and the mount namespace that has nothing in it.
+SUPERVISOR_WORD, SUPERVISOR_THREAD, FD_NOTHING, FD_STDIN, FD_STDOUT, FD_STDERR, FD_MORE = range(7)
 FD_DEVPTS = FD_MORE  # of a start with a terminal
 FD_PIDFD = FD_MORE  # of an entry
 
@@ -33,7 +34,8 @@ MISSING_ONLY = (errno.EEXIST,)
 # replicas share is most of their programs.
 _PARTICULAR = (
     *(plan.MakeDirectories, plan.MakeCgroup, plan.SetLimit, plan.OpenCgroup, plan.JoinCgroup),
-    *(plan.MountOverlay, plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec),
+    *(plan.MountMemory, plan.MountOverlay, plan.EnterRoot),
+    *(plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec),
 )
 _COMMON_KEPT = 256
 
@@ -115,8 +117,14 @@ def _(step: plan.MakeDirectories, asm: Assembler) -> None:
 
 @lower.register
 def _(step: plan.MountMemory, asm: Assembler) -> None:
-    asm.call("mount", "tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=700,size={step.size_bytes}")
-    asm.call("chdir", SCRATCH)
+    if step.detached:
+        parameters = (("source", "tmpfs"), ("mode", "700"), ("size", str(step.size_bytes)))
+        tree = _make_file_system(asm, "tmpfs", parameters, DATA)
+        asm.detached.append(tree)
+        asm.call("fchdir", tree)
+    else:
+        asm.call("mount", "tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=700,size={step.size_bytes}")
+        asm.call("chdir", SCRATCH)
     _make_layers(asm, "", (step.root_mode, step.root_uid, step.root_gid), ())
 
 
@@ -132,6 +140,9 @@ def _make_layers(asm: Assembler, where: str, root: tuple[int, int, int], forgive
 
 @lower.register
 def _(step: plan.MountOverlay, asm: Assembler) -> None:
+    if step.detached:
+        _detached_overlay(step, asm)
+        return
     layers = ":".join(_option(lower) for lower in step.lowers)
     if step.userns is not None:
         layers = ":".join(
@@ -145,6 +156,32 @@ def _(step: plan.MountOverlay, asm: Assembler) -> None:
     options = f"lowerdir={layers},upperdir=upper,workdir=work" + (",volatile" if step.volatile else "")
     asm.call("mount", step.directory, "merged", "overlay", MS_NODEV, options)
     asm.call("chdir", "merged")
+
+
+def _detached_overlay(step: plan.MountOverlay, asm: Assembler) -> None:
+    # Layers by descriptors (Linux 6.13): a parameter of fsconfig(2) has no more than 255 bytes.
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    parameters: list[tuple[str, str | Result | None]] = [("source", step.directory)]
+    parameters += [("lowerdir+", asm.call("openat", AT_FDCWD, lower, flags)) for lower in step.lowers]
+    if not step.in_memory:
+        asm.call("chdir", step.directory)
+    parameters += [("upperdir", "upper"), ("workdir", "work"), *([("volatile", None)] if step.volatile else [])]
+    asm.detached.append(_make_file_system(asm, "overlay", parameters, linux.MOUNT_ATTR_NODEV))
+
+
+def _make_file_system(
+    asm: Assembler, kind: str, parameters: Iterable[tuple[str, str | Result | None]], attributes: int
+) -> Result:
+    """A file system that is mounted nowhere: fsopen(2), fsmount(2)."""
+    context = asm.call("fsopen", kind, linux.FSOPEN_CLOEXEC)
+    for key, value in parameters:
+        if isinstance(value, Result):
+            asm.call("fsconfig", context, linux.FSCONFIG_SET_FD, key, None, value)
+        else:
+            command = linux.FSCONFIG_SET_FLAG if value is None else linux.FSCONFIG_SET_STRING
+            asm.call("fsconfig", context, command, key, value, 0)
+    asm.call("fsconfig", context, linux.FSCONFIG_CMD_CREATE, None, None, 0)
+    return asm.call("fsmount", context, linux.FSMOUNT_CLOEXEC, attributes)
 
 
 def _idmapped(asm: Assembler, path: str, target: str, userns: int) -> str:
@@ -170,6 +207,19 @@ def _(step: plan.PivotRoot, asm: Assembler) -> None:
     asm.call("pivot_root", ".", ".")
     asm.call("umount2", ".", linux.MNT_DETACH)
     asm.call("chdir", "/")
+
+
+@lower.register
+def _(step: plan.EnterRoot, asm: Assembler) -> None:
+    # What upper and work are in comes along, below the root: else the kernel would wait for all processors when the
+    # last descriptor of it is closed.
+    del step
+    asm.call("setns", Descriptor(FD_NOTHING), linux.CLONE_NEWNS)
+    asm.call("unshare", linux.CLONE_NEWNS)
+    for tree in asm.detached:
+        asm.call("move_mount", tree, "", AT_FDCWD, "/", linux.MOVE_MOUNT_F_EMPTY_PATH)
+    asm.call("fchdir", asm.detached[-1])
+    asm.call("chroot", ".")
 
 
 _NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
@@ -316,9 +366,7 @@ def _(step: plan.ReadOnlyRoot, asm: Assembler) -> None:
 def _(step: plan.SetSysctl, asm: Assembler) -> None:
     # Through a procfs mounted for this and attached nowhere: nothing that an image or a volume has made of /proc can
     # lead the write elsewhere (CVE-2025-52881), and what is masked there is no obstacle.
-    context = asm.call("fsopen", "proc", linux.FSOPEN_CLOEXEC)
-    asm.call("fsconfig", context, linux.FSCONFIG_CMD_CREATE, None, None, 0)
-    proc = asm.call("fsmount", context, linux.FSMOUNT_CLOEXEC, 0)
+    proc = _make_file_system(asm, "proc", (), 0)
     resolve = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
     how = linux.OPEN_HOW.pack(os.O_WRONLY | os.O_CLOEXEC, 0, resolve)
     name = step.name if "/" in step.name else step.name.replace(".", "/")  # as sysctl(8) reads them

@@ -137,6 +137,7 @@ class MountMemory:
     root_mode: int
     root_uid: int
     root_gid: int
+    detached: bool = False
 
     def describe(self) -> str:
         return f"mount a tmpfs of {self.size_bytes} bytes for the upper layer"
@@ -154,6 +155,7 @@ class MountOverlay:
     in_memory: bool  # upper and work are in the tmpfs that is the working directory
     volatile: bool
     userns: int | None = None  # position of the user namespace whose ids image and upper are shown with
+    detached: bool = False  # mounted nowhere, until `EnterRoot`
 
     def describe(self) -> str:
         where = "memory" if self.in_memory else self.directory
@@ -166,6 +168,19 @@ class PivotRoot:
 
     def describe(self) -> str:
         return "pivot root into the overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoot:
+    """The same without pivot_root(2), in which the kernel looks at every process of the machine (fs/fs_struct.c:
+    chroot_fs_refs), and without letting go of a root, for which it waits for all processors. Until now the child was in
+    the launcher's mount namespace and has mounted nothing in it. Now it makes its own: a copy of one that has nothing
+    but an empty directory. On that comes the overlay, as root. So there is no way out, not even for who can take the
+    root away: nothing else was ever in the namespace.
+    """
+
+    def describe(self) -> str:
+        return "make the overlay the root of a mount namespace of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,4 +554,5 @@ class Plan:
     tty_gid: int = TTY_GID
     apart: bool = False  # its process shares no memory with the launcher: those who see it may be able to write there
     userns: bool = False  # it joins one, and the network that this owns
+    own_mounts: bool = False  # it makes its mount namespace itself
     cgroup: Cgroup | None = None  # the descriptors of its places go along, after all others

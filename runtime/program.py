@@ -38,7 +38,8 @@ FORK_INIT = -1  # in place of a call's number: fork; the parent becomes the cont
 FAILURE = struct.Struct("=ii")  # what a child writes when a call fails: its index and errno
 REPORT = 12  # the descriptor by which the loop in Python writes that; always taken in a launcher
 INIT = REPORT + 1  # the program that process 1 becomes once it has forked the command, where there is one
-HELD = INIT + 1  # the pipe that a process waits for which is there to be waited for
+NOTHING = INIT + 1  # a mount namespace with an empty directory
+HELD = NOTHING + 1  # the pipe that a process waits for which is there to be waited for
 NO_MORE = PAIR.pack(0xFFFF_FFFF, 0)  # ends the results
 
 MAX_BYTES = 4 << 20

@@ -1,7 +1,7 @@
 """Which steps make a container's root file system, and in what order.
 
-The overlay first, then the pivot into it, then everything that is mounted inside. What is masked and read-only is what
-the OCI runtime specification's users agree on (runc's default specification; moby/oci/defaults.go), as far as this
+The overlay first, then that becomes the root, then everything that is mounted inside. What is masked and read-only is
+what the OCI runtime specification's users agree on (runc's default specification; moby/oci/defaults.go), as far as this
 kernel has it.
 """
 
@@ -35,6 +35,11 @@ EMPTY = "/sys/fs/cgroup"
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
+# From when on an overlay's layers may be in what is mounted nowhere (fs/namespace.c: clone_private_mount).
+_DETACHED_SINCE = (6, 15)
+_PARAMETER_MAX = 255  # bytes of a parameter of fsconfig(2)
+
+
 def prologue(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
     """What happens on disk before clone."""
     if config.memory_bytes is not None:
@@ -52,9 +57,10 @@ def steps(
     What the user mounts comes after /dev, which it may be in, and before /proc: see lower.py.
     """
     made: list[plan.Step] = []
+    detached = is_detached(config, users)
     if config.memory_bytes is not None:
         owner = (stat.S_IMODE(root.st_mode), *users.created(root.st_uid, root.st_gid))
-        made.append(plan.MountMemory(config.memory_bytes, *owner))
+        made.append(plan.MountMemory(config.memory_bytes, *owner, detached=detached))
     made += [
         plan.MountOverlay(
             config.lowers,
@@ -62,8 +68,9 @@ def steps(
             in_memory=config.memory_bytes is not None,
             volatile=not config.keep,
             userns=users.userns,
+            detached=detached,
         ),
-        plan.PivotRoot(),
+        plan.EnterRoot() if detached else plan.PivotRoot(),
         plan.MountDev(config.terminal, config.shm_bytes, users.tty_gid),
         *map(users.device, found.devices),
         *_closing(config, found),
@@ -75,6 +82,17 @@ def steps(
         *(plan.SetSysctl(name, value) for name, value in config.sysctls),
     ]
     return made if config.privileged else [*made, *_protection()]
+
+
+def is_detached(config: ContainerConfig, users: Users) -> bool:
+    """Is the root made without being mounted? With ids of its own its layers must be mounted before."""
+    return users.ids is None and len(os.fsencode(config.directory)) <= _PARAMETER_MAX and _has_detached_layers()
+
+
+@cache
+def _has_detached_layers() -> bool:
+    version = os.uname().release.split("-")[0].split(".")[:2]
+    return tuple(map(int, version)) >= _DETACHED_SINCE
 
 
 def _closing(config: ContainerConfig, found: volumes.Found) -> list[plan.Step]:

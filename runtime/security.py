@@ -63,9 +63,16 @@ def capability_count() -> int:
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii")) + 1
 
 
-def clone_flags(network: Network) -> int:
-    """CLONE_NEW* for clone3(2)."""
-    return NAMESPACES | (linux.CLONE_NEWNET if network is Network.NONE else 0)
+def clone_flags(wanted: plan.Plan) -> int:
+    """CLONE_NEW* for clone3(2): those that the child does not make itself."""
+    # A cgroup namespace has its root where it was made: it must be in its cgroup by then. And a network belongs to the
+    # user namespace in which it was made, not by us.
+    made = {
+        linux.CLONE_NEWCGROUP: wanted.cgroup is not None,
+        linux.CLONE_NEWNET: wanted.userns or wanted.network is not Network.NONE,
+        linux.CLONE_NEWNS: wanted.own_mounts,
+    }
+    return (NAMESPACES | linux.CLONE_NEWNET) & ~sum(flag for flag, later in made.items() if later)
 
 
 def inner_flags(network: Network) -> int:

@@ -88,11 +88,7 @@ class Launcher:
         # An init is the launcher's own process going on: only the loop in Python can become one.
         flags = launcher.IN_PYTHON if in_python or plan.init else 0
         _check_size(plan, image)
-        # A cgroup namespace has its root where it was made: so the child makes its own, once it is in its cgroup. And
-        # a network belongs to the user namespace in which it was made, not by us.
-        made = (linux.CLONE_NEWCGROUP if plan.cgroup else 0) | (linux.CLONE_NEWNET if plan.userns else 0)
-        clone = clone_flags(plan.network) & ~made
-        self._send(launcher.START, number, image, descriptors, flags, clone)
+        self._send(launcher.START, number, image, descriptors, flags, clone_flags(plan))
 
     def enter(
         self, number: int, entry: Plan, image: bytes, descriptors: Sequence[int], *, in_python: bool = False

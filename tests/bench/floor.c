@@ -53,7 +53,7 @@ struct linked {
 static struct run *runs;
 static char **images;
 static const char *state;
-static int null, error, share_memory;
+static int null, error, nothing, share_memory;
 static uint32_t life = 1; /* stands for the word that tells whether the supervisor lives */
 static double *spent; /* by call, when profiling */
 static char stack[STACK] __attribute__((aligned(16)));
@@ -144,7 +144,7 @@ static pid_t clone_child(struct child *own, uint64_t flags) {
 static pid_t start(int number) {
     struct run *run = &runs[number];
     int failure[2] = {-1, -1};
-    int64_t descriptors[] = {(intptr_t)&life, life, null, null, error};
+    int64_t descriptors[] = {(intptr_t)&life, life, nothing, null, null, error};
     struct child own = {.linked = link_program(run->program, descriptors)};
     uint32_t failed = run_calls(&own.linked, 0, run->program->prologue);
     if (failed < run->program->prologue)
@@ -186,8 +186,28 @@ static void make_directories(char *path) {
     mkdir(path, 0755);
 }
 
+static void become_root(const char *path) {
+    if (chdir(path) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+        die(path);
+}
+
+/* As runtime/launcher.py: a mount namespace with an empty directory, of which those of the runs are copies. */
+static void make_nothing(int ourselves) {
+    unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    int own = openat(ourselves, "ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (unshare(CLONE_NEWNS) || mount("nothing", "/.scratch", "tmpfs", flags, "size=4k,nr_inodes=1,mode=555"))
+        die("nothing");
+    become_root("/.scratch");
+    nothing = openat(ourselves, "ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (nothing < 0 || setns(own, CLONE_NEWNS))
+        die("setns");
+    close(own);
+    close(ourselves);
+}
+
 /* As runtime/launcher.py: an empty tmpfs for a root, with nothing but images and state at their own paths. */
 static void prepare(void) {
+    int ourselves = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
     int trees[16], count = 0;
     const char *paths[16];
     for (char **image = images; *image && count < 15; image++)
@@ -198,9 +218,11 @@ static void prepare(void) {
     for (int i = 0; i < count; i++)
         if ((trees[i] = open_tree(AT_FDCWD, paths[i], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) < 0)
             die(paths[i]);
-    if (mount("floor", state, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755") || chdir(state) ||
-        syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/") || mkdir("/.scratch", 0700))
-        die("prune mounts");
+    if (mount("floor", state, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755"))
+        die(state);
+    become_root(state);
+    if (mkdir("/.scratch", 0700))
+        die("/.scratch");
     for (int i = 0; i < count; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s", paths[i]);
@@ -209,6 +231,7 @@ static void prepare(void) {
             die(path);
         close(trees[i]);
     }
+    make_nothing(ourselves);
     umask(0);
 }
 

@@ -100,7 +100,7 @@ def write_programs(path: Path, programs: list[Lowered]) -> None:
         for made in programs:
             directory = os.fsencode(made.plan.directory or "") + b"\0"
             image, directory = _padded(made.image), _padded(directory)
-            file.write(_RECORD.pack(len(image), len(directory), security.clone_flags(made.plan.network)))
+            file.write(_RECORD.pack(len(image), len(directory), security.clone_flags(made.plan)))
             file.write(image + directory)
 
 

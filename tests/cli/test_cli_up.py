@@ -209,7 +209,7 @@ def test_a_dry_run_shows_order_and_steps_starts_nothing_and_needs_no_root(pysup:
     lines = ended.out.splitlines()
     assert [line for line in lines if line[:1].isdigit()] == ["1. b", "2. a (2 replicas)"]
     steps = [line.strip() for line in lines[lines.index("   b") : lines.index("2. a (2 replicas)")]]
-    assert {"pivot root into the overlay", "become user 7:0", "execute one"} <= set(steps)
+    assert {"mount /proc", "become user 7:0", "execute one"} <= set(steps)
     assert not pysup.state.exists()
 
 

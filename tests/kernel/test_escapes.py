@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from driver import Driver, LaunchError, Result, children, kill, read_all, read_until, wait
+from driver import Driver, LaunchError, Result, children, kill, read_all, read_until, run_apart, wait
 from probing import make_probing, probe
 from rootfs import make_busybox
 
@@ -382,6 +382,34 @@ def test_mount_unshare_and_setns_are_refused(prober: Driver) -> None:
     words = {str(numbers(linux.MACHINE)[name]): errno.EPERM for name in names}
     for user in (APP, User(0, 0, (0,), "root", "/root")):
         assert probe(prober, *words, seccomp=DEFAULT, user=user) == words
+
+
+@pytest.mark.parametrize(("memory", "below"), [(None, "[] False"), (MEMORY, "['merged', 'upper', 'work'] True")])
+def test_below_a_root_that_is_taken_away_is_nothing_but_its_own(driver: Driver, memory: int | None, below: str) -> None:
+    """Who may do that may enter the namespace anew, and is at its root then."""
+    every = security.capability_mask(["ALL"], [], privileged=False)
+    script = "umount -l / && echo off || echo on; exec sleep 1000"
+    config = driver.config("sh", "-c", script, capabilities=every, memory_bytes=memory)
+    with driver.started(config) as (pid, made):
+        taken = read_until(made.stdout, "\n") == "off\n"
+        entered = run_apart(_AT_ITS_ROOT, str(pid))
+        kill(pid)
+        wait(pid)
+    assert taken is any(isinstance(step, plan.EnterRoot) for step in build_plan(config).steps)
+    assert entered.strip() == below or not taken
+
+
+_AT_ITS_ROOT = """
+import os, sys
+from runtime import linux
+linux.setns(os.pidfd_open(int(sys.argv[1])), linux.CLONE_NEWNS)
+found = sorted(os.listdir("/"))
+try:
+    os.mkdir("/x")
+    print(found, True)
+except OSError:
+    print(found, False)
+"""
 
 
 def test_a_device_that_is_made_can_not_be_opened(driver: Driver) -> None:

@@ -63,7 +63,7 @@ def test_it_ends_with_an_execve_for_each_directory_of_the_path(config: MakeConfi
 def test_the_paths_of_layers_are_escaped(config: MakeConfig) -> None:
     (made,) = [step for step in build_plan(config()).steps if isinstance(step, plan.MountOverlay)]
     asm = Assembler()
-    lower(replace(made, lowers=("/a:b", "/c,d", "/e\\f")), asm)
+    lower(replace(made, lowers=("/a:b", "/c,d", "/e\\f"), detached=False), asm)
     assert b"lowerdir=/a\\:b:/c\\,d:/e\\\\f,upperdir=upper,workdir=work,volatile\0" in asm.finish(0).image
 
 

@@ -1,11 +1,16 @@
 """Which capabilities are left, by Docker's rule. Pure, but for what this process has itself."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from runtime import linux, security
+from runtime.build import build_plan
 from runtime.capabilities import CAPABILITIES
-from runtime.config import Network
+from runtime.config import ContainerConfig, Network
 
+MakeConfig = Callable[..., ContainerConfig]
 EVERY = (1 << len(CAPABILITIES)) - 1
 
 
@@ -56,7 +61,14 @@ def test_masks_are_split_for_capset_as_it_wants_them() -> None:
     assert words == (2, 0, 0, 1 << 8, 1, 0)
 
 
-def test_every_namespace_but_the_network_is_always_new() -> None:
+def test_every_namespace_but_the_network_is_always_new(config: MakeConfig) -> None:
     always = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWCGROUP
-    assert security.clone_flags(Network.HOST) == always
-    assert security.clone_flags(Network.NONE) == always | linux.CLONE_NEWNET
+    made = replace(build_plan(config()), own_mounts=False)
+    assert security.clone_flags(made) == always
+    assert security.clone_flags(replace(made, network=Network.NONE)) == always | linux.CLONE_NEWNET
+
+
+def test_what_the_child_makes_itself_is_not_made_by_the_clone(config: MakeConfig) -> None:
+    made = replace(build_plan(config(network=Network.NONE)), own_mounts=True)
+    assert not security.clone_flags(made) & linux.CLONE_NEWNS
+    assert not security.clone_flags(replace(made, userns=True)) & linux.CLONE_NEWNET
