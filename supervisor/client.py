@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 
-from supervisor.errors import CommandError, NoSuchContainerError, StackError
+from supervisor.errors import CommandError, GoneError, NoSuchContainerError, StackError
 
 TYPE_CHECKING = False  # typing takes a quarter of the time in which `pysup ps` is to answer
 if TYPE_CHECKING:
@@ -141,8 +141,10 @@ class Client:
         """Does anybody listen? One who may not ask is told so by his first request."""
         try:
             _connect(self._path).close()
-        except StackError as error:
-            return not isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError)
+        except GoneError:
+            return False
+        except StackError:
+            return True
         return True
 
     def server_pid(self) -> int:
@@ -248,7 +250,9 @@ def _connect(path: str) -> socket.socket:
     except OSError as error:
         connection.close()
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            raise StackError(f"{path}: no supervisor listens there: the stack does not run") from error
+            raise GoneError(f"{path}: no supervisor listens there: the stack does not run") from error
+        if isinstance(error, PermissionError):
+            raise StackError(f"{path}: permission denied: use sudo, or `pysup up --socket-group`") from error
         reason = error.strerror or "it does not answer"
         raise StackError(f"{path}: the control socket can't be reached: {reason}") from error
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(0, 0))

@@ -21,6 +21,10 @@ class StackError(PysupError):
     """A stack can't be run here and now: it runs already, its state directory can't be used, this is not root."""
 
 
+class GoneError(StackError):
+    """Nobody listens at its control socket."""
+
+
 class CommandError(PysupError):
     """Something that was asked of a running stack can't be done."""
 

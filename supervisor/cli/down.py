@@ -15,7 +15,7 @@ import click
 from runtime import pidfd
 from supervisor.cli import options, stacks
 from supervisor.cli.together import check, side_by_side
-from supervisor.errors import CommandError, StackError
+from supervisor.errors import CommandError, GoneError, StackError
 from supervisor.state.home import Home, remove_volumes, running
 
 
@@ -39,7 +39,7 @@ def down(
     if volumes and name is not None and name not in there and Home.of_stack(state, name).volumes.is_dir():
         remove_volumes(Home.of_stack(state, name))
         return
-    chosen = list(there) if every else [_chosen(there, name)]
+    chosen = list(there) if every else [_chosen(run, there, name)]
 
     def end(each: str) -> None:
         _end(each, there[each], stacks.Stack(run, each), timeout_s)
@@ -54,20 +54,17 @@ def _supervisors(run: str, state: Path) -> dict[str, int]:
     """The stacks that run, and the pids of their supervisors."""
     found = running(state) if os.geteuid() == 0 else {}
     for stack in stacks.running(run):
-        with suppress(StackError):
+        with suppress(GoneError):
             found[stack.name] = stack.client.server_pid()
     return found
 
 
-def _chosen(there: dict[str, int], name: str | None) -> str:
+def _chosen(run: str, there: dict[str, int], name: str | None) -> str:
     if name is None and len(there) == 1:
         return next(iter(there))
     if name is not None and name in there:
         return name
-    listed = f"running: {', '.join(there)}" if there else "no stack runs"
-    if name is not None:
-        raise StackError(f"stack {name} does not run; {listed}")
-    raise StackError(f"which stack? {listed}" + ("; name one with --stack" if there else ""))
+    raise stacks.unclear(run, name, list(there))
 
 
 def _end(name: str, pid: int, stack: stacks.Stack, timeout_s: float | None) -> None:

@@ -18,7 +18,7 @@ def importing() -> None:
 @click.argument("file", type=options.PATH)
 @click.option("-o", "--output", metavar="FILE", type=options.PATH, help="Where to write it; default: standard output.")
 @click.option("--force", is_flag=True, help="Replace the output file.")
-@click.option("--strict", is_flag=True, help="Exit with status 1 if anything was dropped.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 if anything was dropped, or is missing.")
 @click.pass_context
 def compose(context: click.Context, file: Path, output: Path | None, *, force: bool, strict: bool) -> None:
     """Make a spec of a docker-compose file.

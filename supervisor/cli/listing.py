@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from runtime.errors import PysupError
 from supervisor.cli.stacks import Listed, Stack, chosen, known, run_directory
 from supervisor.cli.table import readable, table
-from supervisor.errors import CommandError, StackError
+from supervisor.errors import CommandError, GoneError
 
 COMMAND_MAX = 30  # characters of it that are shown
 FLAGS = {"-a": "every", "--all": "every", "-q": "quiet", "--quiet": "quiet", "--json": "as_json"}
@@ -77,7 +77,7 @@ class Wish:
 def _of(stack: Stack) -> list[Listed]:
     try:
         return stack.containers()
-    except StackError:  # its supervisor was killed
+    except GoneError:  # its supervisor was killed
         return []
 
 

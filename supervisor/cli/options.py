@@ -59,14 +59,17 @@ def named(*names: str, short_file: bool = True) -> Decorator:
     return decorate
 
 
-_sockets = click.option(
-    "--run",
-    "run",
-    metavar="DIR",
-    default=stacks.run_directory,
-    show_default=stacks.RUN,
-    help="Where the control sockets of stacks are.",
-)
+def _sockets(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `run`: where the control sockets of stacks are, by itself, or by what was given to `up`."""
+
+    @click.option("--state", metavar="DIR", help="The state directory of the stack, if `up` was given one.")
+    @click.option("--run", metavar="DIR", help=f"Where control sockets are; default: {stacks.RUN}.")
+    @wraps(command)
+    def with_run(*arguments: Any, run: str | None, state: str | None, **options: Any) -> Any:
+        beside = stacks.run_directory() if state is None else stacks.run_beside(state)
+        return command(*arguments, run=run or beside, **options)
+
+    return with_run
 
 
 def _on_stack(*names: str) -> Decorator:
@@ -103,7 +106,9 @@ def on_stacks(command: Callable[..., Any]) -> Callable[..., Any]:
 def complete_id(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """The ids that a shell may offer; none, rather than an error."""
     try:
-        stack = stacks.chosen(context.params.get("run") or stacks.run_directory(), context.params.get("name"))
+        state = context.params.get("state")
+        beside = stacks.run_beside(str(state)) if state else stacks.run_directory()
+        stack = stacks.chosen(str(context.params.get("run") or beside), context.params.get("name"))
         found = stack.containers()
     except PysupError:
         return []

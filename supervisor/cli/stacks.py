@@ -65,7 +65,16 @@ def known(run: str) -> list[Stack]:
         return []
     except OSError as error:
         raise StackError(f"{run}: {error.strerror}; give another with --run DIR") from error
-    return [Stack(run, name) for name in names if os.path.exists(socket_of(run, name))]  # noqa: PTH110 (see above)
+    return [Stack(run, name) for name in names if _may_be(socket_of(run, name))]
+
+
+def _may_be(socket: str) -> bool:
+    """Is it there? Also if one may not look: whoever asks it is told so."""
+    try:
+        os.stat(socket)  # noqa: PTH116 (see above)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def running(run: str) -> list[Stack]:
@@ -81,10 +90,17 @@ def chosen(run: str, name: str | None) -> Stack:
     for stack in there:
         if stack.name == name:
             return stack
-    listed = f"running: {', '.join(stack.name for stack in there)}" if there else "no stack runs"
-    if name is not None:
-        raise StackError(f"stack {name} does not run; {listed}")
-    raise StackError(f"which stack? {listed}" + ("; name one with --stack" if there else ""))
+    raise unclear(run, name, [stack.name for stack in there])
+
+
+def unclear(run: str, name: str | None, there: Sequence[str]) -> StackError:
+    """Not one of those there are is meant, or none there is."""
+    said = "which stack? " if name is None else f"stack {name} does not run; "
+    if there:
+        return StackError(f"{said}running: {', '.join(there)}" + ("; name one with --stack" if name is None else ""))
+    return StackError(
+        f"{said}no stack runs with its socket in {run}; after `up --state DIR` give --state DIR here, too"
+    )
 
 
 # --- its containers --------------------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ class Converted:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing was dropped."""
-        return all(note.kind is not Kind.DROPPED for note in self.notes)
+        """Whether nothing was dropped, and nothing is missing."""
+        return all(note.kind is Kind.CHANGED for note in self.notes)
 
 
 def convert(path: str, output: str | None = None) -> Converted:

@@ -10,6 +10,7 @@ from supervisor.spec.tree import Map, locate
 class Kind(StrEnum):
     DROPPED = "dropped"  # the spec has nothing in its place
     CHANGED = "changed"  # the spec has something like it
+    MISSING = "missing"  # the spec needs something that a Compose file does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,9 @@ class Notes:
 
     def changed(self, loc: Loc, message: str, *, key: bool = True) -> None:
         self._add(loc, Kind.CHANGED, message, key=key)
+
+    def missing(self, loc: Loc, message: str, *, key: bool = True) -> None:
+        self._add(loc, Kind.MISSING, message, key=key)
 
     def _add(self, loc: Loc, kind: Kind, message: str, *, key: bool) -> None:
         place = locate(self.tree, loc, key=key)

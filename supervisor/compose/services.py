@@ -159,12 +159,12 @@ def cmd(service: Service) -> Keys:
         parts = []
     line = _joined(parts)
     if not line:
-        why = f"has no command: write what its image runs as cmd, or set {_variable(service)}"
-        service.notes.dropped(service.loc(), why)
+        why = f"its command: write what its image runs as cmd, or set {_variable(service)}"
+        service.notes.missing(service.loc(), why)
         return {"cmd": _asked(service, "what it runs; an image has no CMD or ENTRYPOINT here")}
     if given["entrypoint"] is None and _first(line).startswith("-"):
-        why = f"are arguments of its image's ENTRYPOINT: write that before them in cmd, or set {_variable(service)}"
-        service.notes.dropped(service.loc("command"), why, key=False)
+        why = f"the program of these arguments, its image's ENTRYPOINT: write it first, or set {_variable(service)}"
+        service.notes.missing(service.loc("command"), why, key=False)
         program = _asked(service, "the program of these arguments; an image has no ENTRYPOINT here")
         return {"cmd": f"{program} {line}" if isinstance(line, str) else [program, *line]}
     return {"cmd": line}

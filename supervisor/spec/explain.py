@@ -6,6 +6,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from supervisor.spec import limits
 from supervisor.spec.faults import Loc, Report, Wrong, unexpected, unknown
 from supervisor.spec.model import Backoff, Container, Joining, Sharing, Spec
 from supervisor.spec.tree import DEFAULTS, Map, locate
@@ -30,9 +31,12 @@ _COMPOSE = {
     "scale": "replicas",
     "container_name": "id",
     "network_mode": "network",
-    "services": "containers",
     "healthcheck": "health",
     "rlimits": "ulimits",
+    "deploy": "limits",
+    "logging": "logs",
+    "mem_limit": "limits",
+    "security_opt": "seccomp",
     "pre_stop": "stop_cmd",
     "max_attempts": "retries",
     "enable_ipv6": "ipv6",
@@ -77,15 +81,23 @@ def _wrong(detail: ErrorDetails, loc: Loc) -> Wrong:
         case "extra_forbidden":
             return unknown_key(loc)
         case "model_type":
-            return unexpected(detail["input"], f"a mapping with {', '.join(keys(loc))}")
+            return unexpected(detail["input"], f"a mapping with {some(keys(loc))}")
         case _:
             return Wrong(detail["msg"])
 
 
+def some(names: tuple[str, ...]) -> str:
+    """All of a few, the first of many."""
+    return ", ".join(names) if len(names) <= limits.KEYS_SHOWN_MAX else f"{', '.join(names[:3])} and others"
+
+
 def unknown_key(loc: Loc) -> Wrong:
     """What is said of the key that `loc` ends with."""
-    key = str(loc[-1])
-    return unknown("key", _COMPOSE.get(key, key), keys(loc[:-1]))
+    if loc == ("services",):
+        return Wrong("is a Compose file's", "a spec: `pysup import compose FILE` makes one of it", at_key=True)
+    known = keys(loc[:-1])
+    others = {word: meant for word, meant in _COMPOSE.items() if meant in known}
+    return unknown("key", str(loc[-1]), known, others)
 
 
 def keys(loc: Loc) -> tuple[str, ...]:

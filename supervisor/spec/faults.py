@@ -9,7 +9,7 @@ the nearest is to be sought. Where that was, only the tree knows. A `Report` joi
 import difflib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
@@ -40,7 +40,8 @@ class Wrong(ValueError):  # noqa: N818 (of the user's value: told to the user, n
     """What is wrong with a value, what was `expected`, and the `words` of which the nearest to `word` may be meant.
 
     `loc` leads from the value to its part at fault, and `first` from the root to what it collides with. Where
-    `expected` is but the list of `words`, the nearest one will do (`listing`). `at_key`: not the value, but its key.
+    `expected` is but the list of `words`, the nearest one will do (`listing`). `others`: words that are none of them,
+    and what they are called here. `at_key`: not the value, but its key.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Wrong(ValueError):  # noqa: N818 (of the user's value: told to the user, n
         *,
         word: str = "",
         words: Collection[str] = (),
+        others: Mapping[str, str] | None = None,
         listing: bool = False,
         at_key: bool = False,
         first: Loc = (),
@@ -58,6 +60,7 @@ class Wrong(ValueError):  # noqa: N818 (of the user's value: told to the user, n
         self.what = what
         self.word = word
         self.words = words
+        self.others = others or {}
         self.listing = listing
         self.at_key = at_key
         self.first = first
@@ -76,9 +79,12 @@ def unexpected(value: object, expected: str, words: Collection[str] = ()) -> Wro
     return Wrong(f"is {shown(value)}", expected, word=value if isinstance(value, str) else "", words=words)
 
 
-def unknown(what: str, word: str, words: Collection[str]) -> Wrong:
+def unknown(what: str, word: str, words: Collection[str], others: Mapping[str, str] | None = None) -> Wrong:
     """What is said of a key that is none of `words`."""
-    return Wrong(f"unknown {what}", f"one of {', '.join(words)}", word=word, words=words, listing=True, at_key=True)
+    listed = ", ".join(words) if len(words) <= limits.KEYS_SHOWN_MAX else "those that docs/spec.md explains"
+    return Wrong(
+        f"unknown {what}", f"one of {listed}", word=word, words=words, others=others, listing=True, at_key=True
+    )
 
 
 def together(wrongs: Sequence[Wrong]) -> ValidationError:
@@ -164,8 +170,9 @@ class Report:
         """Comparing is slow, and a file may be all faults: there is a limit to it."""
         if not wrong.word or self._comparisons > limits.COMPARISONS_MAX:
             return None
-        self._comparisons += len(wrong.words)
-        return nearest(wrong.word, wrong.words)
+        self._comparisons += len(wrong.words) + len(wrong.others)
+        near = wrong.others.get(wrong.word) or nearest(wrong.word, wrong.words)
+        return near or wrong.others.get(nearest(wrong.word, wrong.others) or "")
 
 
 def nearest(word: str, words: Collection[str]) -> str | None:

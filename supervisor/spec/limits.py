@@ -11,6 +11,7 @@ DEPTH_MAX = 32  # of nesting; a sound spec has 5
 FAULTS_MAX = 200  # shown; the rest is counted
 COMPARISONS_MAX = 20_000  # of words, in search of the nearest one, over all faults
 SHOWN_MAX_CHARS = 40  # of a value in a message
+KEYS_SHOWN_MAX = 16  # in a message about one that is not among them
 MESSAGE_MAX_CHARS = 200  # of the user's own, for a variable that is not set
 
 # What may be asked for.

@@ -147,7 +147,18 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[Position, Wrong]
     context = (
         f", {error.context} from line {error.context_mark.line + 1}" if error.context and error.context_mark else ""
     )
-    return position, Wrong(f"is not YAML: {error.problem}{context}")
+    hint = next((hint for part, hint in _HINTS.items() if part in (error.problem or "")), "")
+    return position, Wrong(f"is not YAML: {error.problem}{context}", hint)
+
+
+_HINTS = {  # by a part of what the parser says: what people had in mind, as a rule
+    "mapping values are not allowed": 'quotes around a text with ": " in it, or keys below each other',
+    "cannot start any token": "quotes around a text that begins with it",
+    "expected key": "all keys of a mapping below each other",
+    "expected '-' indicator": "all entries of a list below each other",
+    "end of stream": "a closing quote",
+    "expected ',' or": "a comma between entries, and a closing bracket",
+}
 
 
 class _Frame:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from supervisor.errors import SpecError
 from supervisor.spec import defaults, limits
 from supervisor.spec.envfile import EXPECTED, read_env_file
-from supervisor.spec.explain import NOT_SHARED, keys, parsed, unknown_key
+from supervisor.spec.explain import NOT_SHARED, keys, parsed, some, unknown_key
 from supervisor.spec.faults import Place, Report, Wrong, quoted, unexpected
 from supervisor.spec.interpolate import Variable, Variables, fill
 from supervisor.spec.merge import CONTAINERS, documents, home_of, laid, settle, with_variables
@@ -173,7 +173,7 @@ class Sources:
             return
         for index, (container, position) in enumerate(zip(containers, containers.spots, strict=True)):
             if not isinstance(container, Map):
-                wrong = unexpected(container, f"a mapping with {', '.join(keys((CONTAINERS, index)))}")
+                wrong = unexpected(container, f"a mapping with {some(keys((CONTAINERS, index)))}")
                 self.report.add(locate(document.tree, (CONTAINERS, index)), wrong)
             elif is_active(container, self.chosen):
                 whole = self._inherited(container, document, [])

@@ -124,8 +124,10 @@ def asked(stage: Stage, verb: str) -> list[tuple[object, ...]]:
 # --- which stack, which containers -----------------------------------------------------------------------------------
 
 
-def test_without_a_stack_it_is_said_that_none_runs(pysup: Pysup) -> None:
-    assert pysup("stop") == Ended(125, "", "pysup: which stack? no stack runs\n")
+def test_without_a_stack_it_is_said_that_none_runs_and_where_one_may(run: Path, pysup: Pysup) -> None:
+    none = f"no stack runs with its socket in {run}; after `up --state DIR` give --state DIR here, too"
+    assert pysup("stop") == Ended(125, "", f"pysup: which stack? {none}\n")
+    assert pysup("down", "-s", "nope") == Ended(125, "", f"pysup: stack nope does not run; {none}\n")
     assert pysup("ps").out.split() == ["NAME", "IMAGE", "COMMAND", "CREATED", "STATUS"]
 
 
@@ -137,6 +139,33 @@ def test_of_several_stacks_one_is_to_be_named(run: Path, stage: Stage, pysup: Py
         assert (len(asked(other, "stop")), asked(stage, "stop")) == (1, [])
         lines = pysup("ps").out.splitlines()
         assert [line.split()[0] for line in lines] == ["STACK", *["demo"] * 3, *["other"] * 2]
+
+
+@pytest.mark.usefixtures("stage")
+def test_a_state_directory_leads_to_its_stacks(run: Path, pysup: Pysup, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/run").symlink_to(run)
+    for words in (("ps", "-q"), ("stop",)):
+        assert "term\n" in pysup(*words, "--state", str(tmp_path / "state")).out
+        assert "term\n" not in pysup(*words, "--state", str(tmp_path)).out
+
+
+@pytest.mark.parametrize("words", [("ps",), ("ps", "-s", "demo"), ("stop", "web.1"), ("down",)])
+def test_who_may_not_ask_a_stack_is_told_so(run: Path, stage: Stage, words: tuple[str, ...]) -> None:
+    (run / "demo").chmod(0o700)
+    run.chmod(0o755)
+    begin = (  # with all that is needed, as nobody may read it later
+        "import difflib, os, sys; from supervisor.cli import down, life, main, ps\n"
+        f"os.setgroups([]); os.setresuid(65534, 65534, 65534); sys.argv = {['pysup', *words]}\n"
+        "main.run()"
+    )
+    environment = {**ENVIRONMENT, "PYSUP_RUN": str(run)}
+    done = subprocess.run(
+        [sys.executable, "-c", begin], env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == (f"pysup: {run}/demo/pysup.sock: permission denied: use sudo, or `pysup up --socket-group`\n")
+    assert asked(stage, "stop") == []
 
 
 def test_a_stack_is_known_by_its_file(stage: Stage, pysup: Pysup, tmp_path: Path) -> None:

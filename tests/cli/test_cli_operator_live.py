@@ -144,7 +144,7 @@ def test_down_ends_a_stack(operator: Operator) -> None:
     with operator.up() as stack:
         assert operator("down") == Ended(0, "")
         assert stack.process.wait(PATIENCE_S) == 0
-        assert operator("down").complaint == "which stack? no stack runs"
+        assert operator("down").complaint.startswith("which stack? no stack runs")
         assert operator.pysup.left() == []
 
 
@@ -204,4 +204,4 @@ def test_a_killed_supervisor_leaves_no_stack_to_ask(operator: Operator) -> None:
         stack.signal(signal.SIGKILL)
         stack.process.wait(PATIENCE_S)
         assert operator("ps", "-q") == Ended(0, "")
-        assert operator("logs").complaint == "which stack? no stack runs"
+        assert operator("logs").complaint.startswith("which stack? no stack runs")

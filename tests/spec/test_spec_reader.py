@@ -72,6 +72,20 @@ def test_what_is_no_document_is_one_fault_at_its_place(faults_of: FaultsOf, text
     assert line.startswith(f"stack.yaml:{fault}")
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a: b: c\n", 'quotes around a text with ": " in it, or keys below each other'),
+        ("a: 1\n b: 2\n", 'quotes around a text with ": " in it, or keys below each other'),
+        ("a: @b\n", "quotes around a text that begins with it"),
+        ("name: 'demo\n", "a closing quote"),
+    ],
+)
+@pytest.mark.usefixtures("parser")
+def test_what_people_get_wrong_about_yaml_is_told_with_what_to_do(faults_of: FaultsOf, text: str, hint: str) -> None:
+    assert faults_of(text)[0].endswith(f", expected {hint}")
+
+
 FLAWED: list[tuple[str, str, list[str]]] = [
     (
         "duplicate keys",
