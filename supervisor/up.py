@@ -28,14 +28,15 @@ from runtime.plan import Plan
 from runtime.streams import Streams
 from supervisor.compile.workshop import ApiWorkshop
 from supervisor.control.board import Board
-from supervisor.control.desk import SOCKET, Keeping, Shown, Speaker, Told, keeping, serving, speaking
+from supervisor.control.desk import SOCKET, Keeping, Shown, Told, keeping, serving, speaking
 from supervisor.control.household import Household
 from supervisor.entry import Compiled, Entry, Reading, Scale
 from supervisor.kernel import KernelRunner, kernel
 from supervisor.logs.policy import Driver
 from supervisor.network.stack import networks
 from supervisor.reload.reloader import Reloader
-from supervisor.reporting.events import Events, Level, LogFormat, forms
+from supervisor.reporting.crowds import Crowds
+from supervisor.reporting.events import Events, Level, LogFormat, Speaker, forms
 from supervisor.reporting.metrics import Timed
 from supervisor.stack.arrival import Arrival
 from supervisor.stack.tree import Emit, Stack, Summary
@@ -146,10 +147,13 @@ async def up(first: Reading, home: Home, look: Look, manner: Manner) -> Outcome:
     with locked(home) as swept:
         async with Console(manner.console) as console:
             events = Events(console.write, forms(look.log_format, look.layout)[1], level=look.level)
-            with speaking(
-                first.stack.name, events, look.level, structured=look.log_format is LogFormat.TEXT
-            ) as speaker:
-                return await _supervise(first, home, swept, console, speaker, look, manner)
+            is_text = look.log_format is LogFormat.TEXT
+            crowds = Crowds(events, look.level)
+            with speaking(first.stack.name, crowds if is_text else events, look.level, structured=is_text) as speaker:
+                try:
+                    return await _supervise(first, home, swept, console, speaker, crowds, look, manner)
+                finally:
+                    crowds.flush()
 
 
 async def _supervise(
@@ -158,11 +162,12 @@ async def _supervise(
     swept: Left | None,
     console: Console,
     events: Speaker,
+    crowds: Crowds,
     look: Look,
     manner: Manner,
 ) -> Outcome:
     stack = first.stack
-    tell = None if manner.tell is None else partial(_afterwards, console, manner.tell)
+    tell = None if manner.tell is None else partial(_afterwards, console, crowds, manner.tell)
     last: Emit = partial(_emit, events)
     told = Told(stack.name, last)
     emit = told.emit
@@ -227,6 +232,7 @@ async def _supervise(
                 if tell is not None and manner.wait:
                     tasks.start_soon(Arrival(tree, tell).run)
                 tasks.start_soon(output.run)
+                tasks.start_soon(crowds.run)
                 told.begin(tasks)
                 await tasks.start(control.heed_signals)
                 async with _socket(manner, stack.name, board, emit):
@@ -294,8 +300,9 @@ def _exit_status_of(stack: Stack, group: str) -> int:
     return next((code for status in statuses if (code := 125 if status is None else status.exit_status)), 0)
 
 
-def _afterwards(console: Console, tell: Callable[[bool], None], up: bool) -> None:
+def _afterwards(console: Console, crowds: Crowds, tell: Callable[[bool], None], up: bool) -> None:
     """Not before what was said until now has been read: afterwards our output is nobody's."""
+    crowds.flush()
     console.afterwards(partial(tell, up))
 
 

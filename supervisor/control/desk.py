@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -22,7 +21,7 @@ from supervisor.entry import Compiled, Entry
 from supervisor.logs.policy import Driver
 from supervisor.logs.writer import LogWriter
 from supervisor.reporting import systemd
-from supervisor.reporting.events import Events, Level
+from supervisor.reporting.events import Level, Speaker
 from supervisor.reporting.metrics import Metrics, Sources
 from supervisor.stack.tree import Emit, Stack
 from supervisor.streams.lines import JsonLines, LineForm, Piece, Stream
@@ -111,14 +110,8 @@ class Shown:
         return (self._objects if is_object else self._usual)(container, stream, piece)
 
 
-class Speaker(Protocol):
-    """Who says an event in the end, as `Events` does."""
-
-    def emit(self, event: str, *, container: str | None = None, level: Level = "info", **fields: object) -> None: ...
-
-
 @contextmanager
-def speaking(stack: str, events: Events, level: Level, *, structured: bool) -> Iterator[Speaker]:
+def speaking(stack: str, events: Speaker, level: Level, *, structured: bool) -> Iterator[Speaker]:
     """Where our output goes to systemd's journal, events go there with their fields; else they are written."""
     if not structured or "JOURNAL_STREAM" not in os.environ:
         yield events

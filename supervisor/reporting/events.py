@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from string import Formatter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from supervisor.streams.lines import OURS, RESET, JsonLines, Layout, LineForm, TextLines, colour_of, json_line, rfc3339
 
@@ -38,7 +38,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Write = Callable[[bytes], None]
 Clock = Callable[[], float]  # seconds since the epoch
 
-_LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}  # logging's
+LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}  # logging's
 _SHADES: Mapping[str, str] = {"debug": "\x1b[2m", "info": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 
 
@@ -143,6 +143,14 @@ _TEMPLATES: Mapping[str, tuple[Template, ...]] = {
 }
 
 
+class Speaker(Protocol):
+    """Who says events."""
+
+    def emit(self, event: str, *, container: str | None = None, level: Level = "info", **fields: object) -> None:
+        """Say that `event` happened, to `container` or to the stack. Units go last in the names of fields."""
+        ...
+
+
 class Events:
     """The one way to say something. Cheap enough for thousands at once; never waits."""
 
@@ -150,15 +158,15 @@ class Events:
         self._log = structlog.wrap_logger(
             _Writer(write),
             processors=[structlog.processors.add_log_level, _Ordered(clock), render],
-            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+            wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
             context_class=dict,
         ).bind()  # bound once: the proxy would build a logger per call
 
     def emit(self, event: str, *, container: str | None = None, level: Level = "info", **fields: object) -> None:
-        """Say that `event` happened, to `container` or to the stack. Units go last in the names of fields."""
+        """See `Speaker.emit`."""
         if container is not None:
             fields = {"container": container, **fields}
-        self._log.log(_LEVELS[level], event, **fields)
+        self._log.log(LEVELS[level], event, **fields)
 
 
 class TextEvents:

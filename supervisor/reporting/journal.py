@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, fcntl
 from pathlib import Path
 
-from supervisor.reporting.events import Events, Level, sentence
+from supervisor.reporting.events import Level, Speaker, sentence
 
 SOCKET = Path("/run/systemd/journal/socket")
 PRIORITIES: Mapping[Level, int] = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # syslog(3)
@@ -44,7 +44,7 @@ def _identity(descriptor: int) -> str | None:
 class Journal:
     """Takes events as `Events` does, which it falls back on; of the same least level."""
 
-    def __init__(self, stack: str, otherwise: Events, *, level: Level = "info", path: Path = SOCKET) -> None:
+    def __init__(self, stack: str, otherwise: Speaker, *, level: Level = "info", path: Path = SOCKET) -> None:
         self._stack = stack
         self._otherwise = otherwise
         self._least = PRIORITIES[level]
