@@ -12,6 +12,7 @@ from runtime.config import ContainerConfig
 from supervisor.control.board import Board
 from supervisor.control.chronicle import Chronicle
 from supervisor.entry import Entry, StackNetwork, other_name
+from supervisor.logs.policy import LogLimit
 from supervisor.logs.writer import LogWriter
 from supervisor.stack.tree import Stack
 from supervisor.streams.lines import Layout
@@ -125,6 +126,10 @@ class Household:
     async def tidy_networks(self) -> None:
         """See `House.tidy_networks`."""
         await self._runner.tidy_networks()
+
+    def limit_logs(self, limit: LogLimit) -> None:
+        """See `House.limit_logs`."""
+        self._logs.limit(limit.max_total_bytes)
 
     async def show(self, entry: Entry) -> None:
         """See `House.show`."""

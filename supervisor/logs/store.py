@@ -51,8 +51,14 @@ class Store:
         with suppress(OSError):  # told when it is written to
             for name in sorted(path.name for path in self._directory.iterdir()):
                 for directory in _directories(name):
-                    if (self._directory / directory).is_dir():
+                    if directory not in self._shelves and (self._directory / directory).is_dir():
                         self._shelf(directory, LogPolicy())
+
+    def limit(self, max_total_bytes: int | None) -> None:
+        """Another limit from now on."""
+        self._max_total_bytes = max_total_bytes
+        self.load()
+        self._limit()
 
     def append(self, name: str, policy: LogPolicy, batch: Iterable[Lines]) -> int:
         """Write to a log; returns how many bytes. UnwrittenError if some lines could not be."""

@@ -78,17 +78,15 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """To be called, by the loop, when what was taken before is written; `remove`: and the log removed; `rename`: and it
-    is another container's.
-    """
+    """To be called, by the loop, when what was taken before is written; `do` before that, by the thread."""
 
     call: Callable[[], None]
-    remove: bool = False
-    rename: str = ""
+    do: Callable[[], None] | None = None
 
 
 Entry = Lines | Move | Bytes | Call
 _NO_LOG = LogPolicy(driver=Driver.NONE)
+_ALL = ""  # no container has that name
 
 
 class LogWriter:
@@ -191,13 +189,17 @@ class LogWriter:
     def remove(self, container: str) -> None:
         """Its log goes, with all that it holds."""
         self._policies.pop(container, None)
-        self._take_in(container, Call(lambda: self._end(container), remove=True))
+        self._take_in(container, Call(lambda: self._end(container), partial(self._store.remove, container)))
 
     def rename(self, container: str, to: str) -> None:
         """Its log is another container's, who has none. Who follows it reads to its end, and is done."""
         if container in self._policies:
             self._policies[to] = self._policies.pop(container)
-        self._take_in(container, Call(lambda: self._end(container), rename=to))
+        self._take_in(container, Call(lambda: self._end(container), partial(self._store.rename, container, to)))
+
+    def limit(self, max_total_bytes: int | None) -> None:
+        """All logs together have another limit: what is over it goes, once what was taken before is written."""
+        self._take_in(_ALL, Call(_nothing, partial(self._store.limit, max_total_bytes)))
 
     def policy(self, container: str) -> LogPolicy:
         """How its output is kept."""
@@ -350,10 +352,8 @@ class LogWriter:
                     self._put(container, data, outcome)
             else:
                 for call in cast("Iterable[Call]", some):
-                    if call.remove:
-                        self._store.remove(container)
-                    if call.rename:
-                        self._store.rename(container, call.rename)
+                    if call.do is not None:
+                        call.do()
                     outcome.calls.append(call.call)
         return outcome
 
@@ -453,6 +453,10 @@ class _Outcome:
     def failed(self, unwritten: UnwrittenError) -> None:
         self.lost_lines += unwritten.lines
         self.error = unwritten.error
+
+
+def _nothing() -> None:
+    pass
 
 
 def _lines(entry: Entry) -> int:

@@ -47,6 +47,7 @@ from runtime.mounts import ATTRIBUTES, Bind, Device, MemoryFile, Mount, Tmpfs
 from supervisor.core.checks import Log
 from supervisor.entry import Compiled, Entry, Order, StackNetwork, other_name
 from supervisor.errors import StackError
+from supervisor.logs.policy import LogLimit
 from supervisor.reporting.events import printable
 
 if TYPE_CHECKING:
@@ -135,12 +136,14 @@ class Changes:
     renamed: tuple[Change, ...] = ()  # without a restart, too
     successors: Mapping[str, str] = field(default_factory=dict)  # of those added: whose place it takes, removed too
     networks: tuple[NetworkChange, ...] = ()
+    logs: tuple[Field, ...] = ()  # of the whole stack
 
     @property
     def is_empty(self) -> bool:
         """Is there nothing that a user would call a difference?"""
         adapted = any(each.fields for each in self.adapted)
-        return not (self.added or self.removed or self.replaced or self.renamed or self.networks or adapted)
+        parts = (self.added, self.removed, self.replaced, self.renamed, self.networks, self.logs)
+        return not (any(parts) or adapted)
 
 
 def difference(old: Compiled, new: Compiled) -> Changes:
@@ -150,7 +153,14 @@ def difference(old: Compiled, new: Compiled) -> Changes:
             f"the stack is called {new.name} now, and {old.name} runs: stop that and start the other, "
             f"or give it the name that it had"
         )
-    return compared(old.entries, new.entries, compared_networks(old.networks, new.networks))
+    changes = compared(old.entries, new.entries, compared_networks(old.networks, new.networks))
+    return replace(changes, logs=compared_logs(old.logs, new.logs))
+
+
+def compared_logs(old: LogLimit, new: LogLimit) -> tuple[Field, ...]:
+    """What is different in the limit of all logs."""
+    before, after = (None if each.max_total_bytes is None else str(each.max_total_bytes) for each in (old, new))
+    return () if before == after else (Field("max_total", before, after),)
 
 
 def compared_networks(old: Iterable[StackNetwork], new: Iterable[StackNetwork]) -> tuple[NetworkChange, ...]:
@@ -555,6 +565,7 @@ def _levels(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
 def render(changes: Changes) -> str:
     """For people. Containers of which the same is to be said share a line."""
     lines = [
+        *(f"= logs of the stack: {each}" for each in changes.logs),
         *map(_network_told, changes.networks),
         *_told("+", "new", ((entry, ()) for entry in changes.added)),
         *_told("-", "removed", ((entry, ()) for entry in changes.removed)),
@@ -601,6 +612,7 @@ def as_data(changes: Changes) -> dict[str, object]:
     """For programs."""
     adapted = [each for each in changes.adapted if each.fields]
     return {
+        "logs": _fields_as_data(changes.logs),
         "networks": [
             {
                 "name": each.name,

@@ -23,8 +23,9 @@ from runtime.errors import PysupError
 from runtime.status import describe
 from supervisor.commands import Reloaded
 from supervisor.core.states import ALIVE, Ending, HealthStatus, Phase, Restart, Start, Stop
-from supervisor.entry import Compiled, Entry, OnFailure, Reading, Scale, StackNetwork
+from supervisor.entry import Entry, OnFailure, Reading, Scale, StackNetwork
 from supervisor.errors import ConflictError, StackError
+from supervisor.logs.policy import LogLimit
 from supervisor.processes.helper import HelperError
 from supervisor.reload.difference import (
     Adapt,
@@ -39,6 +40,7 @@ from supervisor.reload.difference import (
     Wave,
     as_data,
     compared,
+    compared_logs,
     compared_networks,
     difference,
     plan,
@@ -97,6 +99,10 @@ class House(Protocol):
 
     async def tidy_networks(self) -> None:
         """It is: who does not run leaves the network where it was."""
+        ...
+
+    def limit_logs(self, limit: LogLimit) -> None:
+        """Of all of them together."""
         ...
 
     async def show(self, entry: Entry) -> None:
@@ -235,9 +241,7 @@ class Reloader:
 
     def _difference(self, reading: Reading) -> Changes:
         before = self._current.stack
-        changes = difference(Compiled(before.name, tuple(self._there), networks=before.networks), reading.stack)
-        if reading.stack.logs != before.logs:
-            raise StackError("logs of the stack: changed, which can't be while it runs; stop it, and start it again")
+        changes = difference(replace(before, entries=tuple(self._there)), reading.stack)
         self._check_names(changes)
         return changes
 
@@ -251,6 +255,8 @@ class Reloader:
         for each in networks:
             if each.old is not None and each.new is not None:
                 raise ConflictError(f"network {each.name} has changed in the file: pysup reload first")
+        for field_ in compared_logs(self._current.stack.logs, reading.stack.logs):
+            raise ConflictError(f"logs of the stack have changed in the file ({field_}): pysup reload first")
         inside = compared(
             [each for each in old if each.group in numbers], [each for each in new if each.group in numbers]
         )
@@ -279,6 +285,7 @@ class Reloader:
             self._tell_difference(told.text)
         self._stopped = set()
         self._house.change_networks(reading.stack.networks, reading.stack.entries)
+        self._house.limit_logs(reading.stack.logs)
         failures, left = await self._carry_out(plan(changes, self._next()))
         if failures and self._may_go_on() and self._wants_rollback(failures):
             return told.failed(await self._roll_back(failures, before, changes.networks))
@@ -304,6 +311,7 @@ class Reloader:
         self._emit("rolling_back", name, {"reason": why})
         back = tuple(NetworkChange(each.new, each.old) for each in networks)
         self._house.change_networks(self._current.stack.networks, before)
+        self._house.limit_logs(self._current.stack.logs)
         again, left = await self._carry_out(plan(compared(self._there, before, back), self._next()), through=True)
         await self._house.tidy_networks()
         self._stack.arrange(entry.id for entry in before)

@@ -200,6 +200,21 @@ async def test_without_complete_files_the_longest_log_goes(writing: Writing) -> 
         assert 0 < len(await read(writer.logs("long"))) < 1000
 
 
+async def test_another_limit_holds_at_once_also_for_what_was_there_before(writing: Writing, tmp_path: Path) -> None:
+    async with writing() as writer:
+        writer.open("old", LogPolicy(max_size_bytes=10_000, max_files=100))
+        for start in range(0, 5000, 100):
+            put(writer, "old", *numbered(100, start))
+    async with writing() as writer:
+        writer.open("a", LogPolicy(max_size_bytes=10_000, max_files=100))
+        for limit in (100_000, 50_000, None):
+            writer.limit(limit)
+            put(writer, "a", *numbered(100), at_ns=10**9)
+            assert await read(writer.logs("a")) == numbered(100) * (1 if limit == 100_000 else 2 if limit else 3)
+            total = sum(path.stat().st_size for path in (tmp_path / "logs").rglob("*.log"))
+            assert limit is None or limit - 20_000 <= total <= limit
+
+
 # --- limits of the buffer --------------------------------------------------------------------------------------------
 
 

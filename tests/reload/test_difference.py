@@ -364,6 +364,7 @@ def test_values_of_a_file_do_not_reach_the_terminal_as_orders() -> None:
 def test_programs_get_whole_values() -> None:
     old, new = [one("web"), one("old")], [one("web", config={"argv": ("y" * 500,)}), one("new")]
     assert json.loads(json.dumps(as_data(compared(old, new)))) == {
+        "logs": [],
         "added": ["new"],
         "removed": ["old"],
         "renamed": [],

@@ -24,6 +24,7 @@ from supervisor.core.policy import Condition, Dependency, RestartPolicy
 from supervisor.core.states import FINAL, Phase, Start, Stop
 from supervisor.entry import Compiled, Entry, OnFailure, Order, Reading, Scale, StackNetwork, Update
 from supervisor.errors import ConflictError, SpecError
+from supervisor.logs.policy import UNLIMITED, LogLimit
 from supervisor.reload.amendment import Amendment, amend
 from supervisor.reload.reloader import Reloader
 from supervisor.stack.tree import Stack, standing_of
@@ -41,6 +42,7 @@ class House:
         self.others: set[str] = set()
         self.said: list[tuple[str, str]] = []
         self.amendments: dict[str, Amendment] = {}
+        self.limits: list[int | None] = []  # of all logs
 
     def amended(self, entry: Entry) -> Entry:
         return self.amendments[entry.id].applied(entry) if entry.id in self.amendments else entry
@@ -69,6 +71,9 @@ class House:
     def change_networks(self, networks: Sequence[StackNetwork], entries: Iterable[Entry]) -> None:
         del networks, entries
 
+    def limit_logs(self, limit: LogLimit) -> None:
+        self.limits.append(limit.max_total_bytes)
+
     async def tidy_networks(self) -> None:
         pass
 
@@ -85,6 +90,7 @@ class Theatre:
     reloader: Reloader
     house: House
     file: list[Entry]
+    logs: LogLimit = UNLIMITED
     fault: PysupError | None = None
     told: list[tuple[str, str | None, Mapping[str, object]]] = field(default_factory=list)
 
@@ -122,7 +128,7 @@ async def perform(
         held = {name: each for name, each in scales.items() if each.instead_of in {None, replicas[name]}}
         found = [scaled for entry in groups(theatre.file) for scaled in many(entry, held)]
         told = {name: Scale(each.number, replicas[name]) for name, each in held.items()}
-        return Reading(Compiled("s", tuple(found)), dict(replicas), told)
+        return Reading(Compiled("s", tuple(found), theatre.logs), dict(replicas), told)
 
     def emit(event: str, container: str | None, fields: Mapping[str, object]) -> None:
         theatre.told.append((event, container, fields))
@@ -608,6 +614,25 @@ def test_scaling_changes_nothing_else() -> None:
             await theatre.reloader.scale({"web": 3}, "a test")
 
     play([one("web"), one("db")], act)
+
+
+def test_another_limit_of_all_logs_holds_from_then_on() -> None:
+    async def act(theatre: Theatre) -> None:
+        theatre.logs = LogLimit(1 << 20)
+        with pytest.raises(ConflictError, match=r"logs of the stack have changed in the file .*: pysup reload first"):
+            await theatre.reloader.scale({"web": 2}, "a test")
+        assert theatre.house.limits == []
+        told = await theatre.reload()
+        assert told.text == "= logs of the stack: max_total: none -> 1048576\n1 unchanged\n"
+        assert theatre.house.limits == [1 << 20]
+        assert not (await theatre.reload()).changes["logs"]
+        theatre.logs = UNLIMITED
+        await theatre.reload([one("web", argv="y", update=ROLLBACK)])
+        assert theatre.house.limits[-2:] == [None, 1 << 20]
+        theatre.logs = LogLimit(1 << 20)
+        assert (await theatre.reload([one("web")])).text == "1 unchanged\n"
+
+    play([one("web")], act, {"web": [FINE, CRASH, FINE]})
 
 
 # --- any sequence -----------------------------------------------------------------------------------------------------
