@@ -3,7 +3,7 @@
 notes.py     what did not carry over, and where it was written
 dollar.py    variables: the same syntax, and one difference
 services.py  services and the containers that they become: ids, images, commands
-keys.py      the table of all keys of a service: who carries one over, or why nobody does
+keys.py      the table of all keys of a service: who carries one over, or why nobody does; rules.py: how
 health.py    healthcheck to health
 convert.py   `convert`: the whole file
 writer.py    the spec as YAML that people like to read

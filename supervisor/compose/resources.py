@@ -6,8 +6,8 @@ from supervisor.compose import dollar
 from supervisor.compose.scalars import nothing
 from supervisor.compose.services import Keys, Service
 from supervisor.spec.faults import Wrong, unexpected
+from supervisor.spec.kinds import size, whole
 from supervisor.spec.tree import Map, Plain, Seq
-from supervisor.spec.values import size, whole
 
 Rule = Callable[[Service, object], Keys] | str
 

@@ -4,8 +4,8 @@ import re
 
 from supervisor.compose import dollar
 from supervisor.spec.faults import unexpected
+from supervisor.spec.kinds import DURATION_PATTERN
 from supervisor.spec.tree import Plain
-from supervisor.spec.values import DURATION_PATTERN
 
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 _PART = re.compile(r"(\d{1,15}(?:\.\d{0,15})?)(ns|us|µs|ms|s|m|h)", re.ASCII)

@@ -8,7 +8,8 @@ later.py        variables that each replica has its own values of
 interpolate.py  variables in text
 envfile.py      files of variables
 terms.py        the words with a closed set of values
-values.py       text to values, one function per kind; restarts.py, probes.py and sharing.py go on with it
+kinds.py        scalars and collections
+values.py       text to values, one function per field; restarts.py, probes.py and sharing.py go on with it
 fields.py       each kind with its JSON schema
 graph.py        what holds between containers: ids, dependencies, order
 model.py        Spec, Container, Backoff; Sharing and Joining, of which nothing is left in a Spec

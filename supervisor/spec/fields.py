@@ -24,7 +24,19 @@ from supervisor.core.policy import Condition, Dependency, RestartPolicy
 from supervisor.core.policy import RestartOn as _RestartOn
 from supervisor.entry import OnFailure, Order, OutputForm, StackNetwork, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy, Overflow
-from supervisor.spec import idmaps, limits, mounts, naming, networking, probes, resources, restarts, sharing, values
+from supervisor.spec import (
+    idmaps,
+    kinds,
+    limits,
+    mounts,
+    naming,
+    networking,
+    probes,
+    resources,
+    restarts,
+    sharing,
+    values,
+)
 from supervisor.spec.terms import Enforce as _Enforce
 from supervisor.spec.terms import Oom as _Oom
 from supervisor.spec.terms import Publication, Restart
@@ -55,7 +67,7 @@ def _list_of(item: Schema) -> Schema:
 def _seconds(high: float, low: float = 0) -> Schema:
     return _either(
         {"type": "number", "minimum": low, "maximum": high},
-        {"type": "string", "pattern": f"^(?:{values.DURATION_PATTERN}|[0-9.eE+-]+)$", "minLength": 1},
+        {"type": "string", "pattern": f"^(?:{kinds.DURATION_PATTERN}|[0-9.eE+-]+)$", "minLength": 1},
     )
 
 
@@ -170,7 +182,7 @@ RestartOn = Annotated[
 ]
 Codes = Annotated[frozenset[int], PlainValidator(restarts.success_codes), WithJsonSchema(_ranges(0, restarts.CODE_MAX))]
 Signal = Annotated[int, PlainValidator(values.stop_signal), WithJsonSchema(_SIGNAL)]
-LimitSeconds = Annotated[float | None, PlainValidator(values.time_limit), WithJsonSchema(_LIMIT_S)]
+LimitSeconds = Annotated[float | None, PlainValidator(kinds.time_limit), WithJsonSchema(_LIMIT_S)]
 StopCommand = Annotated[
     tuple[str, ...],
     PlainValidator(values.stop_command),
@@ -203,7 +215,7 @@ Health = Annotated[
 ]
 _BYTES = _either(
     {"type": "integer", "minimum": 0, "maximum": limits.STORAGE_MAX_BYTES},
-    {"type": "string", "pattern": f"^{values.SIZE_PATTERN}$"},
+    {"type": "string", "pattern": f"^{kinds.SIZE_PATTERN}$"},
 )
 _RATE = _whole(1, resources.RATE_MAX)
 _IO_LIMIT = {
@@ -226,8 +238,8 @@ Limits = Annotated[
         )
     ),
 ]
-Oom = Annotated[_Oom, PlainValidator(partial(values.choice, kinds=_Oom)), WithJsonSchema(_words(_Oom))]
-Enforce = Annotated[_Enforce, PlainValidator(partial(values.choice, kinds=_Enforce)), WithJsonSchema(_words(_Enforce))]
+Oom = Annotated[_Oom, PlainValidator(partial(kinds.choice, kinds=_Oom)), WithJsonSchema(_words(_Oom))]
+Enforce = Annotated[_Enforce, PlainValidator(partial(kinds.choice, kinds=_Enforce)), WithJsonSchema(_words(_Enforce))]
 Output = Annotated[
     OutputForm,
     PlainValidator(values.output),
@@ -247,7 +259,7 @@ Updating = Annotated[
 ]
 _SIZE: Schema = _either(
     {"type": "integer", "minimum": limits.STORAGE_MIN_BYTES, "maximum": limits.STORAGE_MAX_BYTES},
-    {"type": "string", "pattern": f"^{values.SIZE_PATTERN}$"},
+    {"type": "string", "pattern": f"^{kinds.SIZE_PATTERN}$"},
 )
 Logs = Annotated[
     LogPolicy,
@@ -288,16 +300,16 @@ Includes = Annotated[
 ]
 WaitSeconds = Annotated[
     float,
-    PlainValidator(partial(values.seconds, high=limits.WAIT_MAX_S)),
+    PlainValidator(partial(kinds.seconds, high=limits.WAIT_MAX_S)),
     WithJsonSchema(_seconds(limits.WAIT_MAX_S)),
 ]
 GraceSeconds = Annotated[
     float,
-    PlainValidator(partial(values.seconds, high=limits.GRACE_MAX_S)),
+    PlainValidator(partial(kinds.seconds, high=limits.GRACE_MAX_S)),
     WithJsonSchema(_seconds(limits.GRACE_MAX_S)),
 ]
-Factor = Annotated[float, PlainValidator(values.factor), WithJsonSchema({"type": "number", "minimum": 1})]
-Share = Annotated[float, PlainValidator(values.share), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})]
+Factor = Annotated[float, PlainValidator(kinds.factor), WithJsonSchema({"type": "number", "minimum": 1})]
+Share = Annotated[float, PlainValidator(kinds.share), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})]
 Dependencies = Annotated[
     dict[str, Dependency],
     PlainValidator(values.dependencies),
@@ -310,14 +322,14 @@ Replicas = Annotated[
     PlainValidator(values.replicas),
     WithJsonSchema({"type": "integer", "minimum": 0, "maximum": limits.REPLICAS_MAX}),
 ]
-Storage = Annotated[_Storage, PlainValidator(partial(values.choice, kinds=_Storage)), WithJsonSchema(_words(_Storage))]
+Storage = Annotated[_Storage, PlainValidator(partial(kinds.choice, kinds=_Storage)), WithJsonSchema(_words(_Storage))]
 Size = Annotated[
     int | None,
-    PlainValidator(values.storage_size),
+    PlainValidator(kinds.storage_size),
     WithJsonSchema(_either(*_SIZE["anyOf"], _NULL)),
 ]
-SomeSize = Annotated[int, PlainValidator(values.size), WithJsonSchema(_SIZE)]
-Truth = Annotated[bool, PlainValidator(values.boolean), WithJsonSchema(_TRUTH)]
+SomeSize = Annotated[int, PlainValidator(kinds.size), WithJsonSchema(_SIZE)]
+Truth = Annotated[bool, PlainValidator(kinds.boolean), WithJsonSchema(_TRUTH)]
 Network = Annotated[
     str | None,
     PlainValidator(networking.mode),

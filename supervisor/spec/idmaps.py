@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runtime.idmap import AUTO, EXTENTS_MAX, Extent, Extents, Ids
 from runtime.users import ID_MAX
 from supervisor.spec.faults import Wrong, unexpected
-from supervisor.spec.values import each, keyed, listed, mapped
+from supervisor.spec.kinds import each, keyed, listed, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable

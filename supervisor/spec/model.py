@@ -26,7 +26,7 @@ from supervisor.core.checks import Log
 from supervisor.core.policy import RestartOn, RestartPolicy
 from supervisor.entry import OutputForm, Update
 from supervisor.logs.policy import Driver, LogLimit, LogPolicy
-from supervisor.spec import fields, graph, limits, values
+from supervisor.spec import fields, graph, kinds, limits, values
 from supervisor.spec.faults import Fault, Report, Wrong, loc_of, path_of, quoted
 from supervisor.spec.terms import SECCOMP_DEFAULT, Enforce, Oom, Restart, Storage
 from supervisor.spec.tree import Map, Position, Seq, locate
@@ -361,7 +361,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: fields.Name = Field(description="The stack's name; default: that of the folder it is in.")
-    containers: Annotated[tuple[Container, ...], BeforeValidator(values.some_list)] = Field(
+    containers: Annotated[tuple[Container, ...], BeforeValidator(kinds.some_list)] = Field(
         json_schema_extra={"minItems": 1}, description="What is to run."
     )
     logs: fields.StackLogs = Field(

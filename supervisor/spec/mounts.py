@@ -16,9 +16,7 @@ from runtime.mounts import Device, Propagation
 from runtime.users import ID_MAX
 from supervisor.spec import later, limits
 from supervisor.spec.faults import Wrong, quoted, unexpected, unknown
-from supervisor.spec.tree import Plain
-from supervisor.spec.values import (
-    ID_PATTERN,
+from supervisor.spec.kinds import (
     absolute,
     boolean,
     choice,
@@ -34,6 +32,8 @@ from supervisor.spec.values import (
     text,
     whole,
 )
+from supervisor.spec.tree import Plain
+from supervisor.spec.values import ID_PATTERN
 
 SECRETS = "/run/secrets"
 SECRET_MODE = 0o400

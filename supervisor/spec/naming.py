@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from runtime.config import HOST_GATEWAY
 from supervisor.spec.faults import Wrong, quoted, unexpected
-from supervisor.spec.values import HOSTNAME_PATTERN, each, listed, mapped, matching, pairs, text
+from supervisor.spec.kinds import each, listed, mapped, matching, pairs, text
+from supervisor.spec.values import HOSTNAME_PATTERN
 
 _HOST = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,251}[a-zA-Z0-9])?")
 _DOMAIN = re.compile(rf"\.|{HOSTNAME_PATTERN}\.?")

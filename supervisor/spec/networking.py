@@ -8,22 +8,11 @@ from runtime.config import Attachment, Network
 from supervisor.entry import StackNetwork
 from supervisor.spec import limits
 from supervisor.spec.faults import Wrong, shown, together, unexpected
+from supervisor.spec.kinds import boolean, each, keyed, listed, mapped, matching, pairs, some_text, whole
 from supervisor.spec.probes import PORT_MAX
 from supervisor.spec.terms import Publication
 from supervisor.spec.tree import Plain
-from supervisor.spec.values import (
-    ID_PATTERN,
-    NAME_PATTERN,
-    boolean,
-    each,
-    keyed,
-    listed,
-    mapped,
-    matching,
-    pairs,
-    some_text,
-    whole,
-)
+from supervisor.spec.values import ID_PATTERN, NAME_PATTERN
 
 SHARES = "container:"  # before the id of the container whose network it is
 MODE_PATTERN = f"host|none|bridge|{SHARES}{ID_PATTERN}"

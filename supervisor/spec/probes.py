@@ -10,8 +10,9 @@ from urllib.parse import SplitResult, urlsplit
 from supervisor.core.checks import Exec, File, Health, Http, Log, Notify, OnUnhealthy, Probe, Ready, Tcp
 from supervisor.spec import limits
 from supervisor.spec.faults import Wrong, quoted, together, unexpected
+from supervisor.spec.kinds import absolute, boolean, choice, keyed, mapped, seconds, text, whole
 from supervisor.spec.restarts import RETRIES_MAX, ranges
-from supervisor.spec.values import absolute, boolean, choice, command, keyed, mapped, seconds, text, whole
+from supervisor.spec.values import command
 
 PORT_MAX = 65_535
 STATUS_MIN, STATUS_MAX = 100, 599

@@ -6,7 +6,7 @@ from functools import partial
 
 from runtime.cgroup.limits import CPUSET_PATTERN, IoLimit, Limits
 from supervisor.spec.faults import Wrong, together, unexpected
-from supervisor.spec.values import each, keyed, listed, mapped, matching, number, size, some_text, whole
+from supervisor.spec.kinds import each, keyed, listed, mapped, matching, number, size, some_text, whole
 
 CPUS_MIN, CPUS_MAX = 0.01, 10_000.0
 WEIGHT_MAX = 10_000

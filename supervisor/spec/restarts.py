@@ -7,8 +7,9 @@ from functools import partial
 from supervisor.core.policy import RestartOn, RestartPolicy
 from supervisor.spec import limits
 from supervisor.spec.faults import Wrong, together, unexpected
+from supervisor.spec.kinds import boolean, each, keyed, listed, mapped, seconds, whole
 from supervisor.spec.terms import Restart
-from supervisor.spec.values import boolean, each, keyed, listed, mapped, seconds, stop_signal, whole
+from supervisor.spec.values import stop_signal
 
 CODE_MAX = 255  # of exit statuses: _exit(2)
 RANGE_PATTERN = "([0-9]{1,3})(?: ?- ?([0-9]{1,3}))?"

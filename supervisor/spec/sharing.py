@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from supervisor.spec.faults import Wrong, unexpected
-from supervisor.spec.values import ID_PATTERN, boolean, each, identifier, keyed, listed, mapped, matching, some_text
+from supervisor.spec.kinds import boolean, each, keyed, listed, mapped, matching, some_text
+from supervisor.spec.values import ID_PATTERN, identifier
 
 ALL_PROFILES = "*"
 _PROFILE = re.compile(ID_PATTERN)

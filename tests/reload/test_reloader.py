@@ -27,7 +27,8 @@ from supervisor.errors import ConflictError, SpecError
 from supervisor.logs.policy import UNLIMITED, LogLimit
 from supervisor.reload.amendment import Amendment, amend
 from supervisor.reload.reloader import Reloader
-from supervisor.stack.tree import Stack, standing_of
+from supervisor.stack.group import standing_of
+from supervisor.stack.tree import Stack
 
 ALWAYS = RestartPolicy.ALWAYS  # one that has failed for good would be a reason to pause, or to go back
 PATIENT = settings(deadline=None, max_examples=40, phases=[Phase_.explicit, Phase_.generate])
