@@ -88,6 +88,9 @@ def veth(name: str, master: int, group: int, peer: str, mac: str, namespace: int
 _MASTER, _GROUP, _NAMESPACE = 0x7E5D_3C11, 0x7E5D_3C22, 0x7E5D_3C33
 _MAC = "7a:5d:3c:44:55:66"
 _MAC_BYTES = bytes.fromhex(_MAC.replace(":", ""))
+# Else the kernel makes one for each processor, takes all but one away again, and waits for all processors each time,
+# with everybody's lock held (veth_init_queues, netif_set_real_num_tx_queues): milliseconds on a busy host.
+_ONE_QUEUE = (("IFLA_NUM_TX_QUEUES", 1), ("IFLA_NUM_RX_QUEUES", 1))
 _NO_LINK_LOCAL = (
     "IFLA_AF_SPEC",
     {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]},
@@ -100,12 +103,13 @@ def _name(length: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _veth(length: int, peer: str) -> bytes:
-    other = {"attrs": [("IFLA_IFNAME", peer), ("IFLA_ADDRESS", _MAC), ("IFLA_NET_NS_FD", _NAMESPACE)]}
+    other = {"attrs": [("IFLA_IFNAME", peer), ("IFLA_ADDRESS", _MAC), ("IFLA_NET_NS_FD", _NAMESPACE), *_ONE_QUEUE]}
     data = {"attrs": [("VETH_INFO_PEER", other)]}
     attributes = [
         ("IFLA_IFNAME", _name(length).decode()),
         ("IFLA_MASTER", _MASTER),
         ("IFLA_GROUP", _GROUP),
+        *_ONE_QUEUE,
         ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}),
     ]
     return _link(attributes, RTM_NEWLINK, CREATE | EXCLUSIVE, 0)
