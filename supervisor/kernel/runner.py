@@ -92,10 +92,9 @@ class KernelRunner:
         """See `Runner.start`."""
         own = pinned = None
         try:
-            if config.userns is not None:
-                alone = config.network in (Network.NONE, Network.BRIDGE)
-                own = await self._means.namespaces.take(config.id, config.userns, network=alone)
-            config, joined = await self._means.networks.prepare(config, None if own is None else own.network)
+            if config.network is Network.CONTAINER and config.shares is not None:
+                await self._make_shared(config.shares)
+            config, own, joined = await self._placed(config)
             pinned = await _pinned(config)
             cgroup = self._means.branch.cgroup(config.place, config.limits)
             found, ids = None if pinned is None else pinned.found, None if own is None else own.ids
@@ -111,6 +110,37 @@ class KernelRunner:
         finally:
             if pinned is not None:
                 pinned.close()
+
+    async def _placed(self, config: ContainerConfig) -> tuple[ContainerConfig, Own | None, int | None]:
+        """The rest of its configuration, its user namespace, and the network's if that is one to join beside it."""
+        if config.userns is None:
+            whole, joined = await self._means.networks.prepare(config)
+            return whole, None, joined
+        async with self._means.namespaces.turn(config.id):
+            alone = config.network in (Network.NONE, Network.BRIDGE)
+            own = await self._means.namespaces.take(config.id, config.userns, network=alone)
+            try:
+                whole, joined = await self._means.networks.prepare(config, own.network)
+            except BaseException:
+                self._means.namespaces.give(config.id, own)
+                raise
+        return whole, own, joined
+
+    async def _make_shared(self, container: str) -> None:
+        """Somebody is about to join the network of a container with ids of its own, which may not have run yet: what it
+        will run in is made now.
+        """
+        if self._means.networks.unmade(container) is None:
+            return
+        async with self._means.namespaces.turn(container):
+            config = self._means.networks.unmade(container)
+            if config is None or config.userns is None:
+                return
+            own = await self._means.namespaces.take(container, config.userns, network=True)
+            try:
+                await self._means.networks.prepare(config, own.network)
+            finally:
+                self._means.namespaces.give(container, own)
 
     async def _try(
         self,

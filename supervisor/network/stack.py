@@ -284,15 +284,20 @@ class Networks:
             own.config = config
             known = replace(config, network=other.config.network, resolv_conf=other.config.resolv_conf)
             return replace(known, hosts=_hosts(config, "127.0.0.1")), None
-        if other.config.userns is not None and other.descriptor is None:
-            raise StackError(
-                f"shares the network of {other.config.id}, which has user ids of its own and has not run yet: "
-                f"let it depend on {other.config.id}"
-            )
+        if other.config.userns is not None and other.descriptor is None:  # it runs, and is about to be elsewhere
+            raise StackError(f"shares the network of {other.config.id}, which is not made yet")
         whole = self._complete(other.config, other)
         hosts = _hosts(config, pool.bare(other.ends[0].gateways[0])) if other.ends else config.hosts
         shared = replace(config, resolv_conf=whole.resolv_conf, address=whole.address, hosts=hosts)
         return shared, await self._opened(other)
+
+    def unmade(self, container: str) -> ContainerConfig | None:
+        """A container with ids of its own whose namespace is not there, to be joined, before it runs itself."""
+        space, wanted = self._of(container), self._everybody.get(container)
+        config = wanted or (None if space is None else space.config)
+        if config is None or config.userns is None or config.network not in KEPT or self._names.runs(config.place):
+            return None
+        return config if space is None or space.descriptor is None or not _alike(space.config, config) else None
 
     def started(self, place: str) -> None:
         """It runs: its names are told."""
