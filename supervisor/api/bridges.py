@@ -41,6 +41,12 @@ async def inspect(call: Call) -> Answering:
     return shown(near[0])
 
 
+async def prune(call: Call) -> Answering:
+    """`docker network prune`: there are none that the spec does not have, so there is nothing to take away."""
+    call.query.filters({"until", "label", "label!"})
+    return shown({"NetworksDeleted": []})
+
+
 def _all(call: Call, views: Sequence[View]) -> list[Shape]:
     stack = call.commands.name
     ours = [_shape(stack, network, views) for network in call.commands.networks()]

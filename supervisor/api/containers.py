@@ -7,21 +7,23 @@ from http import HTTPStatus
 
 import anyio
 
-from supervisor.api import changes
+from supervisor.api import changes, networks
 from supervisor.api.call import Call, now
 from supervisor.api.creation import check_name
 from supervisor.api.errors import RefusedError, bad, conflict
+from supervisor.api.files import shown_mounts
 from supervisor.api.http import NOTHING, UNCHANGED, Answer, Answering, Reply, Stream, encoded, shown
-from supervisor.api.networks import endpoints
 from supervisor.api.queries import Filters, has_labels, moment
 from supervisor.api.shapes import exit_code_of, inspection, is_running, labels_of, state_of, summary
 from supervisor.commands import Commands, View
+from supervisor.core.states import HealthStatus
 from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
 
 FILTERS = frozenset(
     "ancestor before exited expose health id is-task isolation label name network publish since status volume".split()
 )
 STATES = frozenset("created running paused restarting removing exited dead".split())
+HEALTHS = frozenset({"none", *HealthStatus})
 CONDITIONS = frozenset({"", "not-running", "next-exit", "removed"})
 TITLES: Mapping[str, str] = {  # of `top`, and what `Commands.processes` calls it
     "UID": "user",
@@ -59,6 +61,12 @@ def _check(filters: Filters) -> None:
     for state in filters.get("status", ()):
         if state not in STATES:
             raise bad(f"invalid filter 'status={state[:100]}'")
+    for health in filters.get("health", ()):
+        if health not in HEALTHS:
+            raise bad(f"Unrecognised filter value for health: {health[:100]}")
+    for name in ("publish", "expose"):
+        for wanted in filters.get(name, ()):
+            networks.ports(wanted)
     for code in filters.get("exited", ()):
         if not re.fullmatch(r"-?\d{1,9}", code, re.ASCII):
             raise bad(f"invalid filter 'exited={code[:100]}'")
@@ -72,20 +80,31 @@ def _passes(view: View, filters: Filters, commands: Commands) -> bool:
         "ancestor": lambda wanted: wanted.removesuffix(":latest") == view.image.removesuffix(":latest"),
         "exited": lambda wanted: state_of(view) == "exited" and exit_code_of(view) == int(wanted),
         "health": lambda wanted: (view.health or "none") == wanted,
-        "network": lambda wanted: wanted in endpoints(commands.name, view),
+        "network": lambda wanted: _is_in(commands.name, view, wanted),
+        "publish": lambda wanted: _has_port(view, wanted, "host"),
+        "expose": lambda wanted: _has_port(view, wanted, "container"),
+        "volume": lambda wanted: any(
+            wanted in (mount.get("Name"), mount["Source"], mount["Destination"]) for mount in shown_mounts(view.config)
+        ),
+        "isolation": lambda wanted: wanted in {"", "default"},
         "before": lambda wanted: view.created_at < commands.find(wanted).created_at,
         "since": lambda wanted: view.created_at > commands.find(wanted).created_at,
         "is-task": lambda wanted: wanted in {"false", "0"},
     }
     labels = has_labels(labels_of(commands.name, view), filters.get("label", ()))
     return labels and all(
-        any(map(tests.get(name, _never), wanted)) for name, wanted in filters.items() if name != "label" and wanted
+        any(map(tests[name], wanted)) for name, wanted in filters.items() if name != "label" and wanted
     )
 
 
-def _never(_wanted: str) -> bool:
-    """Of what no container here has: ports, volumes."""
-    return False
+def _is_in(stack: str, view: View, wanted: str) -> bool:
+    """By the network's name, or its id."""
+    return any(wanted in (name, shape["NetworkID"]) for name, shape in networks.endpoints(stack, view).items())
+
+
+def _has_port(view: View, wanted: str, side: str) -> bool:
+    low, high, protocol = networks.ports(wanted)
+    return any(each.protocol == protocol and low <= getattr(each, side) <= high for each in view.connections.ports)
 
 
 def _named(name: str, wanted: str) -> bool:
@@ -148,13 +167,15 @@ async def start(call: Call) -> Answering:
     try:
         await call.commands.start(view.id)
     except ConflictError as error:
-        raise conflict(_as_docker_says(str(error))) from error
+        raise _not_started(str(error)) from error
     return NOTHING
 
 
-def _as_docker_says(message: str) -> str:
-    """Docker's command line looks for these words, and exits with 127 then."""
-    return f"{message} (executable file not found)" if "not found in the image" in message else message
+def _not_started(message: str) -> RefusedError:
+    """Docker's command line looks for these words, and exits with 127 then. A bad command is the caller's own fault."""
+    if "not found in the image" in message:
+        return bad(f"{message} (executable file not found)")
+    return bad(message) if "not executable" in message else conflict(message)
 
 
 async def stop(call: Call) -> Answering:
@@ -285,6 +306,8 @@ async def rename(call: Call) -> Answering:
     if not name:
         raise bad("neither old nor new names may be empty")
     check_name(name)
+    if name == view.id:
+        raise bad("Renaming a container with the same name as its current name")
     await call.commands.rename(view.id, name)
     return NOTHING
 
@@ -297,7 +320,7 @@ async def remove(call: Call) -> Answering:
             HTTPStatus.NOT_IMPLEMENTED, "links are not offered by pysup: remove the container as a whole"
         )
     force = call.query.truth("force")
-    if is_running(view) and not force:
+    if is_running(view) and not force and not view.managed:  # else there is something worse to say
         raise conflict(
             f'cannot remove container "/{view.id}": container is running: stop the container before removing or '
             "force remove"

@@ -6,6 +6,7 @@ from contextlib import aclosing
 import anyio
 
 from supervisor.api.call import Call, now
+from supervisor.api.errors import bad
 from supervisor.api.http import Answering, Reply, Stream, encoded
 from supervisor.api.queries import Filters, has_labels
 from supervisor.api.ring import Entry, Subject
@@ -44,6 +45,8 @@ async def events(call: Call) -> Answering:
     query, at = call.query, now()
     filters = query.filters(FILTERS)
     since, until = query.moment("since", at), query.moment("until", at)
+    if since is not None and until is not None and since > until:
+        raise bad(f"`since` time ({since:.0f}) cannot be after `until` time ({until:.0f})")
     place = call.api.ring.place(past=since is not None)
 
     async def write(reply: Reply) -> None:

@@ -220,9 +220,11 @@ class _Exchange:
         """The body of the request that was read last."""
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-        while (event := self._http.next_event()) is h11.NEED_DATA or isinstance(event, h11.Data):
+        while self._http.their_state is h11.SEND_BODY:  # else all of it was read: what comes now is no body
+            event = self._http.next_event()
             if isinstance(event, h11.Data):
                 yield bytes(event.data)
+            if event is not h11.NEED_DATA:
                 continue
             with anyio.move_on_after(limits.BODY_S) as scope:
                 await self._feed()

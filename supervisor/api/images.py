@@ -12,7 +12,7 @@ from supervisor.api.archive import stream_in
 from supervisor.api.call import Call
 from supervisor.api.errors import bad, not_offered
 from supervisor.api.http import Answer, Answering, encoded, shown
-from supervisor.api.queries import Filters
+from supervisor.api.queries import Filters, is_true
 from supervisor.api.shapes import Shape
 from supervisor.api.shelf import Known, tagged, untagged
 
@@ -99,6 +99,19 @@ async def remove(call: Call) -> Answering:
     in_use = [lower for view in call.commands.views() for lower in view.config.lowers]
     done = await call.api.aside(call.api.images.remove, call.parts["name"], in_use)
     return shown([{what: which} for what, which in done])
+
+
+async def prune(call: Call) -> Answering:
+    """`docker image prune`, of those without a name: there are none. Those that nobody uses now may be others'."""
+    filters = call.query.filters({"dangling", "until", "label", "label!"})
+    if not all(is_true("dangling", each) for each in filters.get("dangling", ())):
+        raise not_offered("removing all unused images", "other stacks may use them: remove them by name")
+    return shown({"ImagesDeleted": [], "SpaceReclaimed": 0})
+
+
+async def prune_builds(_call: Call) -> Answering:
+    """`docker builder prune`: nothing is built here, and nothing cached."""
+    return shown({"CachesDeleted": [], "SpaceReclaimed": 0})
 
 
 async def load(call: Call) -> Answering:

@@ -4,6 +4,7 @@ Docker's network `bridge`, where it puts who does not say, is the stack's `defau
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,17 @@ from supervisor.network.ends import End
 Shape = dict[str, Any]
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (told, not bound to)
+_TOLD = "EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen IPAddress IPPrefixLen IPv6Gateway MacAddress".split()
+_SETTINGS: Shape = {
+    "Bridge": "",
+    "SandboxID": "",
+    "SandboxKey": "",
+    "HairpinMode": False,
+    "LinkLocalIPv6Address": "",
+    "LinkLocalIPv6PrefixLen": 0,
+    "SecondaryIPAddresses": None,
+    "SecondaryIPv6Addresses": None,
+}
 _UNSAID = {"", "default"}
 
 
@@ -53,6 +65,7 @@ def _endpoint(end: End | None, key: str) -> Shape:
         "EndpointID": "",
         "IPAMConfig": None,
         "Links": None,
+        "DriverOpts": None,
         "Aliases": None if end is None else list(end.aliases) or None,
     }
 
@@ -68,8 +81,10 @@ def plain(address: str) -> str:
 
 
 def settings(stack: str, view: View) -> Shape:
-    """NetworkSettings of `docker inspect`."""
-    return {"Ports": _ports(view), "SandboxID": "", "SandboxKey": "", "Networks": endpoints(stack, view)}
+    """NetworkSettings of `docker inspect`. What Docker tells of its network `bridge` there, is of the stack's own."""
+    ends = endpoints(stack, view)
+    usual = ends.get(DEFAULT_NETWORK, _endpoint(None, ""))
+    return {**_SETTINGS, **{name: usual[name] for name in _TOLD}, "Ports": _ports(view), "Networks": ends}
 
 
 def _ports(view: View) -> Shape:
@@ -97,6 +112,14 @@ def listed(view: View) -> list[Shape]:
         for port in view.connections.ports
         for address in ((port.address,) if port.address else EVERYWHERE)
     ]
+
+
+def ports(text: str) -> tuple[int, int, str]:
+    """Of a filter: `80`, `80/udp`, `80-90/tcp`. RefusedError."""
+    found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", text, re.ASCII)
+    if found is None:
+        raise bad(f"invalid port: {text[:100]!r}: 80, 80/udp or 80-90/tcp is expected")
+    return int(found[1]), int(found[2] or found[1]), found[3] or "tcp"
 
 
 # --- what is asked for when one is created ---------------------------------------------------------------------------

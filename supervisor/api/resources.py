@@ -9,6 +9,7 @@ from runtime.cgroup.limits import CPUSET_PATTERN, PERIOD_US, IoLimit, Limits
 from supervisor.api.errors import bad
 from supervisor.api.fields import Fields
 
+MEMORY_MIN_BYTES = 6 << 20  # Docker's: with less nothing starts
 SHARES = 1024  # what a weight of 100 is there
 _RATES = {
     "BlkioDeviceReadBps": "rbps",
@@ -23,7 +24,7 @@ KNOWN = frozenset(
 
 def keys(host: Fields) -> dict[str, object]:
     """Of a HostConfig. 0 and -1 are none."""
-    memory = _some("Memory", host)
+    memory = _memory(host)
     found: dict[str, object] = {
         "memory": memory,
         "cpus": _cpus(host),
@@ -42,7 +43,7 @@ def keys(host: Fields) -> dict[str, object]:
 
 def updated(before: Limits, host: Fields) -> Limits:
     """What an update makes of limits: 0, "" and null leave one as it is; -1 takes it away, where Docker has that."""
-    memory, io = _some("Memory", host) or before.memory_bytes, tuple(IoLimit(**each) for each in _devices(host))
+    memory, io = _memory(host) or before.memory_bytes, tuple(IoLimit(**each) for each in _devices(host))
     return replace(
         before,
         memory_bytes=memory,
@@ -77,6 +78,13 @@ def _updated_cpus(before: float | None, host: Fields) -> float | None:
     if period > 0 and not (nano or quota) and before is not None:
         return before * PERIOD_US / period
     return _cpus(host) or before
+
+
+def _memory(host: Fields) -> int:
+    memory = _some("Memory", host)
+    if 0 < memory < MEMORY_MIN_BYTES:
+        raise bad("Minimum memory limit allowed is 6MB")
+    return memory
 
 
 def _some(name: str, host: Fields) -> int:

@@ -6,10 +6,14 @@ What pysup has no notion of has the value that Docker gives to a container witho
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
+from signal import Signals
 from typing import Any
 
+from runtime.capabilities import CAPABILITIES
 from runtime.config import ContainerConfig
 from runtime.idmap import AUTO
+from runtime.rootfs import MASKED, READ_ONLY
+from runtime.security import DEFAULT_CAPABILITIES
 from supervisor.api import files, networks, resources
 from supervisor.commands import View
 from supervisor.core.checks import Exec, Health, Probe
@@ -208,6 +212,8 @@ def _host_config(view: View) -> Shape:
     config, policy = view.config, view.policy
     on_failure = policy.restart is RestartPolicy.ON_FAILURE
     return {
+        **_UNUSED,
+        **_privileges(config),
         "NetworkMode": networks.mode(view),
         "AutoRemove": view.auto_remove,
         "RestartPolicy": {
@@ -228,6 +234,51 @@ def _host_config(view: View) -> Shape:
         "CgroupnsMode": "private",
         **resources.shape(config.limits),
         "Runtime": "pysup",
+    }
+
+
+_UNUSED: Shape = {  # what Docker has and pysup has not, as it is with Docker where nobody has asked for it
+    "ContainerIDFile": "",
+    "VolumeDriver": "",
+    "VolumesFrom": None,
+    "GroupAdd": None,
+    "Cgroup": "",
+    "Links": None,
+    "OomScoreAdj": 0,
+    "PublishAllPorts": False,
+    "UTSMode": "",
+    "ConsoleSize": [0, 0],
+    "Isolation": "",
+    "CgroupParent": "",
+    "BlkioWeight": 0,
+    "BlkioWeightDevice": None,
+    "CpuPeriod": 0,
+    "CpuQuota": 0,
+    "CpuRealtimePeriod": 0,
+    "CpuRealtimeRuntime": 0,
+    "CpusetMems": "",
+    "DeviceCgroupRules": None,
+    "DeviceRequests": None,
+    "MemoryReservation": 0,
+    "MemorySwappiness": None,
+    "OomKillDisable": None,
+    "CpuCount": 0,
+    "CpuPercent": 0,
+    "IOMaximumIOps": 0,
+    "IOMaximumBandwidth": 0,
+}
+
+
+def _privileges(config: ContainerConfig) -> Shape:
+    """Capabilities beside the usual ones, and what of /proc and /sys is out of reach."""
+    if config.privileged:
+        return {"CapAdd": None, "CapDrop": None, "MaskedPaths": None, "ReadonlyPaths": None}
+    has = {name for number, name in enumerate(CAPABILITIES) if config.capabilities >> number & 1}
+    return {
+        "CapAdd": sorted(has - {*DEFAULT_CAPABILITIES}) or None,
+        "CapDrop": sorted({*DEFAULT_CAPABILITIES} - has) or None,
+        "MaskedPaths": list(MASKED),
+        "ReadonlyPaths": list(READ_ONLY),
     }
 
 
@@ -287,10 +338,15 @@ def _config(stack: str, view: View) -> Shape:
         "Entrypoint": None,
         "OnBuild": None,
         "Labels": dict(labels_of(stack, view)),
-        "StopSignal": str(view.policy.stop_signal),
+        "StopSignal": _signal(view.policy.stop_signal),
         "StopTimeout": int(view.policy.stop_grace_s),
     }
     return shape if view.policy.health is None else {**shape, "Healthcheck": _check(view.policy.health)}
+
+
+def _signal(number: int) -> str:
+    """A real-time signal has no name."""
+    return next((each.name for each in Signals if each == number), str(number))
 
 
 def _check(health: Health) -> Shape:

@@ -23,6 +23,7 @@ from supervisor.api.stats import machine_memory_bytes
 from supervisor.commands import View
 from supervisor.logs.foreign import DRIVERS
 
+_DETAILS = "ApiVersion Arch BuildTime GitCommit GoVersion KernelVersion MinAPIVersion Os".split()
 DISK_USERS = frozenset({"container", "image", "volume"})
 CONTROLS = {  # what `docker info` tells of limits: the controller that holds it
     "MemoryLimit": "memory",
@@ -59,7 +60,7 @@ async def version(_call: Call) -> Answering:
         "KernelVersion": platform.release(),
         "BuildTime": "",
     }
-    details = {name: shape[name] for name in ("ApiVersion", "MinAPIVersion", "Os", "Arch", "KernelVersion")}
+    details = {name: shape[name] for name in _DETAILS} | {"Experimental": "false"}
     component = {"Name": "Engine", "Version": __version__, "Details": details}
     return shown({"Platform": {"Name": "pysup"}, "Components": [component], **shape})
 

@@ -56,6 +56,8 @@ async def create(call: Call) -> Answering:
     fields = Fields(await call.request.data())
     if fields.text("Driver") not in ("", "local") or fields.below("DriverOpts").values:
         raise not_offered("a volume driver", "a volume is a directory of this machine")
+    if fields.below("Labels").values:
+        raise not_offered("a volume's labels", "a volume is a directory: leave them out")
     if not (name := fields.text("Name")):
         raise not_offered("a volume without a name", "name it")
     return shown(await call.api.aside(_make, _place(call, name)), HTTPStatus.CREATED)

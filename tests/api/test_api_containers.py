@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import docker
@@ -16,6 +17,7 @@ from served import Stage
 
 from runtime.config import Attachment, Network, Port
 from runtime.mounts import READ_ONLY, Bind, MemoryFile, Tmpfs
+from runtime.security import capability_mask
 from supervisor.api import creation, shapes
 from supervisor.api.shapes import human, state_of, status_of
 from supervisor.commands import View
@@ -89,6 +91,28 @@ def test_list_filters_by_id_and_age(engine: docker.DockerClient, stage: Stage) -
     assert names(engine.containers.list(filters={"since": "web.1", "name": "web"})) == ["web.2"]
 
 
+def test_list_filters_by_ports_volumes_and_networks(engine: docker.DockerClient, stage: Stage) -> None:
+    view = stage.commands.known["web.1"]
+    bind = Bind(source="/state/volumes/data", target="/lib/data", volume="data")
+    ports = Published(80, "tcp", "127.0.0.1", 8080), Published(53, "udp", "", 53)
+    changes = {"config": replace(view.config, mounts=(bind,)), "connections": Connections(ports=ports)}
+    stage.do(stage.commands.put, "web.1", **changes)
+
+    def found(name: str, value: str) -> bool:
+        names_ = names(engine.containers.list(all=True, filters={name: value}))
+        assert names_ in ([], ["web.1"])
+        return bool(names_)
+
+    assert all(found("publish", each) for each in ("8080", "8080/tcp", "8000-8100", "53/udp"))
+    assert all(found("expose", each) for each in ("80", "53/udp"))
+    assert not any(found("publish", each) for each in ("80", "8080/udp", "53"))
+    assert all(found("volume", each) for each in ("data", "/lib/data", "/state/volumes/data"))
+    assert not found("volume", "dat")
+    assert len(engine.containers.list(all=True, filters={"isolation": "default", "network": "host"})) == 5
+    for filters in ({"publish": "x"}, {"expose": "1/odd"}, {"health": "odd"}):
+        assert refused(partial(engine.containers.list, filters=filters))[0] == 400
+
+
 def test_list_takes_the_filters_of_old_clients(stage: Stage) -> None:
     found = stage.client.get("/containers/json", filters={"name": {"web.1": True, "web.2": False}})
     assert [each["Names"] for each in found] == [["/web.1"]]
@@ -125,6 +149,16 @@ def test_inspect_tells_all(engine: docker.DockerClient, stage: Stage) -> None:
     assert shown.attrs["Config"]["Env"] == ["A=1"]
     assert shown.attrs["Config"]["Labels"]["com.docker.compose.project"] == "demo"
     assert (shown.attrs["Path"], shown.attrs["Args"]) == ("sleep", ["1000"])
+    assert (shown.attrs["Config"]["StopSignal"], shown.attrs["NetworkSettings"]["IPAddress"]) == ("SIGTERM", "")
+    assert "/proc/kcore" in shown.attrs["HostConfig"]["MaskedPaths"]
+
+
+def test_inspect_names_capabilities_beside_the_usual_ones(engine: docker.DockerClient, stage: Stage) -> None:
+    mask = capability_mask(["CAP_NET_ADMIN"], ["CAP_CHOWN"], privileged=False)
+    config = replace(stage.commands.known["web.1"].config, capabilities=mask)
+    stage.do(stage.commands.put, "web.1", config=config)
+    host = engine.containers.get("web.1").attrs["HostConfig"]
+    assert (host["CapAdd"], host["CapDrop"]) == (["CAP_NET_ADMIN"], ["CAP_CHOWN"])
 
 
 def test_inspect_by_any_reference(engine: docker.DockerClient, stage: Stage) -> None:
@@ -260,6 +294,7 @@ def test_volumes_come_and_go(engine: docker.DockerClient, stage: Stage) -> None:
     assert refused(lambda: engine.volumes.get("db")) == (404, "get db: no such volume")
     assert refused(lambda: engine.volumes.create("../x"))[0] == 400
     assert refused(lambda: engine.volumes.create("x", driver="nfs"))[0] == 501
+    assert refused(lambda: engine.volumes.create("x", labels={"a": "b"}))[0] == 501
     assert stage.client.delete("/volumes/nosuch", force=True) is None
 
 
@@ -563,6 +598,7 @@ def test_rename(engine: docker.DockerClient) -> None:
     engine.containers.get("job").rename("task")
     assert engine.containers.get("task").status == "exited"
     assert refused(lambda: engine.containers.get("task").rename("web.1"))[0] == 409
+    assert refused(lambda: engine.containers.get("task").rename("task"))[0] == 400
 
 
 def test_remove(engine: docker.DockerClient, stage: Stage) -> None:
@@ -573,7 +609,8 @@ def test_remove(engine: docker.DockerClient, stage: Stage) -> None:
     assert "container is running" in message
     made.remove(force=True)
     assert "mine" not in stage.commands.known
-    assert refused(engine.containers.get("job").remove) == (409, "job is in the stack's file: remove it there")
+    for name in ("job", "web.1"):  # whether it runs or not
+        assert refused(engine.containers.get(name).remove) == (409, f"{name} is in the stack's file: remove it there")
 
 
 def test_prune_takes_what_the_spec_does_not_have(engine: docker.DockerClient, stage: Stage) -> None:

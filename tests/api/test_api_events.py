@@ -13,6 +13,7 @@ from supervisor.api import limits
 from supervisor.api.events import ACTIONS, shapes
 from supervisor.api.ring import Entry, Subject
 from supervisor.commands import Happening
+from supervisor.errors import CommandError
 from supervisor.processes.helper import HelperError
 
 SUBJECT = Subject("ab" * 32, "base", {"l": "v"})
@@ -207,3 +208,8 @@ def test_a_scale_without_numbers_makes_no_sense(stage: Stage, body: object) -> N
     with pytest.raises(PysupError, match="invalid JSON: "):
         stage.client.post("/pysup/scale", body)
     assert stage.commands.asked == []
+
+
+def test_a_time_that_ends_before_it_begins_makes_no_sense(stage: Stage) -> None:
+    with pytest.raises(CommandError, match=r"`since` time \(20\) cannot be after `until` time \(10\)"):
+        stage.client.get("/events", since=20, until=10)

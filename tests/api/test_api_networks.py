@@ -64,7 +64,6 @@ def test_a_network_is_inspected(engine: docker.DockerClient, inside: Stage) -> N
     ("method", "path"),
     [
         ("POST", "/networks/create"),
-        ("POST", "/networks/prune"),
         ("POST", "/networks/back/connect"),
         ("POST", "/networks/back/disconnect"),
         ("DELETE", "/networks/back"),
@@ -73,3 +72,11 @@ def test_a_network_is_inspected(engine: docker.DockerClient, inside: Stage) -> N
 def test_networks_are_changed_by_the_spec_alone(stage: Stage, method: str, path: str) -> None:
     with pytest.raises(CommandError, match=r"network.* is not offered by pysup: the stack's networks are those of its"):
         stage.client.request(method, path, {}, {})
+
+
+def test_there_is_little_to_prune(engine: docker.DockerClient) -> None:
+    assert engine.networks.prune()["NetworksDeleted"] == []
+    assert engine.images.prune()["ImagesDeleted"] == engine.images.prune({"dangling": True})["ImagesDeleted"] == []
+    assert engine.api.prune_builds()["CachesDeleted"] == []
+    with pytest.raises(docker.errors.APIError, match="removing all unused images is not offered by pysup"):
+        engine.images.prune({"dangling": False})

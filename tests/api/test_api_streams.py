@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -20,6 +21,7 @@ from supervisor.api.keys import Watch, sequence
 from supervisor.client import frames
 from supervisor.errors import CommandError
 from supervisor.logs.policy import Driver, LogPolicy
+from supervisor.network.ends import Connections, End
 from supervisor.streams.lines import Stream
 
 SECOND_NS = 1_000_000_000
@@ -204,6 +206,19 @@ def test_attach_without_an_upgrade_is_a_plain_answer(stage: Stage) -> None:
             data += line.recv(1000)
     assert data.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Content-Type: application/vnd.docker.raw-stream\r\n" in data
+
+
+def test_exec_without_an_upgrade_is_a_plain_answer(stage: Stage) -> None:
+    key = stage.client.post("/containers/web.1/exec", {"Cmd": ["echo", "hi"], "AttachStdout": True})["Id"]
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(20)
+        line.connect(str(stage.socket))
+        line.sendall(f"POST /exec/{key}/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        data = b""
+        while piece := line.recv(1000):
+            data += piece
+    assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert data.endswith(b"\x01\0\0\0\0\0\0\x03hi\n")
 
 
 @pytest.mark.parametrize(("version", "kind"), [("1.41", "raw"), ("1.42", "multiplexed")])
@@ -456,6 +471,19 @@ def test_stats_once(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
     assert shown["cpu_stats"]["cpu_usage"]["total_usage"] > shown["precpu_stats"]["cpu_usage"]["total_usage"] > 0
     one = engine.containers.get("web.1").stats(stream=False, one_shot=True)
     assert one["precpu_stats"]["cpu_usage"]["total_usage"] == 0
+
+
+def test_stats_count_what_goes_over_the_network(stage: Stage) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        line.sendto(b"hello", ("127.0.0.1", 9))
+    lines = Path("/proc/self/net/dev").read_text().splitlines()[2:]
+    others = {line.partition(":")[0].strip() for line in lines} - {"lo"}
+    ends = (End("back", ("10.1.0.2/24",), ("10.1.0.1/24",), "02:00:00:00:00:01", ()),)
+    stage.do(stage.commands.put, "web.1", pid=os.getpid(), connections=Connections(ends))
+    found = stage.client.get("/containers/web.1/stats", stream=0, **{"one-shot": 1})["networks"]
+    assert found.keys() == others
+    assert all(each.keys() >= {"rx_bytes", "tx_bytes", "rx_dropped", "tx_packets"} for each in found.values())
+    assert stage.client.get("/containers/web.2/stats", stream=0, **{"one-shot": 1})["networks"] == {}
 
 
 def test_stats_of_all_at_one_go(stage: Stage) -> None:
