@@ -1,6 +1,7 @@
 """What all tests share: their surroundings, when kernel tests may run, that they leave nothing behind, and an image."""
 
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -15,11 +16,12 @@ MUST = os.environ.get("PYSUP_KERNEL") == "must"
 KEPT = ("PATH", "TMPDIR", "VIRTUAL_ENV", "PYTEST_", "PYSUP_KERNEL", "PYSUP_DOCKER", "PYSUP_SEED", "SEED")
 SET = {"HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
 TEMPORARY_MAX = 40  # the length of a directory in which sockets still have paths that fit (unix(7))
+DESCRIPTORS = 20000  # the kernel's runner in a test's own process has up to 1,000 runs
 IGNORED_BY_NOBODY = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
 
 
 def _settle() -> None:
-    """Whoever starts the tests, from wherever: they find the same variables, umask and dispositions of signals."""
+    """Whoever starts the tests, from wherever: they find the same variables, umask, limits and ways of signals."""
     for name in os.environ:
         if not name.startswith(KEPT):
             del os.environ[name]
@@ -27,6 +29,8 @@ def _settle() -> None:
     if len(tempfile.gettempdir()) > TEMPORARY_MAX:
         os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
     os.umask(0o022)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, DESCRIPTORS)), hard))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in IGNORED_BY_NOBODY:  # as nohup(1), or a shell that starts something in the background, leaves them
         signal.signal(number, signal.SIG_DFL)

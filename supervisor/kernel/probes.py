@@ -205,7 +205,7 @@ def _state(thread: Path) -> str:
 class Care:
     """What commands in one container need, as far as the last one has shown."""
 
-    killed: int | None = None  # the session of the last one that was killed
+    killed: int | None = None  # the session of the last one that was killed; 0: it was not known yet
     kept: bool = False  # they need an init of their own: process 1 reaps no orphans
 
     def look(self, init: int) -> bool:
@@ -238,7 +238,11 @@ async def command(
 
 async def _run(begin: Begin, made: Streams, said: "_LastWords", init: int, care: Care, cgroup: Cgroup | None) -> Status:
     kept = care.kept
-    pid, ended = await begin(made.theirs)
+    try:
+        pid, ended = await begin(made.theirs)
+    except anyio.get_cancelled_exc_class():  # it is killed all the same
+        care.killed = 0
+        raise
     try:
         made.close_theirs()
         await said.listen(ended)

@@ -192,17 +192,17 @@ class LauncherPool:
             try:
                 await self._answer(seat, pending)
             except anyio.get_cancelled_exc_class():
-                self._tasks.start_soon(self._call_off, seat, pending, init, entry.cgroup)
+                self._tasks.start_soon(self._call_off, seat, pending, init, entry)
                 raise
         return await self._started(entry, pending)
 
-    async def _call_off(self, seat: Seat, pending: Pending, init: int, cgroup: Cgroup | None) -> None:
+    async def _call_off(self, seat: Seat, pending: Pending, init: int, entry: Plan) -> None:
         """See a command to its end that nobody waits for any more."""
         with suppress(LaunchError, OSError):
             await self._answer(seat, pending)
             if pending.reply is not None and pending.exit is not None:
-                await end_command(pending.reply.pid, pending.exit, init, cgroup)
-            await self.remove(None, cgroup)
+                await end_command(pending.reply.pid, pending.exit, init, entry.cgroup, kept=entry.init)
+            await self.remove(None, entry.cgroup)
 
     async def _started(self, plan: Plan, pending: Pending) -> tuple[int, Exit]:
         reply, ended = pending.reply, pending.exit

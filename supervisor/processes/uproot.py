@@ -30,6 +30,7 @@ from supervisor.processes.reaper import Exit
 ROUNDS_MAX = 16
 TREE_MAX = 256  # processes in one round
 ROUND_S = 0.005  # between two looks at a cgroup in which somebody still lives
+STOP_ROUNDS_MAX = 200  # looks at a process until it has stopped
 DEATH_S = 1.0  # the longest to wait for those killed in one round
 DESCRIPTORS_S = 60.0  # the longest to wait for descriptors where there are none
 END_S = 5.0  # and for all of it; what the kernel holds longer is left to it
@@ -89,7 +90,7 @@ async def uproot(pid: int, ended: Exit, init: int, *, kept: bool = False) -> Non
 
 async def _uproot_kept(keeper: int, ended: Exit) -> None:
     """The command last: its init ends with it."""
-    command = next(iter(_children(keeper)), None)
+    command = await _command_of(keeper, ended)
     if command is None:
         return
     _stop((command, keeper))
@@ -99,9 +100,26 @@ async def _uproot_kept(keeper: int, ended: Exit) -> None:
         await ended.wait()
 
 
+async def _command_of(keeper: int, ended: Exit) -> int | None:
+    """What an init was begun for; None: it has not begun that yet, and is stopped before it does."""
+    if (command := next(iter(_children(keeper)), None)) is not None:
+        return command
+    os.kill(keeper, signal.SIGSTOP)  # our own child, not reaped
+    for _ in range(STOP_ROUNDS_MAX):  # a fork that is under way comes first
+        if _stat(keeper)[0] in (0, *b"TZX"):
+            break
+        await anyio.sleep(ROUND_S)
+    command = next(iter(_children(keeper)), None)
+    if command is not None and ended.status is None:
+        os.kill(keeper, signal.SIGCONT)
+    return command
+
+
 def has_zombies(session: int, init: int) -> bool:
-    """Has process 1 not reaped what a command left dead?"""
-    return any(_stat(pid)[SESSION] == session and not _lives(pid) for pid in _children(init))
+    """Has process 1 not reaped what a command left dead? Session 0 is any but process 1's: each command has its own."""
+    own = _stat(init)[SESSION]
+    dead = {_stat(pid)[SESSION] for pid in _children(init) if not _lives(pid)}
+    return session in dead if session else bool(dead - {own})
 
 
 async def _clear(find: Callable[[], list[Child]]) -> None:

@@ -39,7 +39,6 @@ MOMENT_MAX_S = 0.25  # a supervisor is killed within the time that a whole life 
 
 SLEEP = {"cmd": ["sleep", "1000"], "stop_signal": "SIGKILL"}
 STACK = {
-    "name": "tiny",
     "defaults": {"image": "busybox", "restart": "always", "backoff": {"initial_s": 0}},
     "containers": [
         {"id": "sleep", "replicas": 2, **SLEEP},
@@ -66,7 +65,7 @@ class World:
 
     @property
     def home(self) -> state.Home:
-        return state.Home.of_stack(self.place / "state", "tiny")
+        return state.Home.of_stack(self.place / "state", name_of(self.place))
 
     @property
     def run(self) -> Path:
@@ -132,6 +131,11 @@ class World:
         assert not [each for each in branches(self.home) if os.path.exists(each)]
 
 
+def name_of(place: Path) -> str:
+    """Of a stack, and no other place's: cgroups that others have, or an earlier run that was killed, are none of it."""
+    return f"tiny{place.stat().st_ino:x}"
+
+
 def reap() -> None:
     """What was others' child, and has ended."""
     end = time.monotonic() + LIMIT_S
@@ -151,7 +155,7 @@ def mounts() -> frozenset[str]:
 
 def branches(home: state.Home) -> Iterable[str]:
     """The directories that any home of this name could have had."""
-    for directory in Branch(discover(), "tiny-").directories():
+    for directory in Branch(discover(), f"{home.path.name}-").directories():
         yield from map(str, Path(directory).parent.glob(f"{home.path.name}-*-*"))
 
 
@@ -183,7 +187,7 @@ def damages(world: World) -> list[Callable[[random.Random], None]]:
 def main() -> None:
     images, kills, seed, place = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
     file = place / "stack.json"
-    file.write_text(json.dumps(STACK))
+    file.write_text(json.dumps({"name": name_of(place), **STACK}))
     compiled = compile_stack(spec.load([file], None), Images((images,)), place / "state")
     file.unlink()
     world = World(place, compiled, mounts())
