@@ -35,6 +35,7 @@ from supervisor.state import home as state
 from supervisor.streams.lines import layout_for
 
 LIMIT_S = 20
+UP = "all 5 containers are up"
 MOMENT_MAX_S = 0.25  # a supervisor is killed within the time that a whole life takes here and now, or this
 
 SLEEP = {"cmd": ["sleep", "1000"], "stop_signal": "SIGKILL"}
@@ -71,7 +72,7 @@ class World:
     def run(self) -> Path:
         return self.place / "run"
 
-    def supervisor(self, tell: Callable[[bool], None], output: int) -> int:
+    def supervisor(self, output: int) -> int:
         """Fork one; its pid."""
         if pid := os.fork():
             return pid
@@ -79,9 +80,7 @@ class World:
             layout = layout_for(
                 [entry.id for entry in self.stack.entries], {}, colour=False, timestamps=False, prefixes=True
             )
-            manner = supervise.Manner(
-                8, tell=tell, wait=True, shows_lines=False, stays=True, console=output, run_directory=self.run
-            )
+            manner = supervise.Manner(8, shows_lines=False, stays=True, console=output, run_directory=self.run)
             look = supervise.Look(LogFormat.TEXT, layout)
             os._exit(anyio.run(supervise.up, Reading(self.stack), self.home, look, manner).exit_status)
         except BaseException as error:  # noqa: BLE001 (said here, as it can't be in the parent)
@@ -90,29 +89,25 @@ class World:
 
     def killed(self, after_s: float) -> None:
         """One that is killed at a moment."""
-        pid = self.supervisor(lambda _up: None, os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        pid = self.supervisor(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
         time.sleep(after_s)  # the subject here: there is no event that a random moment waits for
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
     def whole(self) -> str:
         """One that comes up, and is stopped: what it said."""
-        told, telling = os.pipe2(os.O_CLOEXEC)
         shown, output = os.pipe2(os.O_CLOEXEC)
-
-        def tell(up: bool) -> None:
-            os.write(telling, b"+" if up else b"-")
-
-        pid = self.supervisor(tell, output)
-        os.close(telling)
+        pid = self.supervisor(output)
         os.close(output)
-        assert select.select([told], [], [], LIMIT_S)[0], "it does not come up"
-        answer = os.read(told, 1)
+        text, end = "", time.monotonic() + LIMIT_S
+        while UP not in text:
+            assert select.select([shown], [], [], max(0, end - time.monotonic()))[0], f"it does not come up: {text}"
+            chunk = os.read(shown, 1 << 16)
+            assert chunk, f"it did not come up: {text}"
+            text += chunk.decode()
         os.kill(pid, signal.SIGTERM)
         with open(shown, encoding="utf-8") as file:
-            text = file.read()
-        os.close(told)
-        assert answer == b"+", f"it did not come up: {text}"
+            text += file.read()
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, text
         return text
 
