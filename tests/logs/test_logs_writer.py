@@ -209,7 +209,7 @@ async def test_another_limit_holds_at_once_also_for_what_was_there_before(writin
         writer.open("a", LogPolicy(max_size_bytes=10_000, max_files=100))
         for limit in (100_000, 50_000, None):
             writer.limit(limit)
-            put(writer, "a", *numbered(100), at_ns=10**9)
+            put(writer, "a", *numbered(100), at_ns=time.time_ns())
             assert await read(writer.logs("a")) == numbered(100) * (1 if limit == 100_000 else 2 if limit else 3)
             total = sum(path.stat().st_size for path in (tmp_path / "logs").rglob("*.log"))
             assert limit is None or limit - 20_000 <= total <= limit
