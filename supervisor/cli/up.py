@@ -59,11 +59,12 @@ class Wish:
         """All of it, with other numbers of replicas as far as they hold. `seen`: the files that say what it is, those
         that are missing included; they are there even if this fails.
         """
-        from supervisor.compile.compiler import Images, compile_stack  # noqa: PLC0415
+        from supervisor.compile.compiler import Images, compile_stack, named_files  # noqa: PLC0415
         from supervisor.entry import Reading, Scale  # noqa: PLC0415
 
         found = Images(self.image_path)
         spec = self.source.load(found.check, seen)
+        seen += named_files(spec)
         own = {each.id: each.replicas for each in spec.containers}
         held = {
             name: Scale(scale.number, own.get(name))

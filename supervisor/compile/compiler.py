@@ -29,7 +29,7 @@ from supervisor.core.checks import Exec, File, Health, Notify, Probe, Ready
 from supervisor.core.policy import Backoff, Condition, Policy, RestartPolicy
 from supervisor.entry import Compiled, Entry, Order, OutputForm
 from supervisor.spec import Container, Fault, Instance, Spec, SpecError, instances, later
-from supervisor.spec.terms import SECCOMP_DEFAULT, Enforce, Oom
+from supervisor.spec.terms import SECCOMP_DEFAULT, SECCOMP_WORDS, Enforce, Oom
 from supervisor.state.home import Home
 
 HOSTNAME_MAX = 64
@@ -66,6 +66,17 @@ class Images:
         except PysupError as error:
             return str(error)
         return None
+
+
+def named_files(spec: Spec) -> Iterator[str]:
+    """The files, beside its own, of which the contents are part of what a spec says."""
+    for source in (*spec.secrets.values(), *spec.configs.values()):
+        if source.file is not None:
+            yield source.file
+    for container in spec.containers:
+        profile = container.seccomp
+        if profile not in SECCOMP_WORDS and not profile.lstrip().startswith("{"):
+            yield profile
 
 
 def compile_stack(spec: Spec, found: Images, state: Path) -> Compiled:

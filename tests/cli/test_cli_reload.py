@@ -288,6 +288,41 @@ def test_a_watched_file_reloads_however_it_is_changed(stage: Stage) -> None:
         ends_well(stage, live)
 
 
+def test_a_watched_stack_knows_all_files_that_its_file_names(stage: Stage) -> None:
+    """However they are changed, and though their directory goes for a while."""
+    there = stage.pysup.directory / "there"
+    there.mkdir()
+    base = {"containers": [{"id": "base", "image": IMAGE, "env": {"A": "0"}}]}
+    profile: dict[str, Any] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}
+    files = {"secret": "s0", "config": "c0", "seccomp.json": json.dumps(profile), "base.json": json.dumps(base)}
+    for name, text in files.items():
+        (there / name).write_text(text)
+    show = script("trap 'exit 0' TERM; echo $$(cat /run/secrets/s /c) $$A; while :; do sleep 0.02; done")
+    extends = {"file": "there/base.json", "id": "base"}
+    web = {"id": "web", "cmd": show, "extends": extends, "seccomp": "there/seccomp.json", "secrets": ["s"]}
+    more = {"secrets": {"s": {"file": "there/secret"}}, "configs": {"c": {"file": "there/config"}}}
+    stage.write({**web, "configs": [{"source": "c", "target": "/c"}]}, **more)
+    with stage.up("--watch") as live:
+        live.sees("watching 6 files")
+        live.sees("web   | s0c0 0")
+        (there / "secret").write_text("s1")
+        live.sees("web   | s1c0 0")
+        swap = there / ".config.swp"
+        swap.write_text("c1")
+        swap.rename(there / "config")  # as editors do
+        live.sees("web   | s1c1 0")
+        profile["syscalls"] = [{"names": ["chroot"], "action": "SCMP_ACT_ERRNO"}]
+        (there / "seccomp.json").write_text(json.dumps(profile))
+        live.sees("(seccomp: ")
+        there.rename(stage.pysup.directory / "away")
+        live.sees("not reloaded: s.json:1:")
+        (stage.pysup.directory / "away/base.json").write_text(json.dumps(base).replace('"0"', '"9"'))
+        (stage.pysup.directory / "away").rename(there)
+        live.sees("web   | s1c1 9")
+        assert "s1" not in "".join(line for line in live.lines if line.startswith("pysup"))
+        ends_well(stage, live)
+
+
 def test_a_watched_stack_sleeps(stage: Stage) -> None:
     """While nothing happens, nothing wakes it: it is a file that is waited for."""
     stage.write({"id": "idle", "cmd": ["sleep", "1000"], "stop_signal": "KILL"})
