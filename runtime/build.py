@@ -36,10 +36,14 @@ def build_plan(
     users = Users(ids, spaces + len(joining))
     mounts = users.position + users.count
     first = mounts + (volumes.count(config) if config.mounts else 0)
+    joining_cgroup = join_cgroup(cgroup, first, namespace=True)
+    # A group of version 1 is charged for what its first process mounts, which the kernel is slow to set up. That goes
+    # to the launcher's, where there is nothing of the user's in it, and so nothing that could be big.
+    late = not config.mounts
     prologue = [*rootfs.prologue(config, root), *make_cgroup(cgroup, first)]
     steps: list[plan.Step] = [
         *prologue,
-        *join_cgroup(cgroup, first, namespace=True),
+        *([] if late else joining_cgroup),
         plan.TakeStdio(),
         plan.NewSession(terminal=config.terminal and not config.init),
         *joining,
@@ -49,6 +53,7 @@ def build_plan(
         *network.steps(config),
         *_workdir(config.workdir),
         *([plan.ReadOnlyRoot()] if config.read_only else []),
+        *(joining_cgroup if late else []),
         *users.join(limits(config)),
         *security.passing_on(config, owned=ids is not None),
         *security.bounding(config),
@@ -89,7 +94,7 @@ def make_cgroup(cgroup: Cgroup | None, first: int, *, new: bool = True) -> list[
 
 
 def join_cgroup(cgroup: Cgroup | None, first: int, *, namespace: bool) -> list[plan.Step]:
-    """What the child does before anything else."""
+    """What the child does."""
     return [] if cgroup is None else [plan.JoinCgroup(cgroup, first, namespace)]
 
 

@@ -76,8 +76,8 @@ class OpenCgroup(InCgroups):
 
 @dataclass(frozen=True, slots=True)
 class JoinCgroup(InCgroups):
-    """The child is cloned into it where it is of version 2, and enters those of version 1 before anything else. What it
-    sees of cgroups begins there: cgroup_namespaces(7).
+    """The child is cloned into it where it is of version 2, and enters those of version 1 before anything of the
+    container's runs. What it sees of cgroups begins there: cgroup_namespaces(7).
     """
 
     namespace: bool  # of its own; a command in a container enters the container's
