@@ -27,6 +27,12 @@ class Result(NamedTuple):
     call: int
 
 
+class Named(NamedTuple):
+    """What the call returned that was kept under this name, in whatever was included last under it."""
+
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Strings:
     """A NULL-terminated array of pointers to strings: argv, envp."""
@@ -45,7 +51,7 @@ class Struct:
     points: "tuple[tuple[int, Struct], ...]" = ()
 
 
-Pointed = str | bytes | None | Descriptor | Result | Strings | Struct
+Pointed = str | bytes | None | Descriptor | Result | Named | Strings | Struct
 Argument = int | Pointed
 
 
@@ -73,7 +79,8 @@ class Assembler:
         self._steps: list[int] = []
         self._cgroup = 0
         self.step = 0
-        self.detached: list[Result] = []  # mounts that a later step attaches
+        self._kept: dict[str, int] = {}  # calls, by the name of their result
+        self._wanted: list[tuple[str, int]] = []  # names, and where their result goes
 
     def include(self, other: "Assembler") -> None:
         """Append what another one holds; its steps count from the present one."""
@@ -88,6 +95,8 @@ class Assembler:
         self._descriptors += [(words + place, which) for place, which in other._descriptors]
         self._struct_descriptors += [(data + at, which) for at, which in other._struct_descriptors]
         self._results += [(calls + call, words + place) for call, place in other._results]
+        self._kept |= {name: calls + call for name, call in other._kept.items()}
+        self._wanted += [(name, words + place) for name, place in other._wanted]
         self._cgroup = words + other._cgroup if other._cgroup else self._cgroup
 
     def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = ()) -> Result:
@@ -102,6 +111,10 @@ class Assembler:
         self._words.append(_rule(forgive))
         return Result(index)
 
+    def keep(self, name: str, result: Result) -> None:
+        """Let later calls have it as `Named(name)`, whatever is assembled apart from this."""
+        self._kept[name] = result.call
+
     def clone_into(self, cgroup: Result) -> None:
         """Have the child cloned into the cgroup that this call of the prologue, the last one, has opened."""
         self._cgroup = len(self._words) * 8 - 16  # its sixth argument, which openat(2) does not have
@@ -115,7 +128,9 @@ class Assembler:
             return self._pointer(place, self._structure(argument))
         if isinstance(argument, Strings):
             return self._pointer(place, self._array(argument))
-        if isinstance(argument, Result):
+        if isinstance(argument, Named):
+            self._wanted.append((argument.name, place))
+        elif isinstance(argument, Result):
             self._results.append((argument.call, place))
         elif isinstance(argument, Descriptor):
             self._descriptors.append((place, argument.position))
@@ -157,7 +172,7 @@ class Assembler:
     def finish(self, prologue_steps: int) -> Program:
         """Encode. The calls of the first `prologue_steps` steps are the prologue."""
         self._align()
-        self._results.sort()
+        self._results = sorted((*self._results, *((self._kept[name], place) for name, place in self._wanted)))
         base = len(self._words) * 8
         for place in self._pointers:
             self._words[place >> 3] += base

@@ -14,7 +14,7 @@ from functools import lru_cache, singledispatch
 from itertools import groupby
 
 from runtime import linux, plan
-from runtime.assemble import Assembler, Descriptor, Program, Result, Strings, Struct
+from runtime.assemble import Assembler, Descriptor, Named, Program, Result, Strings, Struct
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 from runtime.mounts import DATA, NO_PROGRAMS, READ_ONLY
 from runtime.program import REPORT
@@ -26,6 +26,7 @@ FD_DEVPTS = FD_MORE  # of a start with a terminal
 FD_PIDFD = FD_MORE  # of an entry
 
 LAYERS = "/.layers"  # where layers are mounted that are shown with other ids
+_MEMORY_TREE, _ROOT_TREE = "memory", "root"  # results: what is mounted nowhere yet
 SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the container's tmpfs is mounted
 MISSING_ONLY = (errno.EEXIST,)
 
@@ -34,8 +35,7 @@ MISSING_ONLY = (errno.EEXIST,)
 # replicas share is most of their programs.
 _PARTICULAR = (
     *(plan.MakeDirectories, plan.MakeCgroup, plan.SetLimit, plan.OpenCgroup, plan.JoinCgroup),
-    *(plan.MountMemory, plan.MountOverlay, plan.EnterRoot),
-    *(plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec),
+    *(plan.MountOverlay, plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec),
 )
 _COMMON_KEPT = 256
 
@@ -120,7 +120,7 @@ def _(step: plan.MountMemory, asm: Assembler) -> None:
     if step.detached:
         parameters = (("source", "tmpfs"), ("mode", "700"), ("size", str(step.size_bytes)))
         tree = _make_file_system(asm, "tmpfs", parameters, DATA)
-        asm.detached.append(tree)
+        asm.keep(_MEMORY_TREE, tree)
         asm.call("fchdir", tree)
     else:
         asm.call("mount", "tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=700,size={step.size_bytes}")
@@ -166,7 +166,7 @@ def _detached_overlay(step: plan.MountOverlay, asm: Assembler) -> None:
     if not step.in_memory:
         asm.call("chdir", step.directory)
     parameters += [("upperdir", "upper"), ("workdir", "work"), *([("volatile", None)] if step.volatile else [])]
-    asm.detached.append(_make_file_system(asm, "overlay", parameters, linux.MOUNT_ATTR_NODEV))
+    asm.keep(_ROOT_TREE, _make_file_system(asm, "overlay", parameters, linux.MOUNT_ATTR_NODEV))
 
 
 def _make_file_system(
@@ -213,12 +213,11 @@ def _(step: plan.PivotRoot, asm: Assembler) -> None:
 def _(step: plan.EnterRoot, asm: Assembler) -> None:
     # What upper and work are in comes along, below the root: else the kernel would wait for all processors when the
     # last descriptor of it is closed.
-    del step
     asm.call("setns", Descriptor(FD_NOTHING), linux.CLONE_NEWNS)
     asm.call("unshare", linux.CLONE_NEWNS)
-    for tree in asm.detached:
-        asm.call("move_mount", tree, "", AT_FDCWD, "/", linux.MOVE_MOUNT_F_EMPTY_PATH)
-    asm.call("fchdir", asm.detached[-1])
+    for name in (_MEMORY_TREE, _ROOT_TREE) if step.in_memory else (_ROOT_TREE,):
+        asm.call("move_mount", Named(name), "", AT_FDCWD, "/", linux.MOVE_MOUNT_F_EMPTY_PATH)
+    asm.call("fchdir", Named(_ROOT_TREE))
     asm.call("chroot", ".")
 
 

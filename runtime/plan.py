@@ -179,6 +179,8 @@ class EnterRoot:
     root away: nothing else was ever in the namespace.
     """
 
+    in_memory: bool
+
     def describe(self) -> str:
         return "make the overlay the root of a mount namespace of its own"
 

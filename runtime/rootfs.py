@@ -70,7 +70,7 @@ def steps(
             userns=users.userns,
             detached=detached,
         ),
-        plan.EnterRoot() if detached else plan.PivotRoot(),
+        plan.EnterRoot(config.memory_bytes is not None) if detached else plan.PivotRoot(),
         plan.MountDev(config.terminal, config.shm_bytes, users.tty_gid),
         *map(users.device, found.devices),
         *_closing(config, found),
