@@ -64,15 +64,25 @@ class Ring:
     def _subject(self, happening: Happening) -> Subject | None:
         name = happening.container
         if name is None:
+            if happening.event == "lost":  # perhaps the end of somebody
+                self._forget()
             return None
         try:
             view = self._commands.find(name)
         except NoSuchContainerError:
-            return self._subjects.pop(name, None)
+            return self._gone(name, happening)
         if view.id != name:  # it is gone, and another's name begins alike
-            return self._subjects.pop(name, None)
+            return self._gone(name, happening)
         self._subjects[name] = found = Subject(view.key, view.image, self._labels(self._commands.name, view))
         return found
+
+    def _gone(self, name: str, happening: Happening) -> Subject | None:
+        """It was removed before all that happened to it was heard of: that it was removed is the last of it."""
+        return self._subjects.pop(name, None) if happening.event == "removed" else self._subjects.get(name)
+
+    def _forget(self) -> None:
+        known = {view.id for view in self._commands.views()}
+        self._subjects = {name: subject for name, subject in self._subjects.items() if name in known}
 
     def place(self, *, past: bool) -> int:
         """Where to begin to read: with all that are still known, or with what comes from now on."""

@@ -213,3 +213,18 @@ def test_a_scale_without_numbers_makes_no_sense(stage: Stage, body: object) -> N
 def test_a_time_that_ends_before_it_begins_makes_no_sense(stage: Stage) -> None:
     with pytest.raises(CommandError, match=r"`since` time \(20\) cannot be after `until` time \(10\)"):
         stage.client.get("/events", since=20, until=10)
+
+
+def test_a_container_that_is_gone_before_its_end_is_heard_of_has_all_its_events(
+    engine: docker.DockerClient, stage: Stage
+) -> None:
+    engine.containers.create("base", "true", name="mine", auto_remove=True).start()
+
+    def end() -> None:  # at one go
+        stage.commands.end("mine", 0)
+        stage.commands.tell("started", "web.1")
+
+    stage.do(end)
+    told = engine.events(decode=True, filters={"container": "mine"}, since=1)
+    assert [next(told)["Action"] for _ in range(4)] == ["create", "start", "die", "destroy"]
+    told.close()

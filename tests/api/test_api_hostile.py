@@ -1,6 +1,8 @@
 """What a caller can do to the control socket, on purpose or not: others are served all the while."""
 
+import json
 import os
+import re
 import select
 import socket
 import stat
@@ -8,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from served import Stage
 
 from supervisor.api import limits
+from supervisor.api.routes import OFFERED
 from supervisor.api.wire import listening
 from supervisor.client import Client
 from supervisor.errors import CommandError, StackError
@@ -152,6 +156,16 @@ def test_a_caller_who_waits_for_100_is_told_to_go_on(stage: Stage) -> None:
         assert line.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
+FIELDS = (  # of bodies
+    "Cmd Env Labels Memory MemorySwap NanoCpus CpuQuota CpuPeriod CpuShares CpusetCpus PidsLimit RestartPolicy Name "
+    "MaximumRetryCount Binds Mounts Tmpfs Ulimits Sysctls ExtraHosts Dns Devices PortBindings NetworkMode LogConfig "
+    "SecurityOpt UsernsMode ShmSize CapAdd Driver DriverOpts scales dry_run Tty User ConsoleSize Entrypoint Volumes "
+    "BlkioDeviceReadBps NetworkingConfig EndpointsConfig ExposedPorts StopTimeout StopSignal".split()
+)
+FILTERS = (
+    "ancestor before exited expose health id isolation label network publish since status volume name dangling "
+    "driver scope type reference until all label!".split()
+)
 METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
 PARTS = st.sampled_from(
     ["containers", "web.1", "json", "exec", "start", "images", "%2e%2e", "v1.43", "events", "x", ""]
@@ -186,6 +200,37 @@ def nearly_requests(draw: st.DrawFn) -> bytes:
 @given(data=st.one_of(st.binary(max_size=300), nearly_requests()))
 def test_nothing_that_is_sent_is_a_fault_of_ours(stage: Stage, data: bytes) -> None:
     answer = said(stage, data)
+    assert b"internal error" not in answer
+    assert b"HTTP/1.1 500" not in answer
+    assert stage.complaints == []
+
+
+ENDLESS = {"events", "attach", "stats", "wait", "down", "start", "logs"}  # they are for as long as both sides like
+CALLS = [route for route in OFFERED if route.template.rpartition("/")[2] not in ENDLESS]
+WORDS = st.sampled_from(["", "0", "-1", "x", "true", "back", "base", "job", "web.1", "a/b", "\0", "ü\udcff", "9" * 30])
+JUNK = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS),
+    lambda below: st.one_of(
+        st.lists(below, max_size=3), st.dictionaries(st.one_of(WORDS, st.sampled_from(FIELDS)), below, max_size=3)
+    ),
+    max_leaves=8,
+)
+QUERY_NAMES = st.sampled_from(
+    "all size limit filters since until tail t signal condition h w path name force v repo tag fromSrc type".split()
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_nothing_that_a_call_is_given_is_a_fault_of_ours(stage: Stage, data: st.DataObject) -> None:
+    route = data.draw(st.sampled_from(CALLS))
+    path = re.sub(r"\{[^}]*\}", lambda _: quote(data.draw(WORDS), errors="surrogateescape"), route.template)
+    values = st.one_of(WORDS, st.dictionaries(st.sampled_from(FILTERS), JUNK, max_size=3).map(json.dumps))
+    query = urlencode(data.draw(st.dictionaries(QUERY_NAMES, values, max_size=4)), errors="surrogateescape")
+    known = st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=5)
+    body = json.dumps(data.draw(st.one_of(known, known.map(lambda host: {"HostConfig": host, "Image": "base"}), JUNK)))
+    head = f"{route.method} /v1.43{path}?{query} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    answer = said(stage, head.encode("ascii"))
     assert b"internal error" not in answer
     assert b"HTTP/1.1 500" not in answer
     assert stage.complaints == []
