@@ -73,7 +73,9 @@ class Links:
 
     def lift(self, bridge: str) -> None:
         """Remove a bridge. That it is gone already is no fault."""
-        index = self._bridges.pop(bridge)
+        index = self._bridges.pop(bridge, None)
+        if index is None:
+            return
         try:
             self._route.do([(f"remove bridge {bridge}", messages.without_link(index))])
         except OSError as error:

@@ -137,7 +137,9 @@ class Networks:
         return kernel
 
     async def _lay(self, networks: Sequence[StackNetwork]) -> None:
-        """Make networks, and serve names in them. The packet filter does not know them yet."""
+        """Make networks, and serve names in them. The packet filter does not know them yet. OSError, StackError; none
+        of them is there then.
+        """
         kernel, state, room = self._of_kernel(), self._home.parent.parent, max(len(self._everybody), 1)
         known = await self._in_thread(kernel.known_subnets)
         leased = await self._in_thread(lambda: pool.lease(state, self._home, networks, room, known, kernel.books))
@@ -145,11 +147,16 @@ class Networks:
         for name, book in leased.items():
             book.reserve(each for each in attachments if each.network == name)
         await self._in_thread(lambda: kernel.lay(networks, leased))
+        try:
+            for path in await self._in_thread(lambda: kernel.forward(networks)):
+                self._emit("forwarding_enabled", None, {"what": path})
+            for name, book in leased.items():
+                self._serve_names(kernel, name, pool.bare(book.gateways()[0]))
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._unlay(leased)
+            raise
         self._names.internal = kernel.internal()
-        for path in await self._in_thread(lambda: kernel.forward(networks)):
-            self._emit("forwarding_enabled", None, {"what": path})
-        for name, book in leased.items():
-            self._serve_names(kernel, name, pool.bare(book.gateways()[0]))
 
     def _serve_names(self, kernel: Wiring, network: str, gateway: str) -> None:
         from supervisor.network.resolver import Resolver  # noqa: PLC0415 (it loads a parser of DNS)
@@ -170,14 +177,17 @@ class Networks:
         gone = [name for name, has in kernel.networks.items() if name not in used and self._networks.get(name) != has]
         if not gone:
             return
-        for name in gone:
-            resolver, scope = kernel.resolvers.pop(name)
-            scope.cancel()
-            resolver.close()
-        await self._in_thread(lambda: kernel.unlay(gone))
+        await self._unlay(gone)
         self._names.internal = kernel.internal()
         await self._filter()
         await self._note()
+
+    async def _unlay(self, networks: Iterable[str]) -> None:
+        kernel, gone = self._of_kernel(), list(networks)
+        for resolver, scope in [kernel.resolvers.pop(name) for name in gone if name in kernel.resolvers]:
+            scope.cancel()
+            resolver.close()
+        await self._in_thread(lambda: kernel.unlay(gone))
 
     async def _note(self) -> None:
         books = self._of_kernel().books

@@ -87,23 +87,30 @@ class Wiring:
         )
 
     def lay(self, networks: Sequence[StackNetwork], books: Mapping[str, pool.Book]) -> None:
-        """Make these, which have those subnets. OSError."""
+        """Make these, which have those subnets. OSError; none of them is there then."""
+        try:
+            for network in networks:
+                self._lay(network, books[network.name])
+        except BaseException:
+            self.unlay(network.name for network in networks)
+            raise
+
+    def _lay(self, network: StackNetwork, book: pool.Book) -> None:
         from runtime.network.links import Bridge  # noqa: PLC0415 (see above)
 
-        for network in networks:
-            book = books[network.name]
-            name = self.interface(f"b{self._numbers:x}")
-            self._numbers += 1
-            gateways = book.gateways()
-            self.links.lay([Bridge(name, pool.mac(self.tag, gateways[0]), tuple(map(ip_interface, gateways)))])
-            self.books[network.name], self.bridges[network.name] = book, name
-            self.networks[network.name] = network
+        name = self.interface(f"b{self._numbers:x}")
+        self._numbers += 1
+        self.books[network.name], self.bridges[network.name] = book, name
+        self.networks[network.name] = network
+        gateways = book.gateways()
+        self.links.lay([Bridge(name, pool.mac(self.tag, gateways[0]), tuple(map(ip_interface, gateways)))])
 
     def unlay(self, networks: Iterable[str]) -> None:
-        """Take them away: nobody is in them."""
+        """Take them away, as far as they are there: nobody is in them."""
         for name in networks:
-            self.links.lift(self.bridges.pop(name))
-            del self.books[name], self.networks[name]
+            if name in self.networks:
+                del self.books[name], self.networks[name]
+                self.links.lift(self.bridges.pop(name))
 
     def forget(self, place: str, networks: Iterable[str]) -> None:
         """It gives its addresses back, in those of them that are still there: several may leave one at once."""

@@ -58,6 +58,11 @@ def told_by_docker(pysup: Pysup, container: str) -> dict[str, str]:
     return {name: each["IPAddress"] for name, each in networks.items()}
 
 
+def networks_told(pysup: Pysup) -> set[str]:
+    with closing(docker.DockerClient(f"unix://{pysup.state}/run/again/pysup.sock")) as client:
+        return {each.name for each in client.networks.list()} - {"host", "none"}
+
+
 def bridges(hosts: Lan) -> int:
     return sum(bool(re.fullmatch(r"psp[0-9a-f]{6}b[0-9a-f]+", name)) for name in hosts.links())
 
@@ -80,8 +85,10 @@ def test_a_network_comes_and_goes(hosts: Lan, pysup: Pysup) -> None:
         reaches(stack, "a", "b")
         assert stack.place("a").is_cut_off(stack.addresses("c")[0], 7000)
         assert told_by_docker(pysup, "a") == {"back": stack.addresses("a")[0]}
+        assert networks_told(pysup) == {"back", "default"}
         told = reload(stack, pysup, spec(first, default={}))
         assert "- network back: removed" in told
+        assert networks_told(pysup) == {"default"}
         assert bridges(hosts) == 1
         reaches(stack, "a", "c")
         assert stack.pid("c") == stays
@@ -177,6 +184,21 @@ def test_a_reload_that_fails_leaves_networks_as_they_were(hosts: Lan, pysup: Pys
         assert "overlaps 192.0.2.0/24" in told
         assert bridges(hosts) == 2
         assert stack.place("b").finds(stack.gateway("b"), "b") == stack.addresses("b")
+    assert hosts.links() == []
+
+
+def test_a_network_that_can_not_be_made_leaves_nothing(hosts: Lan, pysup: Pysup) -> None:
+    """Somebody on the host serves names at every address."""
+    plain: list[dict[str, Any]] = [{"id": "a", "network": "host", "update": {"on_failure": "rollback"}}]
+    networked = spec([{"id": "a", "update": {"monitor_s": 0.1}}], default={})
+    with stack_of(hosts, pysup, spec(plain)) as stack:
+        with hosts.host.serves("0.0.0.0", 53, udp=True):
+            told = reload(stack, pysup, spec([{**plain[0], "network": "bridge"}], default={}), until="all is what")
+            assert "address already in use" in told
+            assert bridges(hosts) == 0
+        assert stack.place("a").identity == hosts.host.identity
+        reload(stack, pysup, networked)
+        assert stack.place("a").finds(stack.gateway("a"), "a") == stack.addresses("a")
     assert hosts.links() == []
 
 
