@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import TextIOWrapper
 
 from supervisor import __version__
 
@@ -12,6 +13,7 @@ def main() -> None:
         sys.stdout.write(f"pysup {__version__}\n")
         return
     _open_standard_descriptors()
+    _show_what_can_be()
     if sys.argv[1:2] == ["ps"] and _has_listed():
         return
     try:
@@ -33,6 +35,10 @@ def _has_listed() -> bool:
         sys.stdout.flush()
     except BrokenPipeError:  # `pysup ps | head -1`
         os._exit(1)
+    except OSError as error:  # `pysup ps >/dev/full`
+        from supervisor.cli.explain import explain  # noqa: PLC0415 (loads click)
+
+        os._exit(explain(error))
     return True
 
 
@@ -48,6 +54,13 @@ def _open_standard_descriptors() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+
+
+def _show_what_can_be() -> None:
+    """Where the locale has no "…", and not what a container has written, a `?` stands for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding != "utf-8":
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

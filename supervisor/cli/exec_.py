@@ -10,7 +10,7 @@ import click
 from supervisor.cli import options, stacks
 from supervisor.cli.session import PASSED_ON, Session, window
 from supervisor.client import Client, name_in_path
-from supervisor.errors import StackError
+from supervisor.errors import GoneError, StackError
 
 
 @contextmanager
@@ -156,5 +156,8 @@ def attach(stack: stacks.Stack, id_: str, *, detach_keys: str | None, no_stdin: 
         number = session.run(passed_on, pass_on, resize if is_raw else None)
     if number is not None:
         return 128 + number
-    state = client.get(f"/containers/{name}/json")["State"]
+    try:
+        state = client.get(f"/containers/{name}/json")["State"]
+    except GoneError:  # the whole stack has ended
+        return 0
     return 0 if state["Running"] else int(state["ExitCode"])

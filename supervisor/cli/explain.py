@@ -26,6 +26,15 @@ def explain(error: BaseException) -> int:
     return leaves[0].exit_status if len(leaves) == 1 and isinstance(leaves[0], PysupError) else FAILURE
 
 
+def _scarce(error: OSError) -> str:
+    """Where no path says which file system is full, it may be that of our own output."""
+    if error.errno == errno.ENOSPC and error.filename is None:
+        return "no space left to write to: is the device full that standard output goes to?"
+    from runtime.advice import of_host  # noqa: PLC0415 (rare, and loads the plan)
+
+    return f"{'' if error.filename is None else f'{error.filename}: '}{of_host(error.errno or 0)}"
+
+
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     """Task groups raise groups, of one error as a rule."""
     if isinstance(error, BaseExceptionGroup):
@@ -39,8 +48,5 @@ def _lines(error: BaseException) -> list[str]:
     if isinstance(error, PysupError):
         return str(error).splitlines()
     if isinstance(error, OSError) and error.errno in _SCARCE:
-        where = "" if error.filename is None else f"{error.filename}: "
-        from runtime.advice import of_host  # noqa: PLC0415 (rare, and loads the plan)
-
-        return [f"{where}{of_host(error.errno or 0)}"]
+        return [_scarce(error)]
     return [f"internal error: {type(error).__name__}: {error}; please report it with what pysup --debug shows"]

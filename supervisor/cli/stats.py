@@ -16,7 +16,7 @@ from supervisor.cli import options, stacks
 from supervisor.cli.table import in_bytes, table
 from supervisor.cli.together import side_by_side
 from supervisor.client import name_in_path
-from supervisor.errors import NoSuchContainerError
+from supervisor.errors import GoneError, NoSuchContainerError
 
 EVERY_S = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
@@ -37,7 +37,10 @@ def stats(stack: stacks.Stack, ids: tuple[str, ...], *, once: bool, as_json: boo
     last = _round(stack, ids)
     while True:
         time.sleep(EVERY_S)
-        now = _round(stack, ids)
+        try:
+            now = _round(stack, ids)
+        except GoneError:
+            return  # it has ended
         figures = [_figures(name, sample, last.get(name)) for name, sample in now.items()]
         if as_json:
             out.write("".join(json.dumps(each) + "\n" for each in figures))

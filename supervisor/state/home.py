@@ -192,10 +192,12 @@ def _take(lock: int, home: Home) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = _signature(os.pread(lock, 32, 0)) or "unknown"
-        where = f"{home.path}/lock"
-        raise HeldError(
-            f"{home.path.name} is already running under pid {pid} (lock {where}): stop that first"
-        ) from None
+        name, where = home.path.name, f"{home.path}/lock"
+        is_stack = home.path.parent.name == "stacks"
+        advice = (
+            f"`pysup reload -s {name}` changes it, `pysup down -s {name}` stops it" if is_stack else "stop that first"
+        )
+        raise HeldError(f"{name} is already running under pid {pid} (lock {where}): {advice}") from None
 
 
 def _signature(text: bytes) -> int | None:

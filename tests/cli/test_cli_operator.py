@@ -183,6 +183,27 @@ def test_a_socket_where_nobody_listens_is_no_stack(run: Path, stage: Stage, pysu
     assert stage.complaints == []
 
 
+@pytest.mark.usefixtures("stage")
+@pytest.mark.parametrize("words", [("ps",), ("ps", "-a"), ("events", "--no-follow"), ("logs",)])
+def test_a_locale_without_the_characters_gets_others(run: Path, words: tuple[str, ...]) -> None:
+    environment = {**ENVIRONMENT, "PYSUP_RUN": str(run), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(argv(*words), env=environment, capture_output=True, check=False, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.isascii()
+
+
+@pytest.mark.usefixtures("stage")
+@pytest.mark.parametrize("words", [("ps",), ("ps", "--json"), ("inspect",)])
+def test_what_can_not_be_written_is_one_line(run: Path, words: tuple[str, ...]) -> None:
+    environment = {**ENVIRONMENT, "PYSUP_RUN": str(run)}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            argv(*words), env=environment, stdout=full, stderr=subprocess.PIPE, check=False, timeout=PATIENCE_S
+        )
+    assert done.returncode == 125
+    assert done.stderr == b"pysup: no space left to write to: is the device full that standard output goes to?\n"
+
+
 LISTED = [{"id": name, "group": name.split(".")[0], "key": key} for name, key in
           [("web.1", "aa1"), ("web.2", "aa2"), ("webdb", "b"), ("db", "c")]]  # fmt: skip
 

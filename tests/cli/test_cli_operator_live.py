@@ -163,6 +163,25 @@ def test_who_listens_to_events_hears_the_end_and_ends_well(operator: Operator) -
     assert b"db: stopped" in said
 
 
+@pytest.mark.parametrize("words", [("stats", "--json"), ("attach", "--no-stdin", "db")], ids=lambda words: words[0])
+def test_who_watches_a_stack_ends_well_with_it(operator: Operator, words: tuple[str, ...]) -> None:
+    environment = {**ENVIRONMENT, "PYSUP_RUN": str(operator.run)}
+    cmd = "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; echo more; done"
+    with operator.up(cmd=cmd) as stack:
+        watcher = subprocess.Popen(
+            operator.argv(*words), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        with watcher:
+            assert watcher.stdout is not None
+            watcher.stdout.readline()
+            assert operator("down", "-t", "5") == Ended(0, "")
+            assert stack.ends() == 0
+            _, complained = watcher.communicate(timeout=PATIENCE_S)
+    assert complained == b""
+    if words[0] == "stats":
+        assert watcher.returncode == 0
+
+
 def test_down_kills_what_does_not_stop(operator: Operator) -> None:
     with operator.up(cmd="trap '' TERM; echo up; while :; do sleep 1; done") as stack:
         assert operator("down", "-t", "0.1") == Ended(0, "")

@@ -284,6 +284,7 @@ def test_a_stack_runs_once_at_a_time(pysup: Pysup) -> None:
         again = pysup("up", stack)
         assert again.status == 125
         assert again.complaint.startswith(f"stack is already running under pid {live.process.pid}")
+        assert again.complaint.endswith("`pysup reload -s stack` changes it, `pysup down -s stack` stops it")
         live.signal(signal.SIGINT)
         assert live.ends() == 0
 
