@@ -49,6 +49,7 @@ class Struct:
     data: bytes
     descriptor: tuple[int, Descriptor] | None = None
     points: "tuple[tuple[int, Struct], ...]" = ()
+    results: tuple[tuple[int, "Result"], ...] = ()  # descriptors that earlier calls returned, at these offsets
 
 
 Pointed = str | bytes | None | Descriptor | Result | Named | Strings | Struct
@@ -75,6 +76,7 @@ class Assembler:
         self._data_pointers: list[tuple[int, int]] = []  # (where in the data, what it points to in the data)
         self._descriptors: list[tuple[int, int]] = []
         self._struct_descriptors: list[tuple[int, int]] = []
+        self._struct_results: list[tuple[int, int]] = []
         self._results: list[tuple[int, int]] = []
         self._steps: list[int] = []
         self._cgroup = 0
@@ -94,6 +96,7 @@ class Assembler:
         self._data_pointers += [(data + at, data + target) for at, target in other._data_pointers]
         self._descriptors += [(words + place, which) for place, which in other._descriptors]
         self._struct_descriptors += [(data + at, which) for at, which in other._struct_descriptors]
+        self._struct_results += [(calls + call, data + at) for call, at in other._struct_results]
         self._results += [(calls + call, words + place) for call, place in other._results]
         self._kept |= {name: calls + call for name, call in other._kept.items()}
         self._wanted += [(name, words + place) for name, place in other._wanted]
@@ -166,6 +169,7 @@ class Assembler:
         if structure.descriptor is not None:
             offset, (position,) = structure.descriptor
             self._struct_descriptors.append((start + offset, position))
+        self._struct_results += [(result.call, start + offset) for offset, result in structure.results]
         self._data_pointers += [(start + offset, target) for offset, target in pointers]
         return start
 
@@ -180,6 +184,9 @@ class Assembler:
             program.WORD.pack_into(self._data, at, base + target)
         pointers = [*self._pointers, *(base + at for at, _ in self._data_pointers)]
         descriptors = [*self._descriptors, *((base + at | program.NARROW, fd) for at, fd in self._struct_descriptors)]
+        results = [*self._results, *((call, base + at | program.NARROW) for call, at in self._struct_results)]
+        if self._struct_results:
+            results.sort(key=lambda pair: pair[0])
         header = program.HEADER.pack(
             program.MAGIC,
             len(self._steps),
@@ -187,10 +194,10 @@ class Assembler:
             len(self._data),
             len(pointers),
             len(descriptors),
-            len(self._results),
+            len(results),
             self._cgroup,
         )
-        pairs = [number for pair in (*descriptors, *self._results) for number in pair]
+        pairs = [number for pair in (*descriptors, *results) for number in pair]
         tables = struct.pack(f"={len(pointers)}I{len(pairs)}I", *pointers, *pairs)
         words = struct.pack(f"={len(self._words)}q", *self._words)
         return Program(b"".join((header, words, self._data, tables)), tuple(self._steps))

@@ -8,7 +8,7 @@ or a fork.
 
 import os
 
-from runtime import network, plan, rootfs, security, volumes
+from runtime import devices, network, plan, rootfs, security, volumes
 from runtime.cgroup.group import Cgroup
 from runtime.config import DEFAULT_PATH, ContainerConfig
 from runtime.errors import ImageError
@@ -36,11 +36,12 @@ def build_plan(
     users = Users(ids, spaces + len(joining))
     mounts = users.position + users.count
     first = mounts + (volumes.count(config) if config.mounts else 0)
+    found = volumes.look(config) if found is None else found
     joining_cgroup = join_cgroup(cgroup, first, namespace=True)
     # A group of version 1 is charged for what its first process mounts, which the kernel is slow to set up. That goes
     # to the launcher's, where there is nothing of the user's in it, and so nothing that could be big.
     late = not config.mounts
-    prologue = [*rootfs.prologue(config, root), *make_cgroup(cgroup, first)]
+    prologue = [*rootfs.prologue(config, root), *make_cgroup(cgroup, first, held=devices.rules(found.devices))]
     steps: list[plan.Step] = [
         *prologue,
         *([] if late else joining_cgroup),
@@ -48,7 +49,7 @@ def build_plan(
         plan.NewSession(terminal=config.terminal and not config.init),
         *joining,
         *users.begin(),
-        *rootfs.steps(config, root, volumes.look(config) if found is None else found, mounts, users),
+        *rootfs.steps(config, root, found, mounts, users),
         plan.SetHostname(config.hostname),
         *network.steps(config),
         *_workdir(config.workdir),
@@ -80,7 +81,9 @@ def build_plan(
     )
 
 
-def make_cgroup(cgroup: Cgroup | None, first: int, *, new: bool = True) -> list[plan.Step]:
+def make_cgroup(
+    cgroup: Cgroup | None, first: int, *, new: bool = True, held: tuple[devices.Rule, ...] = ()
+) -> list[plan.Step]:
     """What is done for it before the clone. `first` is the position of the first of its descriptors."""
     if cgroup is None:
         return []
@@ -88,6 +91,8 @@ def make_cgroup(cgroup: Cgroup | None, first: int, *, new: bool = True) -> list[
     if new:
         steps.append(plan.MakeCgroup(cgroup, first))
         steps += [plan.SetLimit(cgroup, first, place, setting) for place, setting in cgroup.settings]
+    if held:
+        steps.append(plan.HoldDevices(cgroup, first, devices.program(held)))
     if cgroup.places[0].version == 2:
         steps.append(plan.OpenCgroup(cgroup, first))
     return steps

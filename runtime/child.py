@@ -76,6 +76,17 @@ def launch(linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, in
     return pid, error, call
 
 
+def begin(linked: program.Linked, flags: int, cgroup: int = 0) -> int:
+    """The same without waiting: the pid, or -errno. What failed is written to REPORT, which has its end of file once
+    the child has executed or ended.
+    """
+    arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 9, cgroup))
+    pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
+    if pid == 0:
+        _main(linked, program.REPORT)
+    return pid if pid > 0 else -_errno.value
+
+
 def hold(flags: int) -> int:
     """A child that reads from HELD until its end of file, and ends: its pid, or -errno."""
     arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 10))
@@ -92,7 +103,8 @@ def hold(flags: int) -> int:
 def _main(linked: program.Linked, failure: int) -> None:
     """The child's whole life; never returns."""
     try:
-        os.dup2(failure, program.REPORT, inheritable=False)
+        if failure != program.REPORT:
+            os.dup2(failure, program.REPORT, inheritable=False)
         report = run(linked, linked.prologue, linked.calls)
         os.write(program.REPORT, program.FAILURE.pack(*report))
     finally:

@@ -20,12 +20,17 @@ Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
       HOLD    no payload; descriptor: a pipe. A process in new namespaces, as the flags say, that ends when the pipe is
               closed: by it they can be got hold of
       FORK    no payload; descriptor: the socket of another launcher, which shares this one's memory and mount namespace
+      CANCEL  no payload: the ENTER of that number is not wanted any more. It has no reply of its own
     reply: u32 id, i32 pid or 0, i32 errno or 0, i32 index of the call that failed or -1 (clone itself)
 
 A request that makes no sense is answered with EINVAL. The reply to START or ENTER comes when the command was executed;
 with a pid and an errno there was a child, which has ended, and the supervisor has it to reap. A payload over INLINE_MAX
 bytes comes in a memfd, the last descriptor (flag IN_MEMFD); IN_PYTHON asks for the loop in Python where there is a
 native one. End of file means: the supervisor is gone.
+
+All requests are answered in their order but ENTER, which nobody waits for: what enters a container can be seen there,
+and stopped, by who is root in it, or may be slow because the container has used up its share of the processor. One that
+has not executed after ENTER_S is killed, and its reply is ETIMEDOUT.
 """
 
 import _socket
@@ -34,10 +39,15 @@ import gc
 import os
 import struct
 import sys
+import time
 
 from runtime import child, linux, native, program, remove
 
-START, REMOVE, ATTACH, FORK, ENTER, HOLD = 1, 2, 3, 4, 5, 6
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+START, REMOVE, ATTACH, FORK, ENTER, HOLD, CANCEL = 1, 2, 3, 4, 5, 6, 7
 IN_MEMFD, IN_PYTHON = 1, 2
 REQUEST = struct.Struct("=BBHIQ")
 REPLY = struct.Struct("=Iiii")
@@ -48,10 +58,13 @@ HOME = 11  # its own pid namespace, opened while it has a /proc
 INTERPRETER = 9  # the mount that it is executed from, to begin with
 LIFE = 8  # the page that tells whether the supervisor lives, to begin with
 SCRATCH, LAYERS = "/.scratch", "/.layers"
+ENTER_S = 10.0  # the longest it may take from the clone to execve
+ENTRIES_MAX = 64  # that have not executed yet
 
 _buffer = bytearray(REQUEST.size + INLINE_MAX)
 _native = native.available()
 _life: list[int] = []  # where the word is, and what it is while the supervisor lives
+_entries: "dict[int, Entry]" = {}  # by the descriptor that tells when it has executed
 
 
 def main(state: str, soft_descriptors: int, hard_descriptors: int) -> None:
@@ -180,22 +193,126 @@ def _become_root(path: str) -> None:
     os.chdir("/")
 
 
+class Entry:
+    """Who enters a container, from its clone on."""
+
+    __slots__ = ("deadline", "job", "linked", "number", "pid")
+
+    def __init__(self, number: int, pid: int, linked: program.Linked, job: "native.Job | None") -> None:
+        self.number = number
+        self.pid = pid
+        self.linked = linked  # which it runs
+        self.job = job  # None: in memory of its own
+        self.deadline: float | None = time.monotonic() + ENTER_S  # None: it was killed, and that was told
+
+    def failure(self, report: int) -> tuple[int, int]:
+        """The call that failed, and its errno; (-1, 0) if none did."""
+        if self.job is not None:
+            return self.job.failure()
+        said = os.read(report, program.FAILURE.size)
+        if len(said) < program.FAILURE.size:
+            return -1, 0
+        call, error = program.FAILURE.unpack(said)
+        return (call, error) if 0 <= call < self.linked.calls and 0 < error < ERRNO_END else (-1, errno.EPROTO)
+
+
+ERRNO_END = 4096
+FOREVER = 1e9
+
+
 def serve(control: _socket.socket) -> None:
     """Answer requests until end of file."""
     room = _socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
     while True:
+        while _entries and not _attend(control):
+            pass
         size, ancillary, _flags, _ = control.recvmsg_into([_buffer], room, _socket.MSG_CMSG_CLOEXEC)
         if not size:
             return
         descriptors = [fd for _level, _kind, data in ancillary for (fd,) in struct.iter_unpack("=i", data)]
         reply = _answer(memoryview(_buffer)[:size], descriptors)
-        # What came, and what a program's prologue has opened: of our own are only those between.
-        linux.raw("close_range", 3, CONTROL - 1, 0)
-        linux.raw("close_range", program.NOTHING + 1, 0xFFFF_FFFF, 0)
-        control.send(REPLY.pack(*reply), _socket.MSG_NOSIGNAL)
+        _close_all_but(_entries)
+        if reply is not None:
+            _send(control, reply)
 
 
-def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int, int]:
+def _send(control: _socket.socket, reply: tuple[int, int, int, int]) -> None:
+    control.send(REPLY.pack(*reply), _socket.MSG_NOSIGNAL)
+
+
+def _close_all_but(reports: "Iterable[int]") -> None:
+    """What came, and what a program's prologue has opened."""
+    first = 3
+    for kept in sorted((CONTROL, HOME, program.REPORT, program.INIT, program.NOTHING, *reports)):
+        if kept > first:
+            linux.raw("close_range", first, kept - 1, 0)
+        first = kept + 1
+    linux.raw("close_range", first, 0xFFFF_FFFF, 0)
+
+
+def _attend(control: _socket.socket) -> bool:
+    """Wait for a request, or for what becomes of an entry; is there a request?"""
+    reports = list(_entries)
+    watched = bytearray(b"".join(linux.POLLFD.pack(fd, linux.POLLIN, 0) for fd in (control.fileno(), *reports)))
+    deadlines = [entry.deadline for entry in _entries.values() if entry.deadline is not None]
+    left = max(0.0, min(deadlines, default=FOREVER) - time.monotonic())
+    wait = bytearray(linux.TIMESPEC.pack(int(left), int(left % 1 * 1e9)))
+    linux.raw("ppoll", linux.address_of(watched), len(reports) + 1, linux.address_of(wait), 0, 8)
+    (_, _, asked), *told = linux.POLLFD.iter_unpack(watched)
+    for report, _, events in told:
+        if events:
+            _conclude(control, report)
+    now = time.monotonic()
+    for report, entry in list(_entries.items()):
+        if entry.deadline is not None and entry.deadline <= now:
+            _give_up(control, report, entry)
+    return bool(asked)
+
+
+def _conclude(control: _socket.socket, report: int) -> None:
+    """It has executed, or ended."""
+    entry = _entries.pop(report)
+    call, error = entry.failure(report)
+    os.close(report)
+    if entry.deadline is not None:
+        _send(control, (entry.number, entry.pid, error, call))
+
+
+def _give_up(control: _socket.socket, report: int, entry: Entry) -> None:
+    """Kill it. As long as it may still use our memory, it keeps its part of that."""
+    try:
+        pidfd = os.pidfd_open(entry.pid)
+    except OSError:  # it has just ended; or there is no descriptor left, and there will be
+        return
+    try:
+        if _is_over(report):  # else it had not ended when we opened it, so that this is nobody else's pid
+            return
+        linux.raw("pidfd_send_signal", pidfd, linux.SIGKILL)
+    finally:
+        os.close(pidfd)
+    entry.deadline = None
+    if entry.job is None:
+        del _entries[report]
+        os.close(report)
+    _send(control, (entry.number, entry.pid, errno.ETIMEDOUT, -1))
+
+
+def _is_over(report: int) -> bool:
+    watched = bytearray(linux.POLLFD.pack(report, linux.POLLIN, 0))
+    return linux.raw("ppoll", linux.address_of(watched), 1, linux.address_of(_AT_ONCE), 0, 8) > 0
+
+
+_AT_ONCE = bytearray(linux.TIMESPEC.size)
+
+
+def _cancel(number: int) -> None:
+    for entry in _entries.values():
+        if entry.number == number and entry.deadline is not None:
+            entry.deadline = 0.0
+
+
+def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int, int] | None:
+    """None: the reply is sent later."""
     if len(request) < REQUEST.size:
         return 0, 0, errno.EINVAL, -1
     operation, flags, _, number, clone_flags = REQUEST.unpack_from(request)
@@ -203,9 +320,14 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int,
         payload = request[REQUEST.size :]
         if flags & IN_MEMFD:
             payload = _read_all(descriptors[-1])
-        if operation in (START, ENTER):
-            start = _start if operation == START else _enter
-            return (number, *start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
+        if operation == START:
+            return (number, *_start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
+        if operation == ENTER:
+            failed = _enter(number, payload, descriptors, in_python=bool(flags & IN_PYTHON))
+            return None if failed is None else (number, *failed)
+        if operation == CANCEL:
+            _cancel(number)
+            return None
         if operation == FORK:
             return number, _fork(descriptors[0]), 0, -1
         if operation == HOLD:
@@ -249,13 +371,38 @@ def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_
     return (pid, error, call) if pid >= 0 else (0, -pid, -1)
 
 
-def _enter(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_python: bool) -> tuple[int, int, int]:
-    """The same in a container's pid namespace, which the prologue has joined: what is cloned next must not be there."""
+def _enter(number: int, payload: memoryview, descriptors: list[int], *, in_python: bool) -> tuple[int, int, int] | None:
+    """The same in a container's pid namespace, which the prologue has joined: what is cloned next must not be there.
+    None: it is under way.
+    """
+    if len(_entries) >= ENTRIES_MAX:
+        return 0, errno.EAGAIN, -1
+    linked = program.link(payload, linux.address_of, [*_life, program.NOTHING, *descriptors])
     try:
-        return _start(payload, descriptors, clone_flags, in_python=in_python)
+        call, error = child.run(linked, 0, linked.prologue)
+        return (0, error, call) if error else _begin(number, linked, in_python=in_python)
     finally:
         if linux.raw("setns", HOME, linux.CLONE_NEWPID) < 0:
             os.abort()
+
+
+def _begin(number: int, linked: program.Linked, *, in_python: bool) -> tuple[int, int, int] | None:
+    cgroup = linked.cgroup()
+    flags = linux.CLONE_PARENT | (linux.CLONE_INTO_CGROUP if cgroup else 0)
+    report, writing = os.pipe2(os.O_CLOEXEC)
+    os.dup2(writing, program.REPORT, inheritable=False)
+    os.close(writing)
+    job = None
+    if _native is None or in_python:
+        pid = child.begin(linked, flags, cgroup)
+    else:
+        pid, job = _native.begin(linked, flags, cgroup)
+    os.dup2(HOME, program.REPORT, inheritable=False)
+    if pid < 0:
+        os.close(report)
+        return 0, -pid, -1
+    _entries[report] = Entry(number, pid, linked, job)
+    return None
 
 
 def _fork(control: int) -> int:
@@ -269,6 +416,7 @@ def _fork(control: int) -> int:
             linux.prctl(linux.PR_SET_PDEATHSIG, linux.SIGKILL)  # not inherited
             os.dup2(control, CONTROL)
             os.close(control)
+            _entries.clear()
             serve(_socket.socket(fileno=CONTROL))
         finally:
             os._exit(0)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # --- numbers of the system calls (arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h)
 
 _NUMBERS = {  # name: (x86_64, every newer architecture)
+    "bpf": (321, 280),
     "capset": (126, 91),
     "chdir": (80, 49),
     "chroot": (161, 51),
@@ -56,6 +57,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "mprotect": (10, 226),
     "openat": (257, 56),
     "openat2": (437, 437),
+    "pidfd_send_signal": (424, 424),
     "pivot_root": (155, 41),
     "ppoll": (271, 73),
     "getsockopt": (55, 209),
@@ -188,12 +190,20 @@ CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args, to its third version (8
 OPEN_HOW = struct.Struct("=3Q")  # struct open_how
 MOUNT_ATTR = struct.Struct("=4Q")  # struct mount_attr: to set, to clear, propagation, user namespace
 POLLFD = struct.Struct("=ihh")
+TIMESPEC = struct.Struct("=qq")
 ROBUST_HEAD_BYTES = 24  # struct robust_list_head: first entry, where its word lies from there, one that is pending
 ROBUST_LIST = struct.Struct("=QqQQI")  # the head, and its only entry: the next one, which is the head; its word
 ROBUST_WORD = 32
 RLIMIT64 = struct.Struct("=2Q")
 IFREQ_FLAGS = struct.Struct("=16sh22x")
 GID = struct.Struct("=I")
+# bpf(2), as much of its union as is used
+BPF_PROG_LOAD, BPF_PROG_ATTACH = 5, 8
+BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE = 15, 6
+BPF_F_ALLOW_MULTI = 2  # others above us may have theirs, which are asked as well
+BPF_LOAD = struct.Struct("=2I2Q16x")  # type, count, instructions, licence; no log
+BPF_ATTACH = struct.Struct("=4I")  # cgroup, program, where, flags
+
 SOCK_FPROG = struct.Struct("=H6xQ")  # struct sock_fprog: how many instructions, where
 CAP_HEADER = struct.Struct("=Ii")
 CAP_DATA = struct.Struct("=6I")  # effective, permitted, inheritable: low words, then high words

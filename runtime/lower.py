@@ -34,7 +34,7 @@ MISSING_ONLY = (errno.EEXIST,)
 # Steps that differ from container to container. Runs of all others are assembled once and kept: what thousands of
 # replicas share is most of their programs.
 _PARTICULAR = (
-    *(plan.MakeDirectories, plan.MakeCgroup, plan.SetLimit, plan.OpenCgroup, plan.JoinCgroup),
+    *(plan.MakeDirectories, plan.MakeCgroup, plan.SetLimit, plan.HoldDevices, plan.OpenCgroup, plan.JoinCgroup),
     *(plan.MountOverlay, plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec),
 )
 _COMMON_KEPT = 256
@@ -84,6 +84,20 @@ def _(step: plan.SetLimit, asm: Assembler) -> None:
     opened = asm.call("openat", Descriptor(step.first + step.place), path, os.O_WRONLY | os.O_CLOEXEC)
     asm.call("write", opened, Struct(value), len(value))
     asm.call("close", opened)
+
+
+@lower.register
+def _(step: plan.HoldDevices, asm: Assembler) -> None:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    cgroup = asm.call("openat", Descriptor(step.first), step.cgroup.within(0), flags)
+    points = ((8, Struct(step.program)), (16, Struct(b"MIT\0")))
+    load = Struct(linux.BPF_LOAD.pack(linux.BPF_PROG_TYPE_CGROUP_DEVICE, len(step.program) // 8, 0, 0), points=points)
+    loaded = asm.call("bpf", linux.BPF_PROG_LOAD, load, linux.BPF_LOAD.size)
+    attach = Struct(
+        linux.BPF_ATTACH.pack(0, 0, linux.BPF_CGROUP_DEVICE, linux.BPF_F_ALLOW_MULTI),
+        results=((0, cgroup), (4, loaded)),
+    )
+    asm.call("bpf", linux.BPF_PROG_ATTACH, attach, linux.BPF_ATTACH.size)
 
 
 @lower.register

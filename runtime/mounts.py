@@ -73,6 +73,7 @@ class Device:
 
     source: str
     target: str
+    permissions: str = "rwm"
 
 
 @dataclass(frozen=True, slots=True)

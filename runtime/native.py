@@ -88,9 +88,38 @@ class Native:
         call, error = program.JOB.unpack_from(self._job)[6:]
         return pid, error, call
 
+    def begin(self, linked: program.Linked, flags: int, cgroup: int = 0) -> "tuple[int, Job]":
+        """The same without waiting: the pid or -errno, and the job, which must not go before the child has executed or
+        ended.
+        """
+        job = Job(linked)
+        linux.CLONE_ARGS.pack_into(self._clone_args, 0, flags | linux.CLONE_VM, *(0,) * 9, cgroup)
+        return self._function(job.address(self._clone_args)), job
+
     def hold(self, flags: int) -> int:
         """See `child.hold`. We do not wait for this child: it shares our memory, and has its own part of that."""
         return self._function(self._holding.job(flags | linux.CLONE_VM))
+
+
+class Job:
+    """What a child is to do that we do not wait for, in memory of its own."""
+
+    def __init__(self, linked: program.Linked) -> None:
+        self._linked = linked
+        self._results = bytearray(linked.results)
+        self._job = bytearray(program.JOB.size)
+
+    def address(self, clone_args: bytearray) -> int:
+        """Ready to be begun."""
+        linked = self._linked
+        calls = (linux.address_of(linked.memory), linked.prologue, linked.calls, linux.address_of(self._results))
+        program.JOB.pack_into(self._job, 0, linux.address_of(clone_args), len(clone_args), *calls, 0, 0)
+        return linux.address_of(self._job)
+
+    def failure(self) -> tuple[int, int]:
+        """The call that failed, and its errno, which is 0 if none did."""
+        call, error = program.JOB.unpack_from(self._job)[6:]
+        return call, error
 
 
 class _Holding:

@@ -67,6 +67,18 @@ class SetLimit(InCgroups):
 
 
 @dataclass(frozen=True, slots=True)
+class HoldDevices(InCgroups):
+    """Before clone, by the launcher: the kernel asks a program before it opens a device for the container. See
+    devices.py.
+    """
+
+    program: bytes
+
+    def describe(self) -> str:
+        return "hold devices to being read, or written, only"
+
+
+@dataclass(frozen=True, slots=True)
 class OpenCgroup(InCgroups):
     """Before clone, by the launcher, and the last thing there: where clone3(2) puts the child."""
 
@@ -236,6 +248,7 @@ class MakeDevice:
     number: int
     uid: int
     gid: int
+    permissions: str = "rwm"
 
     def describe(self) -> str:
         return f"make the device {self.path}"

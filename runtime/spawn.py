@@ -3,6 +3,7 @@ failed.
 
 Nothing here waits: the socket is non-blocking, and whoever owns the loop waits for it to become readable. A request is
 answered by exactly one reply with its number, unless the launcher dies: then `receive` raises LauncherLostError, once.
+An entry may be called off (`cancel`), which is no request of its own.
 """
 
 import errno
@@ -97,6 +98,10 @@ class Launcher:
         _check_size(entry, image)
         flags = launcher.IN_PYTHON if in_python or entry.init or entry.apart else 0
         self._send(launcher.ENTER, number, image, descriptors, flags)
+
+    def cancel(self, number: int) -> None:
+        """Have who enters, by that request, killed if it has not executed yet: the reply comes soon then."""
+        self._send(launcher.CANCEL, number, b"", ())
 
     def hold(self, number: int, pipe: int, flags: int) -> None:
         """Ask for a process in new namespaces that lives until the pipe's other end is closed. The reply has its
@@ -270,6 +275,11 @@ def spare_some(descriptors: Iterable[int]) -> None:
 
 # --- what came of a start ---------------------------------------------------------------------------------------------
 
+KEPT = (
+    f"enter it: killed, as it did not get to execute within {launcher.ENTER_S:g} s: the container is frozen, has used "
+    "up its share of the processor, or stops what enters it"
+)
+
 
 def advise(error: OSError) -> str:
     """What an error of our own system calls means, and what to do."""
@@ -278,6 +288,8 @@ def advise(error: OSError) -> str:
 
 def launch_error(plan: Plan, call: int, code: int) -> LaunchError:
     """The error of call `call` of the plan's program, -1 being clone, as one line: container, step, what to do."""
+    if call < 0 and code == errno.ETIMEDOUT:
+        return LaunchError(KEPT, 125, container=plan.id)
     step = plan.steps[lower.lower_plan(plan).steps[call]] if call >= 0 else None
     what = step.describe() if step else _clone_into(plan)
     status = 125

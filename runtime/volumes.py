@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from runtime import advice, linux, plan, seeding
@@ -215,7 +215,7 @@ def _memory(files: Sequence[MemoryFile]) -> int:
 def _nodes(config: ContainerConfig) -> Iterator[plan.MakeDevice]:
     for device in config.devices:
         try:
-            yield from _node(device.source, device.target)
+            yield from (replace(each, permissions=device.permissions) for each in _node(device.source, device.target))
         except OSError as error:
             what = f"find the device {error.filename or device.source}"
             raise LaunchError(f"{what}: {advice.of_source(error)}", container=config.id) from error

@@ -124,6 +124,11 @@ class Branch:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
+    @property
+    def holds_devices(self) -> bool:
+        """Can a container be held to reading, or writing, a device? See runtime/devices.py."""
+        return self._hierarchies.unified is not None
+
     def directories(self) -> list[str]:
         """Every directory that it may make."""
         return [self._directory(one) for one in self._hierarchies.found if one.writable]

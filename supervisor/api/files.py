@@ -142,7 +142,7 @@ def shown_host_config(config: ContainerConfig) -> Shape:
         "DnsSearch": list(config.dns.search),
         "DnsOptions": list(config.dns.options),
         "Devices": [
-            {"PathOnHost": each.source, "PathInContainer": each.target, "CgroupPermissions": _PERMISSIONS}
+            {"PathOnHost": each.source, "PathInContainer": each.target, "CgroupPermissions": each.permissions}
             for each in config.devices
         ]
         or None,

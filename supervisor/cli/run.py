@@ -59,7 +59,7 @@ _LIMITS = {"memory": "--memory", "cpus": "--cpus", "pids": "--pids-limit"}
 )
 @click.option("--tmpfs", multiple=True, metavar="TARGET[:OPTIONS]", help="Mount memory of its own.")
 @click.option("--read-only", is_flag=True, help="Make its root read-only.")
-@click.option("--device", "devices", multiple=True, metavar="SOURCE[:TARGET]", help="Let it use a device.")
+@click.option("--device", "devices", multiple=True, metavar="SOURCE[:TARGET[:rwm]]", help="Let it use a device.")
 @click.option("--shm-size", metavar="SIZE", help="The size of /dev/shm; default 64MiB.")
 @click.option("--sysctl", "sysctls", multiple=True, metavar="NAME=VALUE", help="Set a kernel parameter of its own.")
 @click.option("--add-host", "extra_hosts", multiple=True, metavar="NAME=ADDRESS", help="Add to its /etc/hosts.")

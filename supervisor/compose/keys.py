@@ -88,7 +88,7 @@ def _deploy(service: Service, value: object) -> Keys:
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 _IMAGE_IS_LOCAL = "images are never pulled: what is in images/ is used as it is"
-_NO_DEVICES = "no device controller is used: name the devices themselves in `devices`"
+_NO_DEVICES = "name the devices themselves in `devices`, with r or w if not both"
 _NO_METADATA = "nothing reads metadata here: a comment or an x- key can hold it"
 _NO_NAMESPACES = "which namespaces a container has of its own is no choice"
 _NO_NAMES = "names are looked up as on the host: write what is needed to its /etc/hosts or resolv.conf"

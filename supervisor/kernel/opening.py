@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 
+from runtime import devices
 from runtime.cgroup.limits import NO_LIMITS
 from runtime.config import ContainerConfig
 from runtime.enter import Door
@@ -41,7 +42,7 @@ async def kernel(
 ) -> AsyncIterator[KernelRunner]:
     """A runner on the real kernel with its reaper, launchers, cgroups and networks, while the context lasts.
 
-    `configs` are known to be run: CgroupError if the limits of one can't be enforced.
+    `configs` are known to be run: CgroupError if the limits of one, or what it may do to a device, can't be enforced.
     """
     wanted = {each.limits: each.id for each in configs if each.limits != NO_LIMITS}
     reaper = Reaper()
@@ -55,6 +56,8 @@ async def kernel(
         closing(MemoryWatch()) as memory,
         closing(Namespaces(_holder(pool), Blocks(state))) as namespaces,
     ):
+        for each in configs:
+            devices.check(each.id, each.devices, held=branch.holds_devices)
         async with anyio.create_task_group() as tasks:
             await tasks.start(reaper.run)
             tasks.start_soon(listener.run)

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-from runtime import spawn
+from runtime import devices, spawn
 from runtime.build import build_plan
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.limits import Limits
@@ -96,6 +96,7 @@ class KernelRunner:
                 await self._make_shared(config.shares)
             config, own, joined = await self._placed(config)
             pinned = await _pinned(config)
+            devices.check(config.id, config.devices, held=self._means.branch.holds_devices)
             cgroup = self._means.branch.cgroup(config.place, config.limits)
             found, ids = None if pinned is None else pinned.found, None if own is None else own.ids
             plan = build_plan(config, cgroup, found, ids)

@@ -27,6 +27,7 @@ import anyio.lowlevel
 from runtime import pidfd
 from runtime.cgroup.group import Cgroup
 from runtime.errors import LauncherLostError, LaunchError
+from runtime.launcher import ENTRIES_MAX
 from runtime.plan import Plan
 from runtime.spawn import REQUESTS_MAX, Launcher, Reply, advise
 from supervisor.processes.reaper import Exit, Reaper
@@ -52,10 +53,11 @@ T = TypeVar("T")
 class Pending:
     """A request under way."""
 
-    __slots__ = ("answered", "exit", "is_start", "reply")
+    __slots__ = ("answered", "exit", "is_start", "number", "reply")
 
     def __init__(self, *, is_start: bool) -> None:
         self.is_start = is_start
+        self.number = 0
         self.answered = anyio.Event()
         self.reply: Reply | None = None
         self.exit: Exit | None = None
@@ -81,6 +83,7 @@ class LauncherPool:
         self._attached: list[str] = []
         self._numbers = count(1)
         self._room = anyio.Semaphore(self._size * REQUESTS_MAX // 2)
+        self._doors = anyio.Semaphore(ENTRIES_MAX)  # whom a container keeps waiting, keeps none waiting but these
         self._broken = 0
         self._mended = anyio.Event()
         self._mended.set()
@@ -186,12 +189,14 @@ class LauncherPool:
         def send(seat: Seat, number: int) -> None:
             seat.launcher.enter(number, entry, image, descriptors)
 
-        async with self._room:
+        async with self._doors:
             pending = Pending(is_start=True)
             seat = await self._submit(send, pending)
             try:
                 await self._answer(seat, pending)
             except anyio.get_cancelled_exc_class():
+                with suppress(LauncherLostError, BlockingIOError):  # then it comes by itself, if later
+                    seat.launcher.cancel(pending.number)
                 self._tasks.start_soon(self._call_off, seat, pending, init, entry)
                 raise
         return await self._started(entry, pending)
@@ -281,7 +286,7 @@ class LauncherPool:
             if self._ended:
                 raise LauncherLostError("the launchers have ended")
             seat = min(self._seats, key=lambda seat: len(seat.pending))
-            number = next(self._numbers)
+            number = pending.number = next(self._numbers)
             seat.pending[number] = pending
             try:
                 send(seat, number)

@@ -195,7 +195,7 @@ class Container(BaseModel):
         default=False, description="Whether its root is read-only: what is mounted there is as it says itself."
     )
     devices: fields.Devices = Field(
-        default=(), description="Devices of the host that it may use: a list of SOURCE[:TARGET], both in /dev."
+        default=(), description="Devices of the host that it may use: a list of SOURCE[:TARGET[:rwm]], both in /dev."
     )
     shm_size: fields.SomeSize = Field(default=SHM_BYTES, description="The size of /dev/shm.")
     sysctls: fields.Sysctls = Field(

@@ -409,13 +409,12 @@ def device(value: object) -> Device:
     if len(parts) > 3:
         raise unexpected(value, DEVICE_EXPECTED)
     _check_permissions(parts[2])
-    return Device(absolute(parts[0], DEVICE_EXPECTED), _in_dev(parts[1]))
+    return Device(absolute(parts[0], DEVICE_EXPECTED), _in_dev(parts[1]), parts[2])
 
 
 def _check_permissions(words: str) -> None:
-    if not {"r", "w"} <= set(words) <= {"r", "w", "m"}:
-        expected = "rwm, or none: who has a device reads and writes it, as no device controller is used"
-        raise Wrong(f"has the permissions {quoted(words)}", expected)
+    if not set(words) & {"r", "w"} or not set(words) <= {"r", "w", "m"}:
+        raise Wrong(f"has the permissions {quoted(words)}", "r, w or rw, and perhaps m; or none, which is rwm")
 
 
 def _in_dev(path: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from runtime.config import Attachment
+from runtime.mounts import Device
 from supervisor.core.checks import Exec, File, Health, Http, Log, Notify, Probe, Ready, Tcp
 from supervisor.core.policy import RestartOn
 from supervisor.entry import StackNetwork
@@ -82,7 +83,7 @@ def plain(container: Container) -> dict[str, object]:
         "tmpfs": list(map(mounts.written_tmpfs, container.tmpfs)),
         "secrets": list(map(mounts.written_grant, container.secrets)),
         "configs": list(map(mounts.written_grant, container.configs)),
-        "devices": [f"{each.source}:{each.target}" for each in container.devices],
+        "devices": [_device(each) for each in container.devices],
         "extra_hosts": [f"{name}={address}" for name, address in container.extra_hosts],
         **{key: list(getattr(container, key)) for key in ("dns", "dns_search", "dns_opt")},
         "limits": resources.written(container.limits),
@@ -92,6 +93,11 @@ def plain(container: Container) -> dict[str, object]:
         "logs": _logs(container.logs),
         "update": _plain_fields(container.update),
     }
+
+
+def _device(device: Device) -> str:
+    permissions = "" if device.permissions == "rwm" else f":{device.permissions}"
+    return f"{device.source}:{device.target}{permissions}"
 
 
 def _plain_fields(value: Any) -> dict[str, object]:

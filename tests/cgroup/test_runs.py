@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -10,7 +11,11 @@ from cgroups import HOST
 from real import PATIENCE_S, Containers, containers, until
 
 from runtime.cgroup.limits import IoLimit, Limits
-from runtime.errors import LaunchError
+from runtime.config import Network
+from runtime.devices import check
+from runtime.errors import CgroupError, LaunchError
+from runtime.idmap import AUTO, Ids
+from runtime.mounts import Device
 from runtime.status import Signaled
 from supervisor.core.checks import Exec, Verdict
 from supervisor.kernel import KernelRun
@@ -51,6 +56,33 @@ async def status_of(run: Run) -> object:
 def directory(run: KernelRun, index: int = 0) -> str:
     assert run._cgroup is not None
     return run._cgroup.directory(index)
+
+
+TRY = "head -c1 /dev/z | wc -c; true >>/dev/z && echo written; mknod /dev/m c 1 5; head -c1 /dev/m | wc -c"
+
+
+@pytest.mark.skipif(HOST.unified is None, reason="no cgroup of version 2")
+@pytest.mark.parametrize("userns", [None, AUTO])
+@pytest.mark.parametrize(
+    ("permissions", "shown"), [("rwm", "1\nwritten\n"), ("rw", "1\nwritten\n"), ("r", "1\n"), ("wm", "0\nwritten\n")]
+)
+async def test_a_device_is_only_what_it_was_given_for(
+    made: Containers, permissions: str, shown: str, userns: Ids | None
+) -> None:
+    """Root with all of its capabilities is held to it, and so is what is run in the container; the mode is 0666."""
+    devices = (Device("/dev/zero", "/dev/z", permissions),)
+    run = await made.start(devices=devices, userns=userns, network=Network.NONE)
+    verdict = await run.check(Exec(("sh", "-c", f"({TRY}) 2>/dev/null; true")), PATIENCE_S)
+    assert verdict == Verdict(passed=True, detail=f"{shown}0")
+    await made.end(run)
+
+
+def test_one_that_can_not_be_held_to_it_is_told() -> None:
+    device = Device("/dev/zero", "/dev/z", "r")
+    with pytest.raises(CgroupError, match=r"^c: devices: that one is only read.*cgroups of version 2"):
+        check("c", [device], held=False)
+    check("c", [device], held=True)
+    check("c", [replace(device, permissions="wr")], held=False)
 
 
 @pytest.mark.parametrize("init", [False, True])

@@ -490,6 +490,47 @@ def test_cve_2016_9962_who_enters_can_not_be_looked_into(
     assert "/bin/busybox" in seen
 
 
+STOPPER = """
+echo up
+while :; do
+    for p in /proc/[0-9]*; do
+        [ $p = /proc/1 ] || kill -STOP ${p#/proc/}
+    done
+    grep -h '^State:.*stopped' /proc/[0-9]*/status
+done 2>/dev/null
+"""
+
+
+def test_who_is_stopped_on_his_way_in_keeps_no_other_waiting(trapped: Driver) -> None:
+    """Root in a container may stop a process that enters it, as it is root's: the launcher goes on, and ends it."""
+    config = trapped.config("sh", "-c", STOPPER, memory_bytes=MEMORY, capabilities=USUAL)
+    entry = build_entry(config, ["true"])
+    paused = replace(entry, steps=(*entry.steps[:-1], Pause(), entry.steps[-1]))
+    stdin, go_on = os.pipe()
+    with trapped.started(config) as (pid, made):
+        read_until(made.stdout, "up\n")
+        before = os.listdir(f"/proc/{trapped.launcher.pid}/fd")
+        pidfd, inner = os.pidfd_open(pid), streams.pipes(stdin, entry.owner)
+        number, image = trapped._next(), lower_plan(paused).image
+        trapped.launcher.enter(number, paused, image, (*inner.theirs, pidfd), in_python=trapped.in_python)
+        inner.close_theirs()
+        read_until(made.stdout, "stopped")
+        os.close(go_on)
+        assert trapped.run("echo", "another", memory_bytes=MEMORY).stdout == "another\n"
+        trapped.launcher.cancel(number)
+        reply = trapped.reply()
+        assert (reply.number, reply.error) == (number, errno.ETIMEDOUT)
+        assert wait(reply.pid) == Signaled(signal.SIGKILL)
+        assert str(spawn.launch_error(paused, reply.call, reply.error)).startswith("c: enter it: killed")
+        assert trapped.run("true", memory_bytes=MEMORY).status == Exited(0)
+        assert os.listdir(f"/proc/{trapped.launcher.pid}/fd") == before
+        kill(pid)
+        wait(pid)
+        inner.close()
+        os.close(pidfd)
+    os.close(stdin)
+
+
 @pytest.mark.parametrize(
     ("capabilities", "userns", "shared"),
     [(USUAL, None, True), (USUAL | PTRACE, OWN, True), (USUAL | PTRACE, None, False)],
