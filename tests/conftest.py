@@ -13,7 +13,17 @@ from command import Pysup
 from rootfs import make_busybox
 
 MUST = os.environ.get("PYSUP_KERNEL") == "must"
-KEPT = ("PATH", "TMPDIR", "VIRTUAL_ENV", "PYTEST_", "PYSUP_KERNEL", "PYSUP_DOCKER", "PYSUP_SEED", "SEED")
+KEPT = (
+    "PATH",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "PYTEST_",
+    "PYSUP_KERNEL",
+    "PYSUP_PATIENCE_S",
+    "PYSUP_DOCKER",
+    "PYSUP_SEED",
+    "SEED",
+)
 SET = {"HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
 TEMPORARY_MAX = 40  # the length of a directory in which sockets still have paths that fit (unix(7))
 DESCRIPTORS = 20000  # the kernel's runner in a test's own process has up to 1,000 runs

@@ -16,7 +16,7 @@ from runtime.cgroup.group import Cgroup
 from runtime.cgroup.limits import Limits
 
 pytestmark = pytest.mark.kernel
-PATIENCE_S = 30
+PATIENCE_S = 60
 MIB = 1 << 20
 EVERY_KIND = pytest.mark.parametrize("branch", ["host", "v1", "v2"], indirect=True)
 

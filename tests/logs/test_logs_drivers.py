@@ -22,7 +22,7 @@ from supervisor.streams.output import Capture, Output
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 LINES = 50_000
 
 

@@ -27,7 +27,7 @@ from supervisor.streams.lines import Piece, Stream
 pytestmark = pytest.mark.anyio
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 def put(writer: LogWriter, container: str, *texts: bytes, at_ns: int = 0) -> None:

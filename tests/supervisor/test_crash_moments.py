@@ -18,7 +18,7 @@ from supervisor.state.home import Home, Left, locked
 
 KILLS = 200
 SEED = int(os.environ.get("PYSUP_SEED", "20261127"))
-LIMIT_S = 180
+LIMIT_S = 600
 
 
 @pytest.mark.kernel

@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "busybox"
-PATIENCE_S = 30.0
+PATIENCE_S = float(os.environ.get("PYSUP_PATIENCE_S", "60"))  # what is far too long even where all is slow
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "PYTHONPATH": str(ROOT),

@@ -34,7 +34,7 @@ from supervisor.state import cgroups
 from supervisor.state import home as state
 from supervisor.streams.lines import layout_for
 
-LIMIT_S = 20
+LIMIT_S = 60
 UP = "all 5 containers are up"
 MOMENT_MAX_S = 0.25  # a supervisor is killed within the time that a whole life takes here and now, or this
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from runtime.idmap import Ids
 
 ROOT = User(0, 0, (0,), "root", "/root")
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 Spoil = Callable[[bytes], bytes]
 

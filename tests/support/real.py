@@ -24,7 +24,7 @@ from supervisor.streams.output import Output
 ROOT = User(0, 0, (0,), "root", "/root")
 APP = User(1000, 1000, (1000, 44), "app", "/home/app")
 FOREVER = ("sh", "-c", "echo up; exec sleep 1000")
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 @dataclass

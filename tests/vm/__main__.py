@@ -31,6 +31,7 @@ TESTS = (
 )
 TIMEOUT_S = float(os.environ.get("VM_SECONDS", "900"))
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
+PATIENCE_S = "240"  # of tests there: emulated, all takes many times as long
 TIMED_OUT = 124  # as timeout(1)
 BROKEN = 125
 MEMORY = "3G"
@@ -79,7 +80,7 @@ def _boot(found: Kernel, exchange: Path, command: list[str]) -> int:
 
 def _script(command: list[str]) -> str:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TERM") if name in os.environ}
-    exports = {**kept, "PYSUP_KERNEL": "must", "PYTHONDONTWRITEBYTECODE": "1"}
+    exports = {**kept, "PYSUP_KERNEL": "must", "PYSUP_PATIENCE_S": PATIENCE_S, "PYTHONDONTWRITEBYTECODE": "1"}
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exports.items()) + shlex.join(command)
 
 
