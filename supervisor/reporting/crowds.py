@@ -2,8 +2,9 @@
 
 Two thousand replicas whose image lacks a program would say so two thousand times, and what matters would be gone from
 the terminal. Events are alike where their kind and their fields are the same, but for those that are each one's own (a
-pid, how long it took) and for the container's name in a text. A container that speaks for itself, however often, is no
-crowd. Of what failed to start and is not tried again, the reason is said once.
+pid, how long it took) and for the container's name in a text; the replicas of one entry are a crowd of their own. A
+container that speaks for itself, however often, is none. Of what failed to start and is not tried again, the reason is
+said once.
 
 This is for people alone: `pysup events`, the control socket, the journal, metrics and JSON have each event as it was.
 """
@@ -22,7 +23,7 @@ NAMES_SHOWN = 3
 CROWDS_MAX = 256  # known at a time
 OWN = frozenset({"pid", "after_s", "ran_s", "delay_s", "retry", "retries", QUOTED})
 
-Key = tuple[str, tuple[tuple[str, str], ...]]
+Key = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(slots=True)
@@ -66,7 +67,8 @@ class Crowds:
 
     def _gathers(self, event: str, container: str, level: Level, fields: Mapping[str, object]) -> bool:
         """Is there a crowd that it goes with?"""
-        now, key = self._clock(), (event, _essence(container, fields))
+        replicas_of = container.rpartition(".")[0]
+        now, key = self._clock(), (event, replicas_of, _essence(container, fields))
         crowd = self._crowds.get(key)
         if crowd is None or (now - crowd.last_at > GATHERED_S and not crowd.held):
             if len(self._crowds) >= CROWDS_MAX:
@@ -86,7 +88,7 @@ class Crowds:
 
     def flush(self) -> None:
         """Say what was held back."""
-        for (event, _), crowd in self._crowds.items():
+        for (event, *_), crowd in self._crowds.items():
             if crowd.held:
                 names, crowd.held = list(crowd.held), {}
                 self._events.emit(event, container=_in_short(names), level=crowd.level, **crowd.fields)

@@ -37,6 +37,7 @@ from supervisor.streams.lines import layout_for
 LIMIT_S = 60
 UP = "all 5 containers are up"
 MOMENT_MAX_S = 0.25  # a supervisor is killed within the time that a whole life takes here and now, or this
+LATE = 0.3  # of the last ones of a story are killed at any moment of a life, where that is longer
 
 SLEEP = {"cmd": ["sleep", "1000"], "stop_signal": "SIGKILL"}
 STACK = {
@@ -191,10 +192,13 @@ def main() -> None:
     done = told = 0
     begun = time.monotonic()
     world.whole()
-    moment_s = min(time.monotonic() - begun, MOMENT_MAX_S)
+    life_s = time.monotonic() - begun
     while done < kills:
-        for _ in range(chance.randrange(1, 6)):
-            world.killed(chance.uniform(0, moment_s))
+        moments = [MOMENT_MAX_S] * chance.randrange(1, 6)
+        if chance.random() < LATE:
+            moments[-1] = life_s
+        for moment_s in moments:
+            world.killed(chance.uniform(0, min(moment_s, life_s)))
             done += 1
         chance.choice(damages(world))(chance)
         left = state.left(world.home) if world.home.path.exists() else None
