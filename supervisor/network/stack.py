@@ -360,7 +360,8 @@ class Networks:
         if moving:
             await self._filter()
         if any(claim.port.protocol == "udp" for claim in moving):
-            await self._in_thread(lambda: Wiring.forget_flows(self._reached_at(old)))
+            with suppress(OSError):  # without nf_conntrack_netlink: who goes on sending is lost for a while
+                await self._in_thread(lambda: Wiring.forget_flows(self._reached_at(old)))
 
     def give_up(self, container: str) -> None:
         """It has left the stack: its namespace, address and ports go. So do those of a second run, if that is not the
