@@ -243,7 +243,7 @@ _LINKS = {
     "stdout": "/proc/self/fd/1",
     "stderr": "/proc/self/fd/2",
 }
-_NO_PROGRAMS = MS_NOSUID | MS_NODEV | MS_NOEXEC
+_INERT = MS_NOSUID | MS_NODEV | MS_NOEXEC  # of mounts by mount(2); NO_PROGRAMS is the same for mount_setattr(2)
 
 
 @lower.register
@@ -262,8 +262,8 @@ def _(step: plan.MountDev, asm: Assembler) -> None:
         options = f"{DEVPTS_OPTIONS},gid={step.tty_gid}"
         asm.call("mount", "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
     shm = "/dev/shm"  # noqa: S108 (a mount point, no file of ours)
-    asm.call("mount", "shm", shm, "tmpfs", _NO_PROGRAMS, f"mode=1777,size={step.shm_bytes}")
-    asm.call("mount", "mqueue", "/dev/mqueue", "mqueue", _NO_PROGRAMS, None)
+    asm.call("mount", "shm", shm, "tmpfs", _INERT, f"mode=1777,size={step.shm_bytes}")
+    asm.call("mount", "mqueue", "/dev/mqueue", "mqueue", _INERT, None)
 
 
 DEVPTS_OPTIONS = "newinstance,ptmxmode=0666,mode=0620"
@@ -403,21 +403,21 @@ def _make_directory(asm: Assembler, path: str) -> None:
 @lower.register
 def _(step: plan.MountSys, asm: Assembler) -> None:
     _make_own(asm, "/sys")
-    asm.call("mount", "sysfs", "/sys", "sysfs", _NO_PROGRAMS | (MS_RDONLY if step.read_only else 0), None)
+    asm.call("mount", "sysfs", "/sys", "sysfs", _INERT | (MS_RDONLY if step.read_only else 0), None)
 
 
 @lower.register
 def _(step: plan.MountProc, asm: Assembler) -> None:
     del step
     _make_own(asm, "/proc")
-    asm.call("mount", "proc", "/proc", "proc", _NO_PROGRAMS, None)
+    asm.call("mount", "proc", "/proc", "proc", _INERT, None)
 
 
 @lower.register
 def _(step: plan.MaskPath, asm: Assembler) -> None:
     if step.behind is None:
         options = "size=4k,nr_inodes=1"
-        asm.call("mount", "tmpfs", step.path, "tmpfs", _NO_PROGRAMS | MS_RDONLY, options, forgive=(errno.ENOENT,))
+        asm.call("mount", "tmpfs", step.path, "tmpfs", _INERT | MS_RDONLY, options, forgive=(errno.ENOENT,))
     else:
         asm.call("mount", step.behind, step.path, None, MS_BIND, forgive=(errno.ENOENT,))
 

@@ -107,7 +107,7 @@ def _by_template(template: str, containers: Sequence[Listed]) -> str:
     """`{{.Name}}: {{.Status}}`; after the word `table`, with a head, and columns where tabs are."""
     aligned = template.startswith("table ")
     pattern = template.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
-    lines = [_FIELD.sub(lambda found, each=each: _value(each, found[1]), pattern) for each in containers]  # type: ignore[misc]
+    lines = [_FIELD.sub(lambda found, each=each: _value(each, found[1]), pattern) for each in containers]  # type: ignore[misc]  # a lambda with a default
     if "{{" in _FIELD.sub("", pattern):
         raise CommandError(f"--format {template}: expected {{{{.FIELD}}}}, fields being {', '.join(_FIELDS)}")
     if not aligned:

@@ -130,7 +130,7 @@ class Source:
 
     def load(self, check: "Check | None" = None, seen: list[str] | None = None) -> "Spec":
         """Imported here: a command's help needs no YAML."""
-        from supervisor.spec import load  # noqa: PLC0415
+        from supervisor.spec import load  # noqa: PLC0415 (slow to load)
 
         return load(self.files, check, env_file=self.env_file, profiles=self.profiles, seen=seen)
 

@@ -161,7 +161,7 @@ def _number(text: str) -> object:
 
 def _run(container: spec.Container, images: Path | None, state: Path, terminal: bool) -> int:
     from supervisor.compile.compiler import Images, compile_single  # noqa: PLC0415 (after the arguments are known to be right)
-    from supervisor.single import Single, run_single  # noqa: PLC0415
+    from supervisor.single import Single, run_single  # noqa: PLC0415 (slow to load)
 
     found = Images(search_path(None, images, Path.cwd()))
     home = Home.of_single(state, container.id)

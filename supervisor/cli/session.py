@@ -57,7 +57,7 @@ class Session:
                         elif self._leaves_on(number):
                             return number
                         else:
-                            _unless_over(lambda number=number: pass_on(number))  # type: ignore[misc]
+                            _unless_over(lambda number=number: pass_on(number))  # type: ignore[misc]  # a lambda with a default
                 if 0 in ready and self._reads:
                     self._read()
                 if self._connection.fileno() in ready and not self._transfer(ready[self._connection.fileno()]):

@@ -59,8 +59,8 @@ class Wish:
         """All of it, with other numbers of replicas as far as they hold. `seen`: the files that say what it is, those
         that are missing included; they are there even if this fails.
         """
-        from supervisor.compile.compiler import Images, compile_stack, named_files  # noqa: PLC0415
-        from supervisor.entry import Reading, Scale  # noqa: PLC0415
+        from supervisor.compile.compiler import Images, compile_stack, named_files  # noqa: PLC0415 (slow to load)
+        from supervisor.entry import Reading, Scale  # noqa: PLC0415 (slow to load)
 
         found = Images(self.image_path)
         spec = self.source.load(found.check, seen)
@@ -200,11 +200,11 @@ class Conduct:
         wish, show = self.wish, self.show
         read = apart(partial(wish.read, wish.scales_wanted, []))
         # Loaded while the child compiles, and only here: none is needed to refuse a faulty spec or to show a plan.
-        import anyio  # noqa: PLC0415
+        import anyio  # noqa: PLC0415 (slow to load)
 
-        from supervisor import up as supervise  # noqa: PLC0415
-        from supervisor.reporting.events import LogFormat  # noqa: PLC0415
-        from supervisor.state.home import Home  # noqa: PLC0415
+        from supervisor import up as supervise  # noqa: PLC0415 (slow to load)
+        from supervisor.reporting.events import LogFormat  # noqa: PLC0415 (slow to load)
+        from supervisor.state.home import Home  # noqa: PLC0415 (slow to load)
 
         reading = read()
         stack = reading.stack
@@ -243,7 +243,7 @@ class Conduct:
 
 
 def _dry_run(wish: Wish) -> str:
-    from supervisor.compile.show import dry_run  # noqa: PLC0415
+    from supervisor.compile.show import dry_run  # noqa: PLC0415 (slow to load)
 
     return dry_run(wish.compile())
 

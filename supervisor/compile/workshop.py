@@ -46,7 +46,7 @@ class ApiWorkshop:
 
     def _make(self, keys: Mapping[str, object]) -> Entry:
         from supervisor import spec  # noqa: PLC0415 (see above)
-        from supervisor.compile.compiler import Images, compile_one  # noqa: PLC0415
+        from supervisor.compile.compiler import Images, compile_one  # noqa: PLC0415 (loaded with the first one)
 
         return compile_one(spec.container(keys), Images(self._images), self._home, networked=self._networked)
 

@@ -108,7 +108,7 @@ def _unquoted(dumper: _Dumper, value: Plain) -> Any:
     """As it was written: `no` and `0022` are text in a spec, whatever they are in YAML 1.1."""
     if _BREAKS & set(value) or "\n" in value:
         return _text(dumper, value)
-    tag = dumper.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
+    tag = dumper.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]  # of PyYAML's
     return dumper.represent_scalar(tag, str(value))
 
 

@@ -144,7 +144,7 @@ async def serving(
 ) -> AsyncIterator[None]:
     """The control socket, for as long as the context lasts; `group` may use it too."""
     from supervisor.api.server import serve  # noqa: PLC0415 (h11 and all of the API: not for a stack without a socket)
-    from supervisor.api.shelf import Folders  # noqa: PLC0415
+    from supervisor.api.shelf import Folders  # noqa: PLC0415 (the same)
 
     socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:

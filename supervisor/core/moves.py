@@ -188,7 +188,6 @@ def end(state: State, ending: Ending, reason: str, now: float, grace_s: float | 
         reason=reason,
         deadline=now + grace_s,
         grace_s=grace_s,
-        signalled=not policy.stop_cmd,
     )
     told = Report("stopping", {"signal": policy.stop_signal})
     if policy.stop_cmd:

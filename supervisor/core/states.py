@@ -61,7 +61,6 @@ class State:
     ending: Ending = Ending.DOWN  # while a run is being ended
     reason: str = ""  # why it is, in words
     grace_s: float = 0.0  # of the stop under way
-    signalled: bool = False  # the stop signal was sent: the stop command, if any, has ended
     retries: int = 0  # consecutive, since the last stable run
     restarts: int = 0  # in all
     recent: tuple[float, ...] = ()  # when it was restarted: what counts against `max_restarts`

@@ -369,7 +369,7 @@ def send_stop_signal(state: State, event: Event, _now: float, _chance: float) ->
     """The stop command is over."""
     assert isinstance(event, Quiesced)
     error = (Report("stop_command_failed", {"error": event.error}),) if event.error else ()
-    return replace(state, signalled=True), (*error, Signal(state.policy.stop_signal))
+    return state, (*error, Signal(state.policy.stop_signal))
 
 
 @to()

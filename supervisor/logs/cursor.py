@@ -122,7 +122,7 @@ class Cursor:
 
     def _unpacked(self, source: IO[bytes]) -> IO[bytes]:
         times = os.fstat(source.fileno())
-        target = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
+        target = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 (whoever reads it closes it)
         unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)  # 16: a gzip file
         with source:
             try:

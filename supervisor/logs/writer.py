@@ -19,7 +19,6 @@ Raw output is not read at all: the thread moves it from pipe to file (`move`).
 import contextlib
 import math
 import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -39,6 +38,7 @@ from supervisor.logs.reader import Followed
 from supervisor.logs.shelf import MOVE_MAX_BYTES, UnwrittenError
 from supervisor.logs.store import Lines, Store
 from supervisor.streams.lines import Piece, Stream
+from supervisor.streams.writing import begin_thread
 
 BUFFER_MAX_BYTES = 4 * 1024 * 1024
 OVERDRAFT_MAX_BYTES = 32 * 1024 * 1024
@@ -115,10 +115,7 @@ class LogWriter:
         self._calls: list[Callable[[], None]] = []  # the loop is to make
         self._awaited = self._closing = self._abandoned = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._run, name="pysup logs", daemon=True)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self._thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._thread = begin_thread("pysup logs", self._run)
 
     async def __aenter__(self) -> Self:
         return self

@@ -230,7 +230,7 @@ class Networks:
     async def _space(self, config: ContainerConfig) -> Space:
         """Of a container that may be new, or have changed."""
         space = self._at(config)
-        if space is not None and _alike(space.config, config) and self._kernel is not None:  # noqa: SIM102
+        if space is not None and _alike(space.config, config) and self._kernel is not None:  # noqa: SIM102 (one question each)
             if not self._is_outdated(space):
                 return space
         async with self._beginning:

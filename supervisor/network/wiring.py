@@ -31,9 +31,9 @@ class Wiring:
     """See above. All but `publisher`, `interface` and `laid` is for a thread."""
 
     def __init__(self, home: Path, table: str) -> None:
-        from runtime.network.conversation import ROUTE, Conversation  # noqa: PLC0415
-        from runtime.network.links import Links, links_of  # noqa: PLC0415
-        from runtime.network.rules import Filter  # noqa: PLC0415
+        from runtime.network.conversation import ROUTE, Conversation  # noqa: PLC0415 (loaded with the first stack that has networks)
+        from runtime.network.links import Links, links_of  # noqa: PLC0415 (loaded with the first stack that has networks)
+        from runtime.network.rules import Filter  # noqa: PLC0415 (loaded with the first stack that has networks)
 
         status = home.stat()
         identity = f"{home}\0{status.st_dev}\0{status.st_ino}"

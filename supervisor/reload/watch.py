@@ -124,17 +124,17 @@ def places(path: str) -> Iterator[tuple[str, str]]:
     while left:
         name = left.pop(0)
         if name == "..":
-            here = os.path.dirname(here)  # noqa: PTH120
+            here = os.path.dirname(here)  # noqa: PTH120 (as above)
             continue
-        there = os.path.join(here, name)  # noqa: PTH118
-        if os.path.islink(there) and links < LINKS_MAX:  # noqa: PTH114
+        there = os.path.join(here, name)  # noqa: PTH118 (as above)
+        if os.path.islink(there) and links < LINKS_MAX:  # noqa: PTH114 (as above)
             links += 1
             yield here, name
             with suppress(OSError):
-                target = os.readlink(there)  # noqa: PTH115
+                target = os.readlink(there)  # noqa: PTH115 (as above)
                 here, left = ("/" if target.startswith("/") else here), [*_parts(target), *left]
             continue
-        if not left or not os.path.isdir(there):  # noqa: PTH112
+        if not left or not os.path.isdir(there):  # noqa: PTH112 (as above)
             yield here, name
             return
         here = there

@@ -26,8 +26,8 @@ from supervisor.streams.lines import OURS, RESET, JsonLines, Layout, LineForm, T
 # structlog would load all of rich for a renderer that is not used here: five megabytes, and 50 ms of every start.
 _rich = sys.modules.get("rich")
 sys.modules["rich"] = None  # type: ignore[assignment]  # how the import system is told that there is none
-import structlog  # noqa: E402
-from structlog.typing import EventDict, Processor  # noqa: E402
+import structlog  # noqa: E402 (see above)
+from structlog.typing import EventDict, Processor  # noqa: E402 (see above)
 
 if _rich is None:
     del sys.modules["rich"]

@@ -115,7 +115,7 @@ class Metrics:
         return Page(CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
 
     def _collect(self) -> Iterator["Metric"]:
-        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 (loaded with the first scrape)
 
         info = GaugeMetricFamily("pysup_info", "What runs here; always 1.", labels=["stack", "version"])
         info.add_metric([self._stack, __version__], 1)
@@ -126,7 +126,7 @@ class Metrics:
         yield from self._process()
 
     def _counted(self) -> Iterator["Metric"]:
-        from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415
+        from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415 (loaded with the first scrape)
 
         events = self.events
         yield _counter("pysup_starts", "Runs that came to execute their command.", events["started"])
@@ -224,7 +224,7 @@ def _gauge(name: str, text: str, value: float) -> "Metric":
 
 
 def _counters(name: str, text: str, labels: tuple[str, ...], values: Values) -> "Metric":
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415 (loaded with the first scrape)
 
     family = CounterMetricFamily(name, text, labels=labels)
     for key, value in values:
@@ -233,7 +233,7 @@ def _counters(name: str, text: str, labels: tuple[str, ...], values: Values) -> 
 
 
 def _gauges(name: str, text: str, labels: tuple[str, ...], values: Values) -> "Metric":
-    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 (loaded with the first scrape)
 
     family = GaugeMetricFamily(name, text, labels=labels)
     for key, value in values:
@@ -242,7 +242,7 @@ def _gauges(name: str, text: str, labels: tuple[str, ...], values: Values) -> "M
 
 
 def _registry(collect: Collect) -> "CollectorRegistry":
-    from prometheus_client.registry import Collector, CollectorRegistry  # noqa: PLC0415
+    from prometheus_client.registry import Collector, CollectorRegistry  # noqa: PLC0415 (loaded with the first scrape)
 
     class Ours(Collector):
         def collect(self) -> Iterator["Metric"]:

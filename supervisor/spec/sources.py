@@ -157,7 +157,7 @@ class Sources:
             place = locate(document.tree, ("include", index))
             real = os.path.realpath(beside(document.file, path))
             if real in trail:
-                self.report.add(place, _cycle([os.path.basename(each) for each in trail[trail.index(real) :]]))  # noqa: PTH119
+                self.report.add(place, _cycle([os.path.basename(each) for each in trail[trail.index(real) :]]))  # noqa: PTH119 (texts, of which there are many)
             elif len(trail) >= limits.NESTING_MAX:
                 self.report.add(place, Wrong("is included too deep", f"at most {limits.NESTING_MAX} levels"))
             elif real not in seen and (other := self._other(path, document, place)):

@@ -6,7 +6,8 @@ from enum import StrEnum
 from supervisor.core.policy import Policy, RestartPolicy
 
 WINDOW_S = Policy().window_s
-SECCOMP_DEFAULT, SECCOMP_UNCONFINED = SECCOMP_WORDS = ("default", "unconfined")
+SECCOMP_DEFAULT = "default"
+SECCOMP_WORDS = (SECCOMP_DEFAULT, "unconfined")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def is_in_anothers(pid: int, home: Path) -> bool:
 
 def left(home: Path) -> int:
     """How many cgroups of containers a killed supervisor has left."""
-    return len({os.path.basename(one) for each in _branches(home) for one in below(each)[1:]})  # noqa: PTH119
+    return len({os.path.basename(one) for each in _branches(home) for one in below(each)[1:]})  # noqa: PTH119 (a text of the kernel's)
 
 
 def sweep(home: Path) -> int:

@@ -20,7 +20,6 @@ import contextlib
 import errno
 import os
 import select
-import signal
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -28,6 +27,7 @@ from typing import Self
 import anyio
 
 from runtime.errors import PysupError
+from supervisor.streams.writing import begin_thread
 
 BUFFER_MAX_BYTES = 1024 * 1024
 OVERDRAFT_MAX_BYTES = 32 * 1024 * 1024
@@ -69,11 +69,7 @@ class Console:
         self._torn = False  # a failed write left a line without its end
         self._complained = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._run, name="pysup console", daemon=True)
-        # It takes no signal, not even for a moment: SIGCHLD would be lost on it (signalfd(2), signal(7)).
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self._thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._thread = begin_thread("pysup console", self._run)
 
     async def __aenter__(self) -> Self:
         return self

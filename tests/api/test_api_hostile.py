@@ -8,7 +8,8 @@ import socket
 import stat
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -364,6 +365,26 @@ def descriptors() -> int:
 # --- our own client --------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def answering(path: Path, *pieces: bytes) -> Iterator[str]:
+    """A server that sends these to the first caller, one after another, and hangs up."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as line, suppress(OSError):
+                line.recv(10000)
+                for piece in pieces:
+                    line.sendall(piece)
+                    select.select([], [], [], 0.01)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        yield str(path)
+        server.join()
+
+
 def test_no_supervisor_is_an_error_that_says_so(place: Path) -> None:
     with pytest.raises(StackError, match="no supervisor listens there: the stack does not run"):
         Client(str(place / "nothing.sock")).get("/_ping")
@@ -383,42 +404,14 @@ def test_no_supervisor_is_an_error_that_says_so(place: Path) -> None:
     ],
 )
 def test_a_server_that_makes_no_sense_is_an_error(place: Path, answer: bytes, error: str) -> None:
-    path = place / "odd.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-        def serve() -> None:
-            with listener.accept()[0] as line:
-                line.recv(10000)
-                with suppress(OSError):
-                    line.sendall(answer)
-
-        server = threading.Thread(target=serve)
-        server.start()
-        with pytest.raises(CommandError, match=error):
-            Client(str(path)).get("/x")
-        server.join()
+    with answering(place / "odd.sock", answer) as path, pytest.raises(CommandError, match=error):
+        Client(path).get("/x")
 
 
 def test_a_head_in_pieces_is_read_to_its_end_only(place: Path) -> None:
-    path = place / "slow.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-        def serve() -> None:
-            with listener.accept()[0] as line:
-                line.recv(10000)
-                for piece in (b"HTTP/1.1 101 U\r", b"\nA: b\r\n\r", b"\nrest"):
-                    line.sendall(piece)
-                    select.select([], [], [], 0.01)
-
-        server = threading.Thread(target=serve)
-        server.start()
-        with Client(str(path)).hijack("/x") as line:
-            assert line.recv(100) == b"rest"
-        server.join()
+    pieces = (b"HTTP/1.1 101 U\r", b"\nA: b\r\n\r", b"\nrest")
+    with answering(place / "slow.sock", *pieces) as path, Client(path).hijack("/x") as line:
+        assert line.recv(100) == b"rest"
 
 
 def test_the_client_loads_little() -> None:

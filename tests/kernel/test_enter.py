@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from driver import Driver, LaunchError, Result, Spoil, children, kill, read_all, read_until, wait
 
-from runtime import linux, program, spawn, streams
-from runtime.child import FAILED
+from runtime import linux, program, streams
 from runtime.config import ContainerConfig, Network
 from runtime.enter import Door, build_entry
 from runtime.lower import lower_plan
@@ -43,21 +42,8 @@ class Inside:
 
     @contextmanager
     def begun(self, *argv: str, spoil: Spoil = bytes, init: bool = False) -> Iterator[tuple[int, streams.Streams]]:
-        entry = build_entry(self.config, argv, init=init)
-        image = spoil(lower_plan(entry).image)
-        made = streams.pipes(self.driver._null, entry.owner)
-        try:
-            descriptors = (*made.theirs, self.pidfd)
-            self.driver.launcher.enter(self.driver._next(), entry, image, descriptors, in_python=self.driver.in_python)
-            made.close_theirs()
-            reply = self.driver.reply()
-            if reply.error:
-                if reply.pid:
-                    assert wait(reply.pid) == Exited(FAILED)
-                raise spawn.launch_error(entry, reply.call, reply.error)
-            yield reply.pid, made
-        finally:
-            made.close()
+        with self.driver.entered(self.config, self.pidfd, argv, spoil=spoil, init=init) as begun:
+            yield begun
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,10 @@ import pytest
 from driver import Driver, LaunchError, Result, children, kill, read_all, read_until, run_apart, wait
 from probing import make_probing, probe
 from rootfs import make_busybox
+from steps import Pause
 
-from runtime import linux, plan, rootfs, security, spawn, streams
-from runtime.assemble import Assembler, Descriptor, Struct
+from runtime import linux, plan, rootfs, security, streams
+from runtime.assemble import Assembler, Descriptor
 from runtime.build import build_plan
 from runtime.capabilities import CAPABILITIES
 from runtime.cgroup.group import Cgroup
@@ -92,26 +93,6 @@ def python(driver: Driver, script: str, **changes: object) -> Result:
     return driver.run("python3", "-c", script, env=(("PATH", path),), memory_bytes=MEMORY, **changes)
 
 
-def enter(driver: Driver, config: ContainerConfig, pid: int, argv: Sequence[str]) -> Result:
-    """Run a command in a container that runs. LaunchError if it does not start."""
-    entry = build_entry(config, argv)
-    pidfd = os.pidfd_open(pid)
-    made = streams.pipes(driver._null, entry.owner)
-    try:
-        image = lower_plan(entry).image
-        driver.launcher.enter(driver._next(), entry, image, (*made.theirs, pidfd), in_python=driver.in_python)
-        made.close_theirs()
-        reply = driver.reply()
-        if reply.error:
-            wait(reply.pid)
-            raise spawn.launch_error(entry, reply.call, reply.error)
-        said = read_all(made.stdout), read_all(made.stderr)
-        return Result(wait(reply.pid), *said)
-    finally:
-        made.close()
-        os.close(pidfd)
-
-
 @contextmanager
 def running(driver: Driver, script: str, **changes: object) -> Iterator[tuple[int, ContainerConfig]]:
     """A container that has said `up` and goes on."""
@@ -148,8 +129,8 @@ def test_cve_2019_5736_nor_by_a_command_that_enters(trapped: Driver, mine: Path,
     set_interpreter_trap(mine)
     with running(trapped, "echo up; exec sleep 1000") as (pid, config):
         with pytest.raises(LaunchError, match=f"^c: execute {name}: not executable"):
-            enter(trapped, config, pid, [name])
-        assert enter(trapped, config, pid, ["true"]).status == Exited(0)
+            trapped.enter(config, pid, name)
+        assert trapped.enter(config, pid, "true").status == Exited(0)
 
 
 def test_cve_2019_5736_the_launchers_program_can_not_be_written_to(driver: Driver) -> None:
@@ -235,9 +216,9 @@ def test_cve_2024_21626_the_working_directory_is_no_descriptor(
 
 def test_cve_2024_21626_nor_of_a_command_that_enters(trapped: Driver) -> None:
     with running(trapped, "echo up; exec sleep 1000", workdir="/srv/w") as (pid, config):
-        enter(trapped, config, pid, ["sh", "-c", "cd /; rmdir /srv/w; ln -s /proc/self/fd/11 /srv/w"])
+        trapped.enter(config, pid, "sh", "-c", "cd /; rmdir /srv/w; ln -s /proc/self/fd/11 /srv/w")
         with pytest.raises(LaunchError, match="leads through a magic link"):
-            enter(trapped, config, pid, ["true"])
+            trapped.enter(config, pid, "true")
 
 
 # --- what the image puts in our way ----------------------------------------------------------------------------------
@@ -438,21 +419,6 @@ done
 """
 
 
-@dataclass(frozen=True)
-class Pause:
-    """A step that says so on standard error, and then waits for the end of standard input."""
-
-    def describe(self) -> str:
-        return "pause"
-
-
-@lower.register
-def _(step: Pause, asm: Assembler) -> None:
-    del step
-    asm.call("write", 2, Struct(b"paused"), len(b"paused"))
-    asm.call("ppoll", Struct(linux.POLLFD.pack(0, linux.POLLIN, 0)), 1, None, None, 0)
-
-
 @pytest.mark.parametrize("before", [plan.NewSession, plan.SetUser, plan.CloseDescriptors])
 @pytest.mark.parametrize(("capabilities", "userns"), [(USUAL, None), (USUAL | PTRACE, OWN)])
 def test_cve_2016_9962_who_enters_can_not_be_looked_into(
@@ -466,7 +432,7 @@ def test_cve_2016_9962_who_enters_can_not_be_looked_into(
     )
     entry = build_entry(config, ["true"], ids=userns)
     position = next(n for n, step in enumerate(entry.steps) if isinstance(step, before))
-    paused = replace(entry, steps=(*entry.steps[:position], Pause(), *entry.steps[position:]))
+    paused = replace(entry, steps=(*entry.steps[:position], Pause(2), *entry.steps[position:]))
     stdin, go_on = os.pipe()
     with driver.started(config) as (pid, made):
         read_until(made.stdout, "up\n")
@@ -542,7 +508,7 @@ def test_the_launchers_memory_is_shared_with_nobody_who_can_be_traced(
         "sh", "-c", "echo up; exec sleep 1000", memory_bytes=MEMORY, capabilities=capabilities, userns=userns
     )
     entry = build_entry(config, ["true"], ids=userns)
-    paused = replace(entry, steps=(*entry.steps[:-1], Pause(), entry.steps[-1]))
+    paused = replace(entry, steps=(*entry.steps[:-1], Pause(2), entry.steps[-1]))
     stdin, go_on = os.pipe()
     with trapped.started(config) as (pid, made):
         read_until(made.stdout, "up\n")

@@ -2,16 +2,15 @@
 
 import os
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from driver import Driver, children, kill, read_until, wait
+from steps import Pause
 
-from runtime import linux, plan
-from runtime.assemble import Assembler, Struct
+from runtime import plan
 from runtime.build import build_plan
-from runtime.lower import lower
 from runtime.status import Exited, Signaled
 from runtime.users import User
 
@@ -96,25 +95,10 @@ def test_killing_the_init_kills_all(driver: Driver) -> None:
         assert os.read(made.stdout, 1) == b""  # nobody holds the pipe any more
 
 
-@dataclass(frozen=True)
-class Pause:
-    """A step that says so on standard output, and then waits for standard input."""
-
-    def describe(self) -> str:
-        return "pause"
-
-
-@lower.register
-def _(step: Pause, asm: Assembler) -> None:
-    del step
-    asm.call("write", 1, Struct(b"paused"), len(b"paused"))
-    asm.call("ppoll", Struct(linux.POLLFD.pack(0, linux.POLLIN, 0)), 1, None, None, 0)
-
-
 def test_a_signal_that_comes_before_the_command_was_executed_is_not_lost(driver: Driver) -> None:
     whole = build_plan(driver.config("sleep", "1000", init=True))
     position = next(n for n, step in enumerate(whole.steps) if isinstance(step, plan.ForkInit)) + 1
-    paused = replace(whole, steps=(*whole.steps[:position], Pause(), *whole.steps[position:]))
+    paused = replace(whole, steps=(*whole.steps[:position], Pause(1), *whole.steps[position:]))
     ours, before = children(os.getpid()), driver.launcher.pid
     stdin, go_on = os.pipe()
     with driver.requested(paused, stdin=stdin) as made:

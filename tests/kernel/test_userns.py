@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import Driver, LaunchError, Result, kill, read_all, read_until, wait
+from driver import Driver, LaunchError, kill, read_until, wait
 
-from runtime import linux, spawn, streams
+from runtime import linux
 from runtime.config import ContainerConfig, Network
-from runtime.enter import build_entry
 from runtime.idmap import Extent, Ids, block
-from runtime.lower import lower_plan
 from runtime.mounts import Bind, MemoryFile, Tmpfs
 from runtime.security import capability_mask
 from runtime.status import Exited
@@ -46,27 +44,6 @@ def running(driver: Driver, script: str = UP, **changes: Any) -> Iterator[tuple[
         yield pid, config
         kill(pid)
         wait(pid)
-
-
-def enter(driver: Driver, config: ContainerConfig, pid: int, *argv: str) -> Result:
-    entry = build_entry(config, argv, ids=config.userns)
-    own, pidfd = driver.own(config), os.pidfd_open(pid)
-    assert own is not None
-    made = streams.pipes(driver._null, entry.owner)
-    try:
-        descriptors = (*made.theirs, pidfd, own.user)
-        image = lower_plan(entry).image
-        driver.launcher.enter(driver._next(), entry, image, descriptors, in_python=driver.in_python)
-        made.close_theirs()
-        reply = driver.reply()
-        if reply.error:
-            wait(reply.pid)
-            raise spawn.launch_error(entry, reply.call, reply.error)
-        text = read_all(made.stdout), read_all(made.stderr)
-        return Result(wait(reply.pid), *text)
-    finally:
-        made.close()
-        os.close(pidfd)
 
 
 def identity(pid: int) -> dict[str, list[str]]:
@@ -239,7 +216,7 @@ def _try_as(users: int, path: Path) -> None:
 def test_a_command_in_it_is_as_it_is(driver: Driver, network: Network) -> None:
     with running(driver, network=network, workdir="/srv/w") as (pid, config):
         spaces = "for s in user net mnt pid uts ipc cgroup; do readlink /proc/self/ns/$s; done"
-        first = enter(driver, config, pid, "sh", "-c", f"id -u; pwd; touch x; stat -c %u x; {spaces}")
+        first = driver.enter(config, pid, "sh", "-c", f"id -u; pwd; touch x; stat -c %u x; {spaces}")
         assert first.stderr == ""
         assert first.stdout.split()[:3] == ["0", "/srv/w", "0"]
         names = ("user", "net", "mnt", "pid", "uts", "ipc", "cgroup")
@@ -249,9 +226,9 @@ def test_a_command_in_it_is_as_it_is(driver: Driver, network: Network) -> None:
 def test_a_command_has_the_containers_user_namespace_not_one_of_its_process_1(driver: Driver) -> None:
     script = "exec unshare -U sh -c 'echo up; exec sleep 1000'"
     with running(driver, script, capabilities=EVERY) as (pid, config):
-        assert enter(driver, config, pid, "cat", "/proc/self/uid_map").stdout.split() == ["0", str(FIRST), "65536"]
+        assert driver.enter(config, pid, "cat", "/proc/self/uid_map").stdout.split() == ["0", str(FIRST), "65536"]
 
 
 def test_its_limits_hold_for_commands_too(driver: Driver) -> None:
     with running(driver, rlimits=((resource.RLIMIT_NOFILE, 100, 200),), init=True) as (pid, config):
-        assert enter(driver, config, pid, "sh", "-c", "ulimit -n; ulimit -Hn").stdout == "100\n200\n"
+        assert driver.enter(config, pid, "sh", "-c", "ulimit -n; ulimit -Hn").stdout == "100\n200\n"

@@ -86,7 +86,7 @@ def test_two_stacks_have_different_subnets(hosts: Lan, image: Path, tmp_path: Pa
     one, other = (Pysup(image.parent, tmp_path / name) for name in ("one", "other"))
     for each in (one, other):
         each.directory.mkdir()
-    with stack_of(hosts, one, {"name": "one", **spec({"id": "a"}, networks={"x": {}})}) as first:  # noqa: SIM117
+    with stack_of(hosts, one, {"name": "one", **spec({"id": "a"}, networks={"x": {}})}) as first:  # noqa: SIM117 (two hosts in turn)
         with stack_of(hosts, other, {"name": "other", **spec({"id": "a"}, networks={"x": {}})}) as second:
             assert first.addresses("a") != second.addresses("a")
             assert first.place("a").is_cut_off(second.addresses("a")[0], 7000)

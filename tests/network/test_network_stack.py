@@ -66,10 +66,6 @@ def at(stack: Stack, where: str) -> tuple[Place, str]:
     return known.get(where) or (stack.place(where), HOST)
 
 
-def anywhere(address: str) -> str:
-    return "::" if ":" in address else "0.0.0.0"
-
-
 # --- between containers ----------------------------------------------------------------------------------------------
 
 

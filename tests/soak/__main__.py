@@ -24,11 +24,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/support")]
 
-from rootfs import make_busybox  # noqa: E402
+from rootfs import make_busybox  # noqa: E402 (once they can be found)
 
-from tests.soak.faults import FAULTS, STALL, End, Fault  # noqa: E402
-from tests.soak.population import stack  # noqa: E402
-from tests.soak.watch import BrokenPromiseError, Watch  # noqa: E402
+from tests.soak.faults import FAULTS, STALL, End, Fault  # noqa: E402 (once they can be found)
+from tests.soak.population import stack  # noqa: E402 (once they can be found)
+from tests.soak.watch import BrokenPromiseError, Watch  # noqa: E402 (once they can be found)
 
 PAUSE_S = 0.4  # between two faults, on average
 LOOK_S = 1.0

@@ -27,7 +27,7 @@ from supervisor import spec
 from supervisor import up as supervise
 from supervisor.api import server, shelf  # noqa: F401 (loaded before the first fork, as is all else)
 from supervisor.compile.compiler import Images, compile_stack
-from supervisor.compile.workshop import ApiWorkshop  # noqa: F401
+from supervisor.compile.workshop import ApiWorkshop  # noqa: F401 (the same)
 from supervisor.entry import Compiled, Reading
 from supervisor.reporting.events import LogFormat
 from supervisor.state import cgroups

@@ -18,6 +18,7 @@ from runtime import launcher, security, spawn, streams
 from runtime.build import build_plan
 from runtime.child import FAILED
 from runtime.config import ContainerConfig, Network
+from runtime.enter import build_entry
 from runtime.errors import LaunchError
 from runtime.lower import lower_plan
 from runtime.plan import Plan
@@ -156,6 +157,38 @@ class Driver:
             except BaseException:
                 end(pid)
                 raise
+
+    def enter(self, config: ContainerConfig, pid: int, *argv: str) -> Result:
+        """Run a command in a container that runs, to its end. LaunchError if it does not start."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            with self.entered(config, pidfd, argv) as (entered, made):
+                said = read_all(made.stdout), read_all(made.stderr)
+                return Result(wait(entered), *said)
+        finally:
+            os.close(pidfd)
+
+    @contextmanager
+    def entered(
+        self, config: ContainerConfig, pidfd: int, argv: Sequence[str], *, spoil: Spoil = bytes, init: bool = False
+    ) -> Iterator[tuple[int, streams.Streams]]:
+        """A command that runs in a container: its pid and our ends of its streams."""
+        own = self.own(config)
+        entry = build_entry(config, argv, init=init, ids=config.userns)
+        made = streams.pipes(self._null, entry.owner)
+        try:
+            descriptors = (*made.theirs, pidfd, *(() if own is None else (own.user,)))
+            image = spoil(lower_plan(entry).image)
+            self.launcher.enter(self._next(), entry, image, descriptors, in_python=self.in_python)
+            made.close_theirs()
+            reply = self.reply()
+            if reply.error:
+                if reply.pid:
+                    assert wait(reply.pid) == Exited(FAILED)
+                raise spawn.launch_error(entry, reply.call, reply.error)
+            yield reply.pid, made
+        finally:
+            made.close()
 
     @contextmanager
     def requested(

@@ -378,10 +378,6 @@ class Ledger:
             account.cause = RETRIED if health.on_unhealthy is OnUnhealthy.RESTART else GIVEN_UP
             account.owes, account.fault = "stopping", "unhealthy: "
 
-    def _is_early(self, account: Account) -> bool:
-        """Did it say how it is at the moment when it became ready, but before that was told?"""
-        return account.ready_s == account.early_s == self.now_s
-
     def _told_not_ready(self, account: Account, _fields: Mapping[str, Any]) -> None:
         ready = account.entry.policy.ready
         assert ready is not None

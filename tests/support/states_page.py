@@ -8,7 +8,6 @@ from supervisor.core.machine import TABLE, table
 from supervisor.core.states import LIVE, Phase
 from supervisor.core.transitions import Handler, ignored
 
-WIDTH = 120
 MEANINGS = {
     Phase.CREATED: "Nobody has asked for anything yet.",
     Phase.WAITING: "It waits for what it depends on, before every start: the first, and each one after a run.",
