@@ -471,7 +471,7 @@ def test_who_is_stopped_on_his_way_in_keeps_no_other_waiting(trapped: Driver) ->
     """Root in a container may stop a process that enters it, as it is root's: the launcher goes on, and ends it."""
     config = trapped.config("sh", "-c", STOPPER, memory_bytes=MEMORY, capabilities=USUAL)
     entry = build_entry(config, ["true"])
-    paused = replace(entry, steps=(*entry.steps[:-1], Pause(), entry.steps[-1]))
+    paused = replace(entry, steps=(*entry.steps[:-1], Pause(2), entry.steps[-1]))
     stdin, go_on = os.pipe()
     with trapped.started(config) as (pid, made):
         read_until(made.stdout, "up\n")
