@@ -21,7 +21,7 @@ from probing import make_probing, probe
 from rootfs import make_busybox
 from steps import Pause
 
-from runtime import linux, plan, rootfs, security, streams
+from runtime import linux, plan, rootfs, security, spawn, streams
 from runtime.assemble import Assembler, Descriptor
 from runtime.build import build_plan
 from runtime.capabilities import CAPABILITIES
