@@ -9,6 +9,7 @@ from itertools import takewhile
 import click
 
 from runtime.errors import PysupError
+from supervisor.cli.table import readable
 
 FAILURE = 125  # pysup's own, as with Docker
 # What no program can do anything about, wherever it meets it: no fault of ours to report.
@@ -22,7 +23,7 @@ def explain(error: BaseException) -> int:
     leaves = list(_leaves(error))
     for leaf in leaves:
         for line in _lines(leaf):
-            click.echo(f"pysup: {line}", err=True)
+            click.echo(f"pysup: {readable(line)}", err=True)  # it may name what a container has named
     return leaves[0].exit_status if len(leaves) == 1 and isinstance(leaves[0], PysupError) else FAILURE
 
 

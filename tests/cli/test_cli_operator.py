@@ -571,6 +571,15 @@ def test_what_cp_brings_out_has_no_privileges_here_unless_that_is_asked_for(
     assert (tmp_path / "whole/zero").is_char_device()
 
 
+def test_what_a_container_has_named_commands_no_terminal(stage: Stage, pysup: Pysup, tmp_path: Path) -> None:
+    name = "a\x1b]0;title\x07"
+    (stage.root / "made").mkdir()
+    (stage.root / "made" / name).touch()
+    (tmp_path / "there/made" / name).mkdir(parents=True)
+    complaint = pysup("cp", "web.1:/made", "there").complaint
+    assert "made/a\\x1b]0;title\\x07: cannot overwrite directory" in complaint
+
+
 CAP_SYS_ADMIN = struct.pack("<5I", 0x0200_0001, 1 << 21, 0, 0, 0)  # struct vfs_cap_data, effective
 
 
