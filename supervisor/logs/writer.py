@@ -8,7 +8,8 @@ The thread takes all that has gathered at once, and writes container by containe
 speed leaves in few large writes. It wakes the loop, through an eventfd, only where somebody waits, follows, or should
 be told. What it tells:
 
-* `log_failed`: a log can't be written, as the disk is full; lines are dropped until there is room. Once.
+* `log_failed`: a log can't be written, as the disk is full; lines are dropped until there is room. Once,
+  and no more often than every TELL_EVERY_S where room comes and goes.
 * `log_lost`: so many lines of a container were dropped. At once, but then no more often than every TELL_EVERY_S, and
   of a full disk not before it has room again.
 * `log_repaired`: a crash had torn the last line.
@@ -111,6 +112,7 @@ class LogWriter:
         self._in_flight: dict[str, list[Entry]] = {}
         self._untold: Counter[str] = Counter()  # lines lost, by container
         self._told_at_s = -math.inf
+        self._complained_at_s = -math.inf
         self._failing = False
         self._calls: list[Callable[[], None]] = []  # the loop is to make
         self._awaited = self._closing = self._abandoned = False
@@ -399,8 +401,7 @@ class LogWriter:
             self._calls += self._repairs()
             if errors and not self._failing:
                 self._failing = True
-                container, error = errors[0]
-                self._calls.append(self._saying("log_failed", container, error=error.strerror))
+                self._complain(*errors[0])
             if not errors and (written_bytes or not self._failing):
                 self._failing = False
                 if self._untold and time.monotonic() >= self._told_at_s + TELL_EVERY_S:
@@ -409,6 +410,12 @@ class LogWriter:
             if self._calls:
                 self._wake_loop()
             self._wake_if_awaited()
+
+    def _complain(self, container: str, error: OSError) -> None:
+        """Not again and again: a disk that is all but full takes a short line, and then no long one."""
+        if time.monotonic() >= self._complained_at_s + TELL_EVERY_S:
+            self._complained_at_s = time.monotonic()
+            self._calls.append(self._saying("log_failed", container, error=error.strerror))
 
     def _repairs(self) -> list[Callable[[], None]]:
         repairs, self._store.repairs = self._store.repairs, []

@@ -504,10 +504,13 @@ async def test_raw_output_on_a_full_disk_is_dropped_and_counted(
             os.write(sink, b"room again\n")
             assert await move(writer, source)
             assert await read(writer.logs("a")) == [b"room again"]
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "splice", splice_to_full_disk)
+                os.write(sink, b"c\n")
+                assert await move(writer, source)
     finally:
         os.close(source)
         os.close(sink)
-    assert told.events == [
-        ("log_failed", "a", {"error": "No space left on device"}),
-        ("log_lost", "a", {"lines": 2}),
-    ]
+    failures = [event for event in told.events if event[0] == "log_failed"]
+    assert failures == [("log_failed", "a", {"error": "No space left on device"})]  # the second came too soon
+    assert sum(int(str(event[2]["lines"])) for event in told.events if event[0] == "log_lost") == 3
