@@ -11,10 +11,8 @@ from cgroups import HOST
 from real import PATIENCE_S, Containers, containers, until
 
 from runtime.cgroup.limits import IoLimit, Limits
-from runtime.config import Network
 from runtime.devices import check
 from runtime.errors import CgroupError, LaunchError
-from runtime.idmap import AUTO, Ids
 from runtime.mounts import Device
 from runtime.status import Signaled
 from supervisor.core.checks import Exec, Verdict
@@ -62,16 +60,13 @@ TRY = "head -c1 /dev/z | wc -c; true >>/dev/z && echo written; mknod /dev/m c 1 
 
 
 @pytest.mark.skipif(HOST.unified is None, reason="no cgroup of version 2")
-@pytest.mark.parametrize("userns", [None, AUTO])
 @pytest.mark.parametrize(
     ("permissions", "shown"), [("rwm", "1\nwritten\n"), ("rw", "1\nwritten\n"), ("r", "1\n"), ("wm", "0\nwritten\n")]
 )
-async def test_a_device_is_only_what_it_was_given_for(
-    made: Containers, permissions: str, shown: str, userns: Ids | None
-) -> None:
+async def test_a_device_is_only_what_it_was_given_for(made: Containers, permissions: str, shown: str) -> None:
     """Root with all of its capabilities is held to it, and so is what is run in the container; the mode is 0666."""
     devices = (Device("/dev/zero", "/dev/z", permissions),)
-    run = await made.start(devices=devices, userns=userns, network=Network.NONE)
+    run = await made.start(devices=devices)
     verdict = await run.check(Exec(("sh", "-c", f"({TRY}) 2>/dev/null; true")), PATIENCE_S)
     assert verdict == Verdict(passed=True, detail=f"{shown}0")
     await made.end(run)
