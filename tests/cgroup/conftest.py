@@ -1,6 +1,7 @@
 """Cgroups of this test's own, on whatever hierarchies the host has, and processes that live in them."""
 
 import os
+import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -18,8 +19,8 @@ _numbers = count(1)
 
 @pytest.fixture
 def name() -> str:
-    """Of a branch that no other test has."""
-    return f"test-{os.getpid()}-{next(_numbers)}"
+    """Of a branch that no other test has, and none that was killed has left."""
+    return f"test-{secrets.token_hex(4)}-{next(_numbers)}"
 
 
 @pytest.fixture
