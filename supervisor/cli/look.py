@@ -1,6 +1,8 @@
 """What containers are and do: inspect, top, diff."""
 
 import json
+import re
+from functools import partial
 from typing import Any
 
 import click
@@ -9,6 +11,7 @@ from supervisor.cli import options, stacks
 from supervisor.cli.table import readable, table
 from supervisor.cli.together import check, side_by_side
 from supervisor.client import name_in_path
+from supervisor.errors import CommandError
 
 _KINDS = "CAD"  # changed, added, deleted, as Docker numbers and names them
 
@@ -25,14 +28,34 @@ def _each(stack: stacks.Stack, chosen: list[stacks.Listed], what: str) -> tuple[
 @click.command()
 @options.on_stack
 @options.ids
-def inspect(stack: stacks.Stack, ids: tuple[str, ...]) -> None:
+@click.option("--format", "template", metavar="TEMPLATE", help="A line for each: '{{.Name}} {{.State.Pid}}'.")
+def inspect(stack: stacks.Stack, ids: tuple[str, ...], *, template: str | None) -> None:
     """Print all that is known of containers.
 
     A JSON array, as Docker has it.
     """
     done, errors = _each(stack, stacks.selected(stack.containers(), ids), "json")
-    click.echo(json.dumps([answer for _, answer in done], indent=4))
+    answers = [answer for _, answer in done]
+    if template in {None, "json"}:
+        click.echo(json.dumps(answers, indent=4))
+    else:
+        for answer in answers:
+            click.echo(_PLACE.sub(partial(_found, answer), str(template)))
     check(errors)
+
+
+_PLACE = re.compile(r"\{\{\s*(json\s+)?((?:\.\w+)+|\.)\s*\}\}")  # what people use of Go's templates, as a rule
+
+
+def _found(answer: object, place: re.Match[str]) -> str:
+    """The value that a path such as `.State.Pid` leads to. CommandError."""
+    for key in filter(None, place[2].split(".")):
+        if not isinstance(answer, dict) or key not in answer:
+            raise CommandError(f"--format: there is no {place[2]}: `pysup inspect` shows what there is")
+        answer = answer[key]
+    if isinstance(answer, str) and not place[1]:
+        return readable(answer)
+    return json.dumps(answer)
 
 
 @click.command()

@@ -426,6 +426,19 @@ def test_events(stage: Stage, pysup: Pysup, live: Callable[..., Live]) -> None:
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
+def test_inspect_by_a_template_finds_what_scripts_look_for(stage: Stage, pysup: Pysup) -> None:
+    known = json.loads(pysup("inspect", "web.1").out)[0]
+    assert (
+        pysup("inspect", "web", "--format", "{{.Name}} {{ .State.Status }}").out == "/web.1 running\n/web.2 running\n"
+    )
+    assert pysup("inspect", "web.1", "--format", "{{.State.Pid}}").out == f"{known['State']['Pid']}\n"
+    assert json.loads(pysup("inspect", "web.1", "--format", "{{json .Config}}").out) == known["Config"]
+    assert pysup("inspect", "web.1", "--format", "{{.State.Nope}}").complaint == (
+        "--format: there is no .State.Nope: `pysup inspect` shows what there is"
+    )
+    assert stage.complaints == []
+
+
 def test_top_inspect_diff_and_stats(stage: Stage, pysup: Pysup) -> None:
     assert pysup("top", "web.1").out.splitlines()[0].split()[:3] == ["NAME", "UID", "PID"]
     assert json.loads(pysup("top", "--json", "web.1").out)["web.1"][0]["CMD"] == "sleep 1000"
