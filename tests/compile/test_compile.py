@@ -146,7 +146,7 @@ def test_all_that_the_machine_is_to_know_is_in_the_policy(tmp_path: Path, image:
         waits_s=(3, 9),
     )
     assert entries[0].depends_on["d"] == Dependency(required=False, timeout_s=9)
-    assert entries[4].policy == Policy(RestartPolicy.ON_FAILURE, max_retries=2)
+    assert entries[4].policy == Policy(RestartPolicy.ON_FAILURE, max_retries=2, one_shot=True)
 
 
 @pytest.mark.parametrize(
