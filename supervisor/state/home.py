@@ -32,6 +32,9 @@ from supervisor.network import note
 from supervisor.state import cgroups, ids
 
 STRAYS_GONE_S = 10.0  # the longest a killed stray may take to end
+COPIES_GONE_S = 5.0  # the longest that a killed supervisor's lock may be held by what it was about to start
+COPIES_LOOK_S = 0.005
+PID_MAX = 1 << 22  # proc_sys_kernel(5); more is no pid, but damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +191,42 @@ def _open_lock(home: Home) -> int:
 
 
 def _take(lock: int, home: Home) -> None:
+    """A supervisor that was killed may have a child that has not come to its execve(2) yet: until then, or until it is
+    killed too, that has a copy of the lock (flock(2)).
+    """
+    deadline = time.monotonic() + COPIES_GONE_S
+    while not _is_taken(lock):
+        pid = _signature(os.pread(lock, 32, 0))
+        if _lives(pid) or time.monotonic() >= deadline:
+            raise _held(home, pid)
+        time.sleep(COPIES_LOOK_S)
+
+
+def _is_taken(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = _signature(os.pread(lock, 32, 0)) or "unknown"
-        name, where = home.path.name, f"{home.path}/lock"
-        is_stack = home.path.parent.name == "stacks"
-        advice = (
-            f"`pysup reload -s {name}` changes it, `pysup down -s {name}` stops it" if is_stack else "stop that first"
-        )
-        raise HeldError(f"{name} is already running under pid {pid} (lock {where}): {advice}") from None
+        return False
+    return True
+
+
+def _lives(pid: int | None) -> bool:
+    """Is it there, and has not ended?"""
+    descriptor = None if pid is None or pid > PID_MAX else pidfd.opened(pid)
+    if descriptor is None:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    ended = bool(poll.poll(0))
+    os.close(descriptor)
+    return not ended
+
+
+def _held(home: Home, pid: int | None) -> HeldError:
+    name, where = home.path.name, f"{home.path}/lock"
+    is_stack = home.path.parent.name == "stacks"
+    advice = f"`pysup reload -s {name}` changes it, `pysup down -s {name}` stops it" if is_stack else "stop that first"
+    return HeldError(f"{name} is already running under pid {pid or 'unknown'} (lock {where}): {advice}")
 
 
 def _signature(text: bytes) -> int | None:

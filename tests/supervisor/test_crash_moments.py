@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,8 @@ from command import ENVIRONMENT, ROOT
 
 from runtime.cgroup.hierarchies import discover
 from supervisor.state import cgroups
-from supervisor.state.home import Home, Left, locked
+from supervisor.state import home as home_module
+from supervisor.state.home import HeldError, Home, Left, locked
 
 KILLS = 200
 SEED = int(os.environ.get("PYSUP_SEED", "20261127"))
@@ -59,6 +61,34 @@ def swept(home: Home) -> Left | None:
         assert not any(home.runs.iterdir())
     assert not home.path.exists()
     return found
+
+
+COPY = """
+import fcntl, os, sys, time
+lock = os.open(sys.argv[1], os.O_RDWR)
+fcntl.flock(lock, fcntl.LOCK_EX)
+if os.fork() == 0:
+    sys.stdin.read()  # its copy of the lock goes when our end of this pipe does
+"""
+
+
+def test_a_killed_supervisors_lock_is_waited_for_while_a_child_of_its_has_a_copy(
+    crashed: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", COPY, str(crashed.path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        process.wait()
+        (crashed.path / "lock").write_bytes(b"%d\n" % process.pid)
+        monkeypatch.setattr(home_module, "COPIES_GONE_S", 0.05)
+        with pytest.raises(HeldError, match=f"tiny is already running under pid {process.pid}"), locked(crashed):
+            pass
+        (crashed.path / "lock").write_bytes(b"9" * 30)
+        with pytest.raises(HeldError), locked(crashed):
+            pass
+        monkeypatch.setattr(home_module, "COPIES_GONE_S", 30.0)
+        assert process.stdin is not None
+        threading.Timer(0.1, process.stdin.close).start()
+        assert swept(crashed) == Left(0, (RUN,))
 
 
 @pytest.mark.parametrize("size", range(9))
