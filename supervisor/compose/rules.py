@@ -138,7 +138,7 @@ def _need(service: Service, name: str, need: object) -> Keys:
         return {"condition": _CONDITIONS["service_started"]}
     given = mapping(need)
     condition = given.get("condition", "service_started")
-    if condition not in _CONDITIONS:
+    if str(condition) not in _CONDITIONS:
         raise Wrong(f"is {quoted(str(condition))}", f"one of {', '.join(_CONDITIONS)}").within("condition")
     result: Keys = {"condition": _CONDITIONS[str(condition)]}
     if "restart" in given and (restart := truth(given["restart"])) is not False:

@@ -121,7 +121,7 @@ BECOMES = [
     ("secrets: [a, {source: b, mode: 0440}]", {"secrets": ["a", {"source": "b", "mode": 288}]}),  # YAML 1.1: octal
     ("configs: [{source: b, target: /etc/b}]", {"configs": [{"source": "b", "target": "/etc/b"}]}),
     ("read_only: true", {"read_only": True}),
-    ("devices: [/dev/fuse, '/dev/sda:/dev/sda:r']", {"devices": ["/dev/fuse"]}),
+    ("devices: [/dev/fuse, '/dev/sda:/dev/sda:r']", {"devices": ["/dev/fuse", "/dev/sda:/dev/sda:r"]}),
     ("shm_size: 1gb", {"shm_size": "1gb"}),
     ("sysctls: {net.core.somaxconn: 1024, kernel.panic: 1}", {"sysctls": {"net.core.somaxconn": 1024}}),
     ("sysctls: [net.core.somaxconn=1024]", {"sysctls": ["net.core.somaxconn=1024"]}),
