@@ -191,7 +191,8 @@ def test_a_reload_that_pauses_is_gone_on_with(stage: Stage) -> None:
     stage.write({"id": "db"}, {"id": "web", "depends_on": ["db"]})
     with stage.up():
         before = stage.pids()
-        stage.write({"id": "db", "cmd": BROKEN}, {"id": "web", "depends_on": ["db"], "cmd": OTHER})
+        broken = {"id": "db", "cmd": BROKEN, "update": {"monitor_s": 30}}  # however slowly it fails
+        stage.write(broken, {"id": "web", "depends_on": ["db"], "cmd": OTHER})
         assert "1 steps are left" in stage("reload").err
         assert stage.pids()["web"] == before["web"]
         stage.write({"id": "db"}, {"id": "web", "depends_on": ["db"], "cmd": OTHER})

@@ -21,6 +21,10 @@ pytestmark = pytest.mark.kernel
 DEFAULTS = {"image": "busybox", "cmd": ["sleep", "1000"], "init": True, "update": {"monitor_s": 0.1}}
 
 
+# However slowly it fails.
+BROKEN = {"cmd": ["false"], "update": {"on_failure": "rollback", "monitor_s": 30}}
+
+
 @pytest.fixture
 def pysup(image: Path, tmp_path: Path) -> Pysup:
     return Pysup(image.parent, tmp_path)
@@ -162,7 +166,7 @@ def test_a_reload_that_fails_leaves_networks_as_they_were(hosts: Lan, pysup: Pys
     first: list[dict[str, Any]] = [{"id": "a", "update": back}, {"id": "b", "networks": ["x"], "update": back}]
     with stack_of(hosts, pysup, spec(first, x={}, default={})) as stack:
         before = stack.addresses("a"), stack.addresses("b")
-        wanted = [{**first[0], "networks": ["x", "y"]}, {**first[1], "cmd": ["false"], "depends_on": ["a"]}]
+        wanted = [{**first[0], "networks": ["x", "y"]}, {**first[1], **BROKEN, "depends_on": ["a"]}]
         told = reload(stack, pysup, spec(wanted, x={"ipv6": True}, y={}), until="all is what it was")
         assert "~ network x: made anew" in told
         assert "+ network y: new" in told
@@ -281,7 +285,19 @@ def test_start_first_that_fails_leaves_the_old_one_as_it_was(hosts: Lan, pysup: 
         (first,), pid = stack.addresses("web"), stack.pid("web")
         with served(stack.place("web")) as server:
             told = reload(
-                stack, pysup, spec([{**START_FIRST, "cmd": ["false"]}, {"id": "a"}]), until="all is what it was"
+                stack,
+                pysup,
+                spec(
+                    [
+                        {
+                            **START_FIRST,
+                            **BROKEN,
+                            "update": {"order": "start-first", "on_failure": "rollback", "monitor_s": 30},
+                        },
+                        {"id": "a"},
+                    ]
+                ),
+                until="all is what it was",
             )
             assert "web+1: exited with status 1" in told
             assert stack.pid("web") == pid
