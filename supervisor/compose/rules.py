@@ -307,7 +307,7 @@ def restart_policy(service: Service, value: object) -> Keys:
     """A wait that stays the same, and a run of `window` that ends a row of failures."""
     policy = mapping(value)
     condition = policy.get("condition", "any")
-    if condition not in _RESTARTS:
+    if str(condition) not in _RESTARTS:
         raise Wrong(f"is {quoted(str(condition))}", f"one of {', '.join(_RESTARTS)}").within("condition")
     backoff: Keys = {}
     if policy.get("delay") is not None:
@@ -335,7 +335,7 @@ def logging(service: Service, value: object) -> Keys:
     """What Docker keeps as lines, and nothing at all. It needs no limits; what has none gets ours."""
     entries = mapping(value)
     driver, options = entries.get("driver") or "", mapping(entries.get("options") or Map(Position(0, 0)))
-    if driver not in DRIVERS:
+    if str(driver) not in DRIVERS:
         raise Wrong("there is no such driver: see logs, or send pysup's own output on, as with systemd").within(
             "driver"
         )
@@ -346,7 +346,7 @@ def logging(service: Service, value: object) -> Keys:
                 service.loc("logging", "options", name), f"of the options there are {', '.join(known)}"
             )
     kept = {name: each for name, each in options.items() if name in known}
-    if MODE in kept and kept[MODE] not in MODES:
+    if MODE in kept and str(kept[MODE]) not in MODES:
         raise Wrong(f"is {quoted(str(kept[MODE]))}", f"one of {', '.join(MODES)}").within("options", MODE)
     if "compress" in kept:
         kept["compress"] = truth(kept["compress"])
