@@ -6,11 +6,15 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from command import Pysup
 from rootfs import make_busybox
+
+from runtime.errors import PysupError
+from supervisor.state.home import Home, clear
 
 MUST = os.environ.get("PYSUP_KERNEL") == "must"
 KEPT = (
@@ -117,6 +121,16 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root file system of busybox, without /proc, /dev and /sys."""
     return make_busybox(tmp_path_factory.mktemp("images") / "busybox")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stacks_are_swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests end many a supervisor by SIGKILL, and its cgroups stay until the next start of its stack, or this."""
+    yield
+    for stacks in tmp_path_factory.getbasetemp().rglob("stacks"):
+        for path in stacks.iterdir():
+            with suppress(PysupError, OSError):  # some states are damaged on purpose
+                clear(Home(path))
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from logbook import Told, Writing, written
 
+from supervisor.logs import writer
+
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
@@ -16,6 +18,12 @@ def no_thread_is_left() -> Iterator[None]:
         if thread.name == "pysup logs":
             thread.join(timeout=10)
             assert not thread.is_alive()
+
+
+@pytest.fixture(autouse=True)
+def readers_are_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written is on disk when it is read, however slow that is."""
+    monkeypatch.setattr(writer, "FLUSH_MAX_S", 60)
 
 
 @pytest.fixture
