@@ -21,6 +21,7 @@ from runtime.remove import remove_cgroup
 
 TOP = "pysup"
 FIGURES = frozenset({"memory", "pids"})  # of version 2, where a controller more costs no directory more
+SHAPES_MAX = 256  # remembered: of a spec's limits there are few, of `docker update`'s there may be any number
 MAKE_TRIES_MAX = 10  # while others remove the top that they found empty
 CONTROL_FILES = CONTROLLERS | {"cgroup", "irq"}
 VERSIONS = {1: v1, 2: v2}
@@ -185,6 +186,8 @@ class Branch:
 
     def _shape(self, limits: Limits) -> Shape:
         if limits not in self._shapes:
+            if len(self._shapes) == SHAPES_MAX:  # the oldest: it is made again if somebody asks
+                del self._shapes[next(iter(self._shapes))]
             self._shapes[limits] = self._best_shape(limits) if limits.best_effort else self._whole_shape(limits, {})
         return self._shapes[limits]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cgroups import HOST, Start, offered
 
-from runtime.cgroup.branch import Branch, sweep
+from runtime.cgroup.branch import SHAPES_MAX, Branch, sweep
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.limits import Limits
 
@@ -257,6 +257,14 @@ def test_five_hundred_are_made_read_and_removed(branch: Branch) -> None:
         cgroup.remove()
     branch.remove()
     assert [path for path in branch.directories() if os.path.exists(path)] == []
+
+
+def test_any_number_of_different_limits_leaves_few_behind_in_memory(branch: Branch) -> None:
+    first = branch.cgroup("c", Limits(pids=1))
+    for pids in range(2, SHAPES_MAX + 10):
+        branch.cgroup("c", Limits(pids=pids))
+    assert len(branch._shapes) == SHAPES_MAX
+    assert branch.cgroup("c", Limits(pids=1)) == first
 
 
 OWNER = """
