@@ -33,6 +33,7 @@ from supervisor.control.household import Household
 from supervisor.entry import Compiled, Entry, Reading, Scale
 from supervisor.kernel import KernelRunner, kernel
 from supervisor.logs.policy import Driver
+from supervisor.logs.writer import LogWriter
 from supervisor.network.stack import networks
 from supervisor.reload.reloader import Reloader
 from supervisor.reporting.crowds import Crowds
@@ -167,61 +168,26 @@ async def _supervise(
     manner: Manner,
 ) -> Outcome:
     stack = first.stack
-    tell = None if manner.tell is None else partial(_afterwards, console, crowds, manner.tell)
-    last: Emit = partial(_emit, events)
-    told = Told(stack.name, last)
+    told = Told(stack.name, partial(_emit, events))
     emit = told.emit
     if swept is not None:
         emit("swept", None, {"what": str(swept)})
     _tell_scarce(len(stack.entries), emit)
     control = Control(emit)
-    lowers = {lower for entry in stack.entries for lower in entry.config.lowers}
     async with keeping(home.logs, emit, stack) as logs:
         told.logs = logs
         _tell_unkept(emit, stack.entries if manner.stays else ())
+        shown = Shown(forms(look.log_format, look.layout)[0], logs) if manner.shows_lines else Unseen()
+        lost = partial(_lost, emit)
         with (
             closing(told),
             _null() as null,
-            Output(
-                console,
-                Shown(forms(look.log_format, look.layout)[0], logs) if manner.shows_lines else Unseen(),
-                on_gone=control.nobody_reads,
-                on_lost=partial(_lost, emit),
-                keeper=Keeping(logs),
-            ) as output,
+            Output(console, shown, on_gone=control.nobody_reads, on_lost=lost, keeper=Keeping(logs)) as output,
         ):
-            make, complain = partial(_pipes, null), partial(_left_behind, emit)
-            configs = [entry.config for entry in stack.entries]
-            connect = partial(networks, home.path, stack.name, stack.networks, configs, emit)
-            async with (
-                kernel(
-                    home.path,
-                    sorted(lowers),
-                    make,
-                    output,
-                    complain,
-                    len(stack.entries),
-                    connect,
-                    configs=(entry.config for entry in stack.entries),
-                    tell=emit,
-                ) as runner,
-                anyio.create_task_group() as tasks,
-            ):
+            async with _runner(stack, home, null, output, emit) as runner, anyio.create_task_group() as tasks:
                 _tell_unmet(stack, runner, emit)
-                control.stack = told.stack = tree = Stack(
-                    stack.entries,
-                    Timed(runner, told.metrics.launches.observe),
-                    emit,
-                    starts_max=manner.starts_max,
-                    chance=random.random,
-                    abort_on_exit=manner.abort_on_exit,
-                    stay=manner.stays,
-                )
-                tree.checked = told.metrics.checked
-                workshop = ApiWorkshop(
-                    *(home, manner.images, runner.attach, logs, runner.leave), networked=bool(stack.networks)
-                )
-                board = Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask, runner)
+                tree = _tree(stack, runner, told, manner)
+                board = _board(stack, home, tree, runner, told, logs, control, manner)
                 if manner.again is not None:
                     household = Household(tree, board, told.chronicle, logs, look.layout, runner)
                     read = partial(_read_again, runner, manner.again)
@@ -229,24 +195,73 @@ async def _supervise(
                     tasks.start_soon(reloader.run)
                     if manner.watch:
                         tasks.start_soon(_watch, reloader, first.files, emit)
-                if tell is not None and manner.wait:
-                    tasks.start_soon(Arrival(tree, tell).run)
                 tasks.start_soon(output.run)
                 tasks.start_soon(crowds.run)
                 told.begin(tasks)
                 await tasks.start(control.heed_signals)
                 async with _socket(manner, stack.name, board, emit):
-                    if tell is not None and not manner.wait:
-                        tell(True)
+                    _promise(manner, tree, console, crowds, tasks)
                     summary = await tree.run()
                 board.forget_passing()
                 tasks.cancel_scope.cancel()
-    for entry in (service.entry for service in tree.services):
-        if entry.config.keep:
-            emit("kept", entry.id, {"path": f"{entry.config.directory}/upper"})
+    _tell_kept(emit, tree)
     _tell_end(emit, summary, interrupted=control.asked > 0)
     decisive = None if manner.exit_code_from is None else _exit_status_of(tree, manner.exit_code_from)
     return Outcome(summary, killed=control.asked > 1, decisive=decisive)
+
+
+def _runner(
+    stack: Compiled, home: Home, null: int, output: Output, emit: Emit
+) -> AbstractAsyncContextManager[KernelRunner]:
+    """What runs its containers."""
+    configs = [entry.config for entry in stack.entries]
+    lowers = sorted({lower for config in configs for lower in config.lowers})
+    make, complain = partial(_pipes, null), partial(_left_behind, emit)
+    connect = partial(networks, home.path, stack.name, stack.networks, configs, emit)
+    return kernel(home.path, lowers, make, output, complain, len(configs), connect, configs=configs, tell=emit)
+
+
+def _tree(stack: Compiled, runner: KernelRunner, told: Told, manner: Manner) -> Stack:
+    """Its services."""
+    tree = told.stack = Stack(
+        stack.entries,
+        Timed(runner, told.metrics.launches.observe),
+        told.emit,
+        starts_max=manner.starts_max,
+        chance=random.random,
+        abort_on_exit=manner.abort_on_exit,
+        stay=manner.stays,
+    )
+    tree.checked = told.metrics.checked
+    return tree
+
+
+def _board(
+    stack: Compiled,
+    home: Home,
+    tree: Stack,
+    runner: KernelRunner,
+    told: Told,
+    logs: LogWriter,
+    control: "Control",
+    manner: Manner,
+) -> Board:
+    """What others may ask of it."""
+    control.stack = tree
+    networked = bool(stack.networks)
+    workshop = ApiWorkshop(home, manner.images, runner.attach, logs, runner.leave, networked=networked)
+    return Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask, runner)
+
+
+def _promise(manner: Manner, tree: Stack, console: Console, crowds: Crowds, tasks: anyio.abc.TaskGroup) -> None:
+    """See to it that whoever started us is told."""
+    if manner.tell is None:
+        return
+    tell = partial(_afterwards, console, crowds, manner.tell)
+    if manner.wait:
+        tasks.start_soon(Arrival(tree, tell).run)
+    else:
+        tell(True)
 
 
 def _tell_scarce(containers: int, emit: Emit) -> None:
@@ -417,6 +432,12 @@ def _tell_unkept(emit: Emit, entries: Iterable[Entry]) -> None:
     for entry in entries:
         if entry.logs.driver is Driver.STDOUT_JSON:
             emit("log_unkept", entry.id, {})
+
+
+def _tell_kept(emit: Emit, tree: Stack) -> None:
+    for entry in (service.entry for service in tree.services):
+        if entry.config.keep:
+            emit("kept", entry.id, {"path": f"{entry.config.directory}/upper"})
 
 
 def _tell_end(emit: Emit, summary: Summary, *, interrupted: bool) -> None:
