@@ -29,6 +29,13 @@ _NO_BODY = frozenset({204, 304})
 Query = Mapping[str, object]
 
 
+class BrokenOffError(CommandError):
+    """An answer did not come, or not to its end."""
+
+    def __init__(self, what: str = "the control socket broke off") -> None:
+        super().__init__(f"{what}: the stack's supervisor may have ended")
+
+
 class Reply:
     """An answer whose head has come. Its body is read once."""
 
@@ -114,7 +121,9 @@ class Client:
     def request(
         self, method: str, path: str, query: Query, body: object = None, *, pieces: Iterable[bytes] | None = None
     ) -> Reply:
-        """An answer; the caller closes it. `body` goes as JSON, `pieces` as they are. CommandError, StackError."""
+        """An answer; the caller closes it. `body` goes as JSON, `pieces` as they are. CommandError; StackError, of
+        which GoneError also where the stack ends before it has answered.
+        """
         headers = {"Connection": "close"}
         payload = b"" if body is None else json.dumps(body).encode()
         if pieces is None:
@@ -165,8 +174,20 @@ class Client:
     ) -> Reply:
         connection = _connect(self._path)
         try:
+            return self._asked(connection, _head(method, path, query, headers) + payload, pieces, method)
+        except BrokenOffError as error:
+            connection.close()
+            if self.answers():
+                raise
+            raise GoneError(str(error)) from error  # who let us in does not listen any more
+        except BaseException:
+            connection.close()
+            raise
+
+    def _asked(self, connection: socket.socket, question: bytes, pieces: Iterable[bytes] | None, method: str) -> Reply:
+        try:
             try:
-                connection.sendall(_head(method, path, query, headers) + payload)
+                connection.sendall(question)
                 for piece in pieces or ():
                     if piece:
                         connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -175,11 +196,8 @@ class Client:
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it has answered before it had all: it says why
             return _reply(connection, method)
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, OSError):
-                raise CommandError(f"{self._path}: {error.strerror}: the stack's supervisor may have ended") from error
-            raise
+        except OSError as error:
+            raise BrokenOffError(f"{self._path}: {error.strerror}") from error
 
 
 class Feed:
@@ -198,7 +216,7 @@ class Feed:
     def read(self) -> bytes:
         """What has come of the body, perhaps nothing. CommandError if it breaks off."""
         if not (data := self._connection.recv(CHUNK_BYTES)):
-            raise CommandError("the control socket broke off: the stack's supervisor may have ended")
+            raise BrokenOffError
         self._held += data
         return b"".join(self._pieces())
 
@@ -296,7 +314,7 @@ def _read_head(connection: socket.socket) -> bytes:
     while len(head) < HEAD_MAX_BYTES:
         seen = connection.recv(CHUNK_BYTES, socket.MSG_PEEK)
         if not seen:
-            raise CommandError("the control socket broke off: the stack's supervisor may have ended")
+            raise BrokenOffError
         end = (head + seen).find(b"\r\n\r\n") + 4
         taken = connection.recv(end - len(head) if end >= 4 else len(seen))
         head += taken
@@ -325,7 +343,7 @@ def _message(reply: Reply) -> str:
 def _line(file: BufferedReader) -> bytes:
     line = file.readline(LINE_MAX_BYTES)
     if not line.endswith(b"\n"):
-        raise CommandError("the control socket broke off: the stack's supervisor may have ended")
+        raise BrokenOffError
     return line.rstrip(b"\r\n")
 
 
@@ -341,7 +359,7 @@ def _exactly(file: BufferedReader, size: int) -> Iterator[bytes]:
     while size:
         piece = file.read1(min(size, CHUNK_BYTES))
         if not piece:
-            raise CommandError("the control socket broke off: the stack's supervisor may have ended")
+            raise BrokenOffError
         size -= len(piece)
         yield piece
 

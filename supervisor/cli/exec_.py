@@ -10,7 +10,7 @@ import click
 from supervisor.cli import options, stacks
 from supervisor.cli.session import PASSED_ON, Session, window
 from supervisor.client import Client, name_in_path
-from supervisor.errors import CommandError, GoneError, StackError
+from supervisor.errors import GoneError, StackError
 
 
 @contextmanager
@@ -159,9 +159,5 @@ def attach(stack: stacks.Stack, id_: str, *, detach_keys: str | None, no_stdin: 
     try:
         state = client.get(f"/containers/{name}/json")["State"]
     except GoneError:  # the whole stack has ended
-        return 0
-    except CommandError:  # or did so while we asked
-        if client.answers():
-            raise
         return 0
     return 0 if state["Running"] else int(state["ExitCode"])
