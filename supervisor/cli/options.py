@@ -66,8 +66,7 @@ def _sockets(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--run", metavar="DIR", help=f"Where control sockets are; default: {stacks.RUN}.")
     @wraps(command)
     def with_run(*arguments: Any, run: str | None, state: str | None, **options: Any) -> Any:
-        beside = stacks.run_directory() if state is None else stacks.run_beside(state)
-        return command(*arguments, run=run or beside, **options)
+        return command(*arguments, run=run or stacks.run_directory(state), **options)
 
     return with_run
 
@@ -106,9 +105,8 @@ def on_stacks(command: Callable[..., Any]) -> Callable[..., Any]:
 def complete_id(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """The ids that a shell may offer; none, rather than an error."""
     try:
-        state = context.params.get("state")
-        beside = stacks.run_beside(str(state)) if state else stacks.run_directory()
-        stack = stacks.chosen(str(context.params.get("run") or beside), context.params.get("name"))
+        run, state = (None if word is None else str(word) for word in map(context.params.get, ("run", "state")))
+        stack = stacks.chosen(run or stacks.run_directory(state), context.params.get("name"))
         found = stack.containers()
     except PysupError:
         return []

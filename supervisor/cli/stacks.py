@@ -40,8 +40,12 @@ class Stack:
         return found
 
 
-def run_directory() -> str:
-    """Where control sockets are if no option says it: as the environment has it, or beside the state that it names."""
+def run_directory(state: str | None = None) -> str:
+    """Where control sockets are if --run does not say it: beside the state, if --state does; else as the environment
+    has it, or beside the state that it names.
+    """
+    if state is not None:
+        return run_beside(state)
     state = os.environ.get(STATE_VARIABLE)
     return os.environ.get(RUN_VARIABLE) or (run_beside(state) if state else RUN)
 
