@@ -96,8 +96,7 @@ def _ok(found: str) -> Finding:
 
 def _kernel() -> Finding:
     found = f"Linux {os.uname().release} on {linux.MACHINE}"
-    version = tuple(int(word) for word in os.uname().release.split("-")[0].split(".")[:2])
-    if version < OLDEST:
+    if linux.kernel_version() < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         return Finding(
             Verdict.FATAL, found, f"calls that every start makes are not there: boot Linux {oldest} or newer"

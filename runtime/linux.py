@@ -90,6 +90,18 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "write": (1, 64),
 }
 MACHINE = os.uname().machine
+
+
+def kernel_version(release: str | None = None) -> tuple[int, int]:
+    """Major and minor, of this kernel if no other's release is given: uname(2). ValueError if that is none."""
+    release = release or os.uname().release
+    major, _, rest = release.partition(".")
+    minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    if not (major.isdecimal() and minor):
+        raise ValueError(f"no kernel's release: {release}")
+    return int(major), int(minor)
+
+
 NR = {name: old if MACHINE == "x86_64" else new for name, (old, new) in _NUMBERS.items()}
 
 # --- clone and namespaces: clone(2), clone3(2) -----------------------------------------------------------

@@ -9,7 +9,7 @@ import os
 import stat
 from functools import cache
 
-from runtime import plan, volumes
+from runtime import linux, plan, volumes
 from runtime.capabilities import CAPABILITIES
 from runtime.config import ContainerConfig
 from runtime.userns import Users
@@ -86,13 +86,8 @@ def steps(
 
 def is_detached(config: ContainerConfig, users: Users) -> bool:
     """Is the root made without being mounted? With ids of its own its layers must be mounted before."""
-    return users.ids is None and len(os.fsencode(config.directory)) <= _PARAMETER_MAX and _has_detached_layers()
-
-
-@cache
-def _has_detached_layers() -> bool:
-    version = os.uname().release.split("-")[0].split(".")[:2]
-    return tuple(map(int, version)) >= _DETACHED_SINCE
+    fits = users.ids is None and len(os.fsencode(config.directory)) <= _PARAMETER_MAX
+    return fits and linux.kernel_version() >= _DETACHED_SINCE
 
 
 def _closing(config: ContainerConfig, found: volumes.Found) -> list[plan.Step]:

@@ -1,6 +1,5 @@
 """The filter of a profile that a user names: ours, none, or one in a file."""
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from zlib import crc32
@@ -12,7 +11,7 @@ from runtime.seccomp.calls import COMPANIONS
 from runtime.seccomp.default import default_profile
 from runtime.seccomp.filter import Filter
 from runtime.seccomp.profile import Profile
-from runtime.seccomp.reader import BYTES_MAX, Host, kernel_version, read_profile
+from runtime.seccomp.reader import BYTES_MAX, Host, read_profile
 
 DEFAULT = "default"
 UNCONFINED = "unconfined"
@@ -45,7 +44,7 @@ def parse_profile(
     text: str, place: str, capabilities: int, *, arch: str = linux.MACHINE, kernel: str | None = None
 ) -> Filter:
     """The filter of a profile's text, in the OCI's or Docker's form; `place` is what errors name."""
-    host = Host(arch, kernel_version(kernel or os.uname().release), capabilities)
+    host = Host(arch, linux.kernel_version(kernel), capabilities)
     try:
         return _filter(read_profile(text, place, host), f"{place} ({crc32(text.encode()):08x})")
     except ValueError as error:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from runtime.capabilities import CAPABILITIES
 from runtime.errors import SeccompError
+from runtime.linux import kernel_version
 from runtime.seccomp import profile
 from runtime.seccomp.calls import COMPANIONS, every_name
 from runtime.seccomp.lines import Path, line_of
@@ -73,14 +74,6 @@ class Host:
 def read_profile(text: str, place: str, host: Host) -> Profile:
     """The profile for this host. SeccompError with `place` and the line of what is wrong."""
     return _Reader(text, place, host).read()
-
-
-def kernel_version(release: str) -> tuple[int, int]:
-    """Of uname(2): major and minor."""
-    found = _KERNEL.match(release)
-    if found is None:
-        raise ValueError(f"no kernel's release: {release}")
-    return int(found[1]), int(found[2])
 
 
 class _Reader:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from runtime.capabilities import CAPABILITIES
 from runtime.errors import SeccompError
+from runtime.linux import kernel_version
 from runtime.seccomp.calls import AUDIT, numbers
 from runtime.seccomp.lines import line_of
 from runtime.seccomp.load import load_profile, parse_profile
 from runtime.seccomp.profile import ALLOW, KILL_PROCESS, KILL_THREAD, LOG, TRACE, TRAP, errno_action
-from runtime.seccomp.reader import kernel_version
 
 EPERM = errno_action(errno.EPERM)
 ADMIN = 1 << CAPABILITIES.index("CAP_SYS_ADMIN")
