@@ -176,7 +176,6 @@ class Assembler:
     def finish(self, prologue_steps: int) -> Program:
         """Encode. The calls of the first `prologue_steps` steps are the prologue."""
         self._align()
-        self._results = sorted((*self._results, *((self._kept[name], place) for name, place in self._wanted)))
         base = len(self._words) * 8
         for place in self._pointers:
             self._words[place >> 3] += base
@@ -184,9 +183,9 @@ class Assembler:
             program.WORD.pack_into(self._data, at, base + target)
         pointers = [*self._pointers, *(base + at for at, _ in self._data_pointers)]
         descriptors = [*self._descriptors, *((base + at | program.NARROW, fd) for at, fd in self._struct_descriptors)]
-        results = [*self._results, *((call, base + at | program.NARROW) for call, at in self._struct_results)]
-        if self._struct_results:
-            results.sort(key=lambda pair: pair[0])
+        named = ((self._kept[name], place) for name, place in self._wanted)
+        narrow = ((call, base + at | program.NARROW) for call, at in self._struct_results)
+        results = sorted((*self._results, *named, *narrow))
         header = program.HEADER.pack(
             program.MAGIC,
             len(self._steps),

@@ -51,6 +51,13 @@ def _forgives(rule: int, error: int) -> bool:
     return error in (rule & 0xFF, rule >> 8 & 0xFF, rule >> 16 & 0xFF, rule >> 24 & 0xFF)
 
 
+def clone(flags: int, cgroup: int = 0) -> int:
+    """clone3(2) without the interpreter's fork hooks: the pid, 0 in the child, or -errno."""
+    arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 9, cgroup))
+    pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
+    return pid if pid >= 0 else -_errno.value
+
+
 def launch(linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, int, int]:
     """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has executed.
 
@@ -59,12 +66,11 @@ def launch(linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, in
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 9, cgroup))
-        pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
+        pid = clone(flags, cgroup)
         if pid == 0:
             _main(linked, writing)
         if pid < 0:
-            return -_errno.value, 0, -1
+            return pid, 0, -1
         os.close(writing)
         writing = -1
         report = os.read(reading, program.FAILURE.size)
@@ -80,24 +86,22 @@ def begin(linked: program.Linked, flags: int, cgroup: int = 0) -> int:
     """The same without waiting: the pid, or -errno. What failed is written to REPORT, which has its end of file once
     the child has executed or ended.
     """
-    arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 9, cgroup))
-    pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
+    pid = clone(flags, cgroup)
     if pid == 0:
         _main(linked, program.REPORT)
-    return pid if pid > 0 else -_errno.value
+    return pid
 
 
 def hold(flags: int) -> int:
     """A child that reads from HELD until its end of file, and ends: its pid, or -errno."""
-    arguments = bytearray(linux.CLONE_ARGS.pack(flags, *(0,) * 10))
-    pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
+    pid = clone(flags)
     if pid == 0:
         try:
             linux.raw("close_range", 0, program.HELD - 1)
             linux.raw("read", program.HELD, linux.address_of(_STATUS), 1)
         finally:
             os._exit(FAILED)
-    return pid if pid > 0 else -_errno.value
+    return pid
 
 
 def _main(linked: program.Linked, failure: int) -> None:

@@ -407,10 +407,9 @@ def _begin(number: int, linked: program.Linked, *, in_python: bool) -> tuple[int
 
 def _fork(control: int) -> int:
     """Another launcher that costs a copy of our page tables and little more: its memory stays shared with ours."""
-    arguments = bytearray(linux.CLONE_ARGS.pack(linux.CLONE_PARENT, *(0,) * 10))
-    pid = linux.raw("clone3", linux.address_of(arguments), len(arguments))
+    pid = child.clone(linux.CLONE_PARENT)
     if pid < 0:
-        raise OSError(linux.errno_cell().value, "clone3")
+        raise OSError(-pid, "clone3")
     if pid == 0:
         try:
             linux.prctl(linux.PR_SET_PDEATHSIG, linux.SIGKILL)  # not inherited

@@ -61,31 +61,14 @@ class Native:
     def __init__(self, function: "linux.Function") -> None:
         self._function = function
         self._clone_args = bytearray(linux.CLONE_ARGS.size)
-        self._job = bytearray(program.JOB.size)
-        self._job_address = linux.address_of(self._job)
         self._holding = _Holding()
 
     def launch(self, linked: program.Linked, flags: int, cgroup: int = 0) -> tuple[int, int, int]:
         """Clone, and run the program in the child: (pid or -errno, errno, call that failed). Returns once it has
         executed.
         """
-        results = bytearray(linked.results)
-        flags |= linux.CLONE_VM | linux.CLONE_VFORK
-        linux.CLONE_ARGS.pack_into(self._clone_args, 0, flags, *(0,) * 9, cgroup)
-        program.JOB.pack_into(
-            self._job,
-            0,
-            linux.address_of(self._clone_args),
-            len(self._clone_args),
-            linux.address_of(linked.memory),
-            linked.prologue,
-            linked.calls,
-            linux.address_of(results),
-            0,
-            0,
-        )
-        pid = self._function(self._job_address)
-        call, error = program.JOB.unpack_from(self._job)[6:]
+        pid, job = self.begin(linked, flags | linux.CLONE_VFORK, cgroup)
+        call, error = job.failure()
         return pid, error, call
 
     def begin(self, linked: program.Linked, flags: int, cgroup: int = 0) -> "tuple[int, Job]":
@@ -102,7 +85,7 @@ class Native:
 
 
 class Job:
-    """What a child is to do that we do not wait for, in memory of its own."""
+    """What a child is to do, in memory of its own: it may not be waited for."""
 
     def __init__(self, linked: program.Linked) -> None:
         self._linked = linked
