@@ -23,9 +23,8 @@ _DROP = 0  # NF_DROP
 _FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}  # NFPROTO_*
 
 _GET_INFO, _GET_ENTRIES = 64, 65  # IPT_SO_*, IP6T_SO_*
-_INFO = struct.Struct(
-    "=32sI5I5III"
-)  # struct ipt_getinfo: name, hooks, their first entries, their policies, count, size
+# struct ipt_getinfo: name, hooks, their first entries, their policies, count, size
+_INFO = struct.Struct("=32sI5I5III")
 _QUESTION = struct.Struct("=32sI4x")  # struct ipt_get_entries, without the entries
 _VERDICT_DROP = -_DROP - 1  # of struct xt_standard_target
 _TARGET_BYTES = 32  # struct xt_entry_target

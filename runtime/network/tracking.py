@@ -6,6 +6,7 @@ include/uapi/linux/netfilter/nfnetlink_conntrack.h
 
 import errno
 import struct
+from contextlib import closing
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 
@@ -33,15 +34,10 @@ _NESTED = 0x8000  # NLA_F_NESTED
 
 def forget(address: str, protocol: int = UDP) -> int:
     """Forget the connections to this address; returns how many there were. OSError."""
-    conversation, version = Conversation(NETFILTER), ip_address(address).version
-    try:
+    version = ip_address(address).version
+    with closing(Conversation(NETFILTER)) as conversation:
         found = [each for each in _all(conversation, address) if _leads_to(each, address, protocol)]
-        done = 0
-        for each in found:
-            done += _forgotten(conversation, version, each)
-        return done
-    finally:
-        conversation.close()
+        return sum(_forgotten(conversation, version, each) for each in found)
 
 
 def _all(conversation: Conversation, address: str) -> list[dict[int, bytes]]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,11 +44,8 @@ class Wiring:
         self.resolvers: dict[str, tuple[Resolver, anyio.CancelScope]] = {}
         self._numbers = 0
         self._home = home
-        conversation = Conversation(ROUTE)
-        try:
+        with closing(Conversation(ROUTE)) as conversation:
             used = {group for _, _, group in links_of(conversation)}
-        finally:
-            conversation.close()
         group = next(each for each in iter(lambda: note.GROUP_MIN + secrets.randbelow(_GROUPS), 0) if each not in used)
         note.write(home, group)
         self._own = namespace.opened()
