@@ -11,7 +11,7 @@ from supervisor.api.call import Call
 from supervisor.api.errors import bad, missing
 from supervisor.api.http import Answering, shown
 from supervisor.api.networks import key_of, named, plain
-from supervisor.api.queries import Filters, has_labels, is_true
+from supervisor.api.queries import Filters, is_true, passes
 from supervisor.api.shapes import NEVER, PROJECT, is_running
 from supervisor.commands import View
 from supervisor.network.ends import Laid
@@ -124,6 +124,4 @@ def _passes(shape: Shape, filters: Filters) -> bool:
         "type": lambda wanted: wanted == ("builtin" if is_builtin else "custom"),
         "dangling": lambda wanted: is_true("dangling", wanted) is (not is_builtin and not shape["Containers"]),
     }
-    return has_labels(shape["Labels"], filters.get("label", ())) and all(
-        any(map(tests[name], wanted)) for name, wanted in filters.items() if name != "label" and wanted
-    )
+    return passes(filters, tests, shape["Labels"])

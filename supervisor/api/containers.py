@@ -13,7 +13,7 @@ from supervisor.api.creation import check_name
 from supervisor.api.errors import RefusedError, bad, conflict
 from supervisor.api.files import shown_mounts
 from supervisor.api.http import NOTHING, UNCHANGED, Answer, Answering, Reply, Stream, encoded, shown
-from supervisor.api.queries import Filters, has_labels, moment
+from supervisor.api.queries import Filters, has_labels, moment, passes
 from supervisor.api.shapes import exit_code_of, inspection, is_running, labels_of, state_of, summary
 from supervisor.commands import Commands, View
 from supervisor.core.states import HealthStatus
@@ -91,10 +91,7 @@ def _passes(view: View, filters: Filters, commands: Commands) -> bool:
         "since": lambda wanted: view.created_at > commands.find(wanted).created_at,
         "is-task": lambda wanted: wanted in {"false", "0"},
     }
-    labels = has_labels(labels_of(commands.name, view), filters.get("label", ()))
-    return labels and all(
-        any(map(tests[name], wanted)) for name, wanted in filters.items() if name != "label" and wanted
-    )
+    return passes(filters, tests, labels_of(commands.name, view))
 
 
 def _is_in(stack: str, view: View, wanted: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -94,6 +94,13 @@ def _words(value: object) -> Iterable[str]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise TypeError(value)
     return value
+
+
+def passes(filters: Filters, tests: Mapping[str, Callable[[str], bool]], labels: Mapping[str, str]) -> bool:
+    """Has it, of each filter, one of the values that are wanted; and all of the labels?"""
+    return has_labels(labels, filters.get("label", ())) and all(
+        any(map(tests[name], wanted)) for name, wanted in filters.items() if name != "label" and wanted
+    )
 
 
 def has_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:

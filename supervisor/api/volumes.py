@@ -14,7 +14,7 @@ from supervisor.api.call import Call
 from supervisor.api.errors import bad, conflict, missing, not_offered
 from supervisor.api.fields import Fields
 from supervisor.api.http import NOTHING, Answering, shown
-from supervisor.api.queries import Filters, is_true
+from supervisor.api.queries import Filters, is_true, passes
 from supervisor.api.shapes import moment
 
 Shape = dict[str, object]
@@ -36,9 +36,8 @@ def _passes(shape: Shape, filters: Filters, used: Mapping[str, int]) -> bool:
         "dangling": lambda wanted: is_true("dangling", wanted) is (name not in used),
         "driver": lambda wanted: wanted == "local",
         "name": lambda wanted: wanted in name,
-        "label": lambda _: False,
     }
-    return all(any(map(tests[each], wanted)) for each, wanted in filters.items() if wanted)
+    return passes(filters, tests, {})
 
 
 def _users(call: Call) -> Mapping[str, int]:
