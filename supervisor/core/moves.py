@@ -43,16 +43,15 @@ def activate(state: State, now: float) -> Step:
     ready = state.policy.ready
     if ready is None:
         return serve(state, now)
-    heard = isinstance(ready.probe, HEARD)
-    activating = replace(
-        state,
-        phase=Phase.ACTIVATING,
-        deadline=now + ready.timeout_s,
-        check_at=None if heard else now + READY_FIRST_S,
-        pause_s=READY_FIRST_S,
-        finding="",
-    )
-    return activating, ()
+    activating = replace(state, phase=Phase.ACTIVATING, deadline=now + ready.timeout_s, finding="")
+    return _try_readiness(activating, now), ()
+
+
+def _try_readiness(state: State, now: float) -> State:
+    """From now on, if it is not one that is heard of."""
+    assert state.policy.ready is not None
+    heard = isinstance(state.policy.ready.probe, HEARD)
+    return replace(state, check_at=None if heard else now + READY_FIRST_S, pause_s=READY_FIRST_S)
 
 
 def serve(state: State, now: float) -> Step:
@@ -64,13 +63,22 @@ def serve(state: State, now: float) -> Step:
 
 def look_after(state: State, now: float) -> State:
     """From now on its health is looked at, if it has a check for that."""
-    health = state.policy.health
-    if health is None:
+    if state.policy.health is None:
         return state
-    starting = replace(state, health=HealthStatus.STARTING)
-    if isinstance(health.probe, Notify):
-        return replace(starting, watchdog_at=watchdog_at(state, now))
-    return replace(starting, check_at=now + health.start_interval_s)
+    return _look_again(replace(state, health=HealthStatus.STARTING), now)
+
+
+def _look_again(state: State, now: float) -> State:
+    """At its health, after a whole pause; a watchdog's time begins anew."""
+    if isinstance(health_of(state).probe, Notify):
+        return replace(state, watchdog_at=watchdog_at(state, now))
+    return replace(state, check_at=now + look_pause_s(state))
+
+
+def look_pause_s(state: State) -> float:
+    """From one look at its health to the next."""
+    health = health_of(state)
+    return health.start_interval_s if state.health is HealthStatus.STARTING else health.interval_s
 
 
 def going_on(state: State, now: float) -> State:
@@ -95,16 +103,8 @@ def _later(at: float | None, by_s: float) -> float | None:
 def look_afresh(state: State, now: float) -> State:
     """Whatever was under way, or nearly due, begins anew."""
     if state.phase is Phase.ACTIVATING:
-        assert state.policy.ready is not None
-        heard = isinstance(state.policy.ready.probe, HEARD)
-        return replace(state, check_at=None if heard else now + READY_FIRST_S, pause_s=READY_FIRST_S)
-    health = state.policy.health
-    if health is None:
-        return state
-    if isinstance(health.probe, Notify):
-        return replace(state, watchdog_at=watchdog_at(state, now))
-    fresh = state.health is HealthStatus.STARTING
-    return replace(state, check_at=now + (health.start_interval_s if fresh else health.interval_s))
+        return _try_readiness(state, now)
+    return state if state.policy.health is None else _look_again(state, now)
 
 
 def by_policy(state: State, event: Event) -> State:

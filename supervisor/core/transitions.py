@@ -243,10 +243,9 @@ def judge_health(state: State, event: Event, now: float, _chance: float) -> Step
     seen = replace(state, finding=event.detail)
     if event.passed:
         return moves.healthy(replace(seen, check_at=now + health.interval_s))
-    fresh = state.health is HealthStatus.STARTING
-    pause_s = health.start_interval_s if fresh else health.interval_s
+    pause_s = moves.look_pause_s(state)
     assert state.ready_at is not None
-    if fresh and now - state.ready_at < health.start_period_s:
+    if state.health is HealthStatus.STARTING and now - state.ready_at < health.start_period_s:
         return replace(seen, check_at=now + pause_s), ()
     failing = replace(seen, failing=state.failing + 1, check_at=now + pause_s)
     if failing.failing < health.retries or state.health is HealthStatus.UNHEALTHY:
