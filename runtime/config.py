@@ -88,3 +88,8 @@ class ContainerConfig:
     def place(self) -> str:
         """The last part of its directory: its id, unless another run has that for now. Its cgroup is named so."""
         return self.directory.rpartition("/")[2]
+
+    @property
+    def whereabouts(self) -> tuple[object, ...]:
+        """Where it is in networks, and how it is reached: one with others has another namespace."""
+        return self.network, self.shares, self.attachments, self.ports

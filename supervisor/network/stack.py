@@ -116,7 +116,7 @@ class Networks:
         async with self._beginning:
             for place, space in list(self._spaces.items()):
                 wanted = self._everybody.get(space.config.id)
-                if wanted is not None and not _alike(space.config, wanted) and not self._names.runs(place):
+                if wanted is not None and not _is_for(space, wanted) and not self._names.runs(place):
                     await self._drop(place, for_good=False)
             await self._sweep()
 
@@ -207,7 +207,7 @@ class Networks:
         """
         if config.network not in KEPT:
             space = self._at(config)
-            if space is None or _alike(space.config, config):
+            if space is None or _is_for(space, config):
                 return config, None
         try:
             if config.network not in KEPT:
@@ -230,9 +230,8 @@ class Networks:
     async def _space(self, config: ContainerConfig) -> Space:
         """Of a container that may be new, or have changed."""
         space = self._at(config)
-        if space is not None and _alike(space.config, config) and self._kernel is not None:  # noqa: SIM102 (one question each)
-            if not self._is_outdated(space):
-                return space
+        if space is not None and self._kernel is not None and _fits(space, config):
+            return space
         async with self._beginning:
             if self._kernel is None:
                 if config.network not in KEPT:
@@ -242,7 +241,7 @@ class Networks:
                 space = None
             else:
                 space = self._spaces.get(config.place)
-            if space is None or not _alike(space.config, config) or self._is_outdated(space):
+            if space is None or not _fits(space, config):
                 await self._renew(config)
             return self._spaces[config.place]
 
@@ -259,10 +258,6 @@ class Networks:
         space.config = replace(space.config, directory=config.directory)
         self._put(space)
         return space
-
-    def _is_outdated(self, space: Space) -> bool:
-        """It was put there before its networks were."""
-        return bool(space.config.attachments) and not space.ends
 
     async def _renew(self, config: ContainerConfig) -> None:
         kernel = self._of_kernel()
@@ -286,7 +281,7 @@ class Networks:
     async def _shared(self, config: ContainerConfig, own: Space) -> tuple[ContainerConfig, int | None]:
         other = self._of(config.shares or "")
         wanted = self._everybody.get(config.shares or "")
-        if wanted is not None and (other is None or not _alike(other.config, wanted) or self._is_outdated(other)):
+        if wanted is not None and (other is None or not _fits(other, wanted)):
             other = await self._space(wanted)
         if other is None:
             raise StackError(f"shares the network of {config.shares}, which is not there")
@@ -307,7 +302,7 @@ class Networks:
         config = wanted or (None if space is None else space.config)
         if config is None or config.userns is None or config.network not in KEPT or self._names.runs(config.place):
             return None
-        return config if space is None or space.descriptor is None or not _alike(space.config, config) else None
+        return config if space is None or space.descriptor is None or not _is_for(space, config) else None
 
     def started(self, place: str) -> None:
         """It runs: its names are told."""
@@ -601,11 +596,14 @@ def _silent(event: str, container: str | None, fields: Mapping[str, object]) -> 
     """Nothing is made, so nothing is told."""
 
 
-def _alike(one: ContainerConfig, other: ContainerConfig) -> bool:
-    """Are these in the same place? What is changed by a reload may not be."""
-    return (one.network, one.shares, one.attachments, one.ports) == (
-        *(other.network, other.shares, other.attachments, other.ports),
-    )
+def _fits(space: Space, config: ContainerConfig) -> bool:
+    """Is it as that is to have it? A reload may have changed that, or it was put there before its networks were."""
+    outdated = bool(space.config.attachments) and not space.ends
+    return _is_for(space, config) and not outdated
+
+
+def _is_for(space: Space, config: ContainerConfig) -> bool:
+    return space.config.whereabouts == config.whereabouts
 
 
 def _is_second(config: ContainerConfig) -> bool:

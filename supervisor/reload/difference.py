@@ -182,7 +182,7 @@ def compared(old: Iterable[Entry], new: Iterable[Entry], networks: tuple[Network
     same = [(before[name], entry) for name, entry in after.items() if name in before and _is_same(before[name], entry)]
     staying = {entry.id for _, entry in same}
     relaid = {each.name for each in networks if each.is_other}
-    moved = {other.id for one, other in same if _place(one) != _place(other)}
+    moved = {other.id for one, other in same if one.config.whereabouts != other.config.whereabouts}
     apart = {other.id for one, other in same if _is_in(one, relaid) or _is_in(other, relaid)}
     moved |= apart
     moved |= {other.id for _, other in same if other.config.shares in moved}
@@ -235,12 +235,6 @@ def _without_aliases(config: ContainerConfig) -> list[Attachment]:
 def _is_named(entry: Entry, other: Entry) -> bool:
     """Is it the same but for its name, and what follows from that?"""
     return not _needs_new_run(named(entry, other), other)
-
-
-def _place(entry: Entry) -> object:
-    """Where it is: one that is elsewhere has another namespace."""
-    config = entry.config
-    return config.network, config.shares, config.attachments, config.ports
 
 
 def _is_in(entry: Entry, networks: Container[str]) -> bool:
