@@ -40,5 +40,6 @@ def test_each_call_is_found(route: Route) -> None:
     def no_body() -> None:
         raise AssertionError
 
-    found = ROUTES.match(Request(route.method, f"/v1.44{path}", {}, {}, no_body))  # type: ignore[arg-type]
+    request = Request(route.method, f"/v1.44{path}", {}, {}, no_body)  # type: ignore[arg-type]  # nobody reads it
+    found = ROUTES.match(request)
     assert (found.handler, found.version) == (route.handler, (1, 44))

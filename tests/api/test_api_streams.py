@@ -19,6 +19,7 @@ from served import Stage
 from supervisor.api import limits
 from supervisor.api.keys import Watch, sequence
 from supervisor.client import frames
+from supervisor.commands import Execution
 from supervisor.errors import CommandError
 from supervisor.logs.policy import Driver, LogPolicy
 from supervisor.network.ends import Connections, End
@@ -279,7 +280,8 @@ def test_exec_asks_for_what_was_said(engine: docker.DockerClient, stage: Stage) 
     found = container.exec_run("env", environment={"A": "b c"}, user="1", workdir="/tmp", privileged=True, stdin=False)
     assert b"A=b c\n" in found.output
     _, _, execution, stdin = stage.commands.asked[-1]
-    assert (execution.user, execution.workdir, execution.privileged, stdin) == ("1", "/tmp", True, False)  # type: ignore[attr-defined]
+    assert isinstance(execution, Execution)
+    assert (execution.user, execution.workdir, execution.privileged, stdin) == ("1", "/tmp", True, False)
 
 
 def test_exec_shows_only_what_is_asked_for(engine: docker.DockerClient) -> None:

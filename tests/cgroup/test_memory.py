@@ -60,7 +60,9 @@ async def test_kill_group_leaves_nobody(made: Containers, *, init: bool) -> None
     run = await made.start("sh", "-c", CHILD_HOG, limits=limits, init=init)
     assert await ended(made, run) == Signaled(9)
     assert run.oom
-    assert b"lived on" not in b"".join(made.written) or HOST.of("memory").version == 1  # type: ignore[union-attr]
+    memory = HOST.of("memory")
+    assert memory is not None
+    assert b"lived on" not in b"".join(made.written) or memory.version == 1
 
 
 async def test_limits_change_while_it_runs(made: Containers) -> None:

@@ -204,7 +204,7 @@ def test_what_can_not_be_written_is_one_line(run: Path, words: tuple[str, ...]) 
     assert done.stderr == b"pysup: no space left to write to: is the device full that standard output goes to?\n"
 
 
-LISTED = [{"id": name, "group": name.split(".")[0], "key": key} for name, key in
+LISTED: list[dict[str, object]] = [{"id": name, "group": name.split(".")[0], "key": key} for name, key in
           [("web.1", "aa1"), ("web.2", "aa2"), ("webdb", "b"), ("db", "c")]]  # fmt: skip
 
 
@@ -220,12 +220,12 @@ LISTED = [{"id": name, "group": name.split(".")[0], "key": key} for name, key in
     ],
 )
 def test_containers_are_named_by_id_group_or_beginning(words: tuple[str, ...], found: list[str]) -> None:
-    assert [each["id"] for each in stacks.selected(LISTED, words)] == found  # type: ignore[arg-type]
+    assert [each["id"] for each in stacks.selected(LISTED, words)] == found
 
 
 def test_all_words_that_name_nothing_are_told() -> None:
     with pytest.raises(stacks.NotThereError) as told:
-        stacks.selected(LISTED, ("nope", "we", ""))  # type: ignore[arg-type]
+        stacks.selected(LISTED, ("nope", "we", ""))
     assert str(told.value).splitlines() == [
         "nope: no such container; there are web.1, web.2, webdb, db",
         "we is ambiguous: web.1, web.2, webdb",

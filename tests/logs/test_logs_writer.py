@@ -282,7 +282,7 @@ async def test_an_end_on_a_stopped_disk_does_not_wait_long_and_says_what_was_not
 async def test_a_mistake_in_the_thread_is_raised_by_the_loop(tmp_path: Path, told: Told) -> None:
     writer = LogWriter(tmp_path, told)
     writer.open("a", LogPolicy())
-    writer._store.append = None  # type: ignore[method-assign,assignment]
+    writer._store.append = None  # type: ignore[method-assign,assignment]  # a mistake of ours: calling it fails
     put(writer, "a", b"text")
     with anyio.fail_after(PATIENCE_S):
         await anyio.wait_readable(writer.fileno())

@@ -28,7 +28,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 def faults(folder: Path, *paths: Path, **more: object) -> list[str]:
     with pytest.raises(SpecError) as caught:
-        load(paths, **more)  # type: ignore[arg-type]
+        load(paths, **more)  # type: ignore[arg-type]  # options of `load`, as a test names them
     return [line.replace(f"{folder}/", "") for line in str(caught.value).splitlines()]
 
 

@@ -91,7 +91,9 @@ def test_one_that_comes_up_at_the_second_try_is_up_when_it_has_gone_on_for_a_whi
 
 def test_one_that_comes_and_goes_is_not_there_before_it_stays() -> None:
     stack = [*entries("db", ready=READY), *entries("web", restart="always", initial_s=0.5)]
-    assert verdict(stack, {"db": Script(serves_s=9.0), "web": [Script(runs_s=8.5), Script()]})[0]  # type: ignore[index]
+    found = verdict(stack, {"db": Script(serves_s=9.0), "web": [Script(runs_s=8.5), Script()]})
+    assert found is not None
+    assert found[0]
     assert verdict(entries("web", restart="always", initial_s=0.5), {"web": CRASH}) is None
 
 
