@@ -33,7 +33,7 @@ class Run(Protocol):
         ...
 
     def apply(self, config: ContainerConfig) -> None:
-        """Have what can be changed of a run be as in `config`: see `reload.IN_PLACE`. Never waits, raises nothing."""
+        """Have what can be changed of a run (reload/difference.py) be as in `config`. Never waits, raises nothing."""
         ...
 
     def rename(self, container: str) -> None:

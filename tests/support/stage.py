@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from runtime.config import ContainerConfig
 from runtime.users import User
 from supervisor.core.policy import Backoff, Condition, Dependency, Policy, RestartPolicy
 from supervisor.core.states import Event, Pause, Unpause
-from supervisor.entry import Entry
+from supervisor.entry import Entry, Update
 from supervisor.stack.tree import Stack, Summary
 
 NOBODY = User(0, 0, (0,), "root", "/root")
@@ -34,6 +34,20 @@ def entries(
     waits = sorted({each.timeout_s for each in depends_on.values() if each.timeout_s is not None})
     ids = [name] if replicas == 1 else [f"{name}.{number}" for number in range(1, replicas + 1)]
     return [Entry(each, name, _config(each), _policy(**policy, waits_s=tuple(waits)), depends_on) for each in ids]
+
+
+def one(
+    name: str,
+    *after: str,
+    argv: str = "x",
+    config: Mapping[str, Any] | None = None,
+    update: Update | None = None,
+    **policy: Any,
+) -> Entry:
+    """One container, with parts of its configuration."""
+    (entry,) = entries(name, *after, **policy)
+    changed = {"argv": (argv,), **(config or {})}
+    return replace(entry, config=replace(entry.config, **changed), update=update or Update())
 
 
 def _policy(restart: str = "no", **fields: Any) -> Policy:
