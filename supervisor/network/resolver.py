@@ -130,9 +130,12 @@ class Resolver:
     def _own(self, data: bytes, client: str, most: int | None) -> bytes | None:
         """The answer, if it is ours to give. `most`: how long it may be; None: as by UDP."""
         try:
-            query = dnslib.DNSRecord.parse(data)
-        except (dnslib.DNSError, ValueError, IndexError, struct.error):
+            return self._answered(data, client, most)
+        except Exception:  # noqa: BLE001 (anybody's bytes: whatever the parser makes of them is the matter of none but him)
             return _failure(data, dnslib.RCODE.FORMERR)
+
+    def _answered(self, data: bytes, client: str, most: int | None) -> bytes | None:
+        query = dnslib.DNSRecord.parse(data)
         if query.header.qr:
             return b""  # an answer is no question: two that answer one another would not come to an end
         if query.header.opcode or len(query.questions) != 1:
@@ -276,12 +279,11 @@ def _fitting(reply: "dnslib.DNSRecord", most: int) -> bytes:
 
 def _failure(data: bytes, code: int) -> bytes:
     """The question back, with a reason. What is too short for one is answered with nothing but that."""
-    number = data[:2].ljust(2, b"\0")
     try:
-        query = dnslib.DNSRecord.parse(data)
-        reply = query.reply(ra=1)
-    except (dnslib.DNSError, ValueError, IndexError, struct.error):
-        reply = dnslib.DNSRecord(dnslib.DNSHeader(id=int.from_bytes(number, "big"), qr=1))
-    reply.header.rcode = code
-    packed: bytes = reply.pack()
+        reply = dnslib.DNSRecord.parse(data).reply(ra=1)
+        reply.header.rcode = code
+        packed: bytes = reply.pack()  # not all that is read can be written: a label may be too long
+    except Exception:  # noqa: BLE001 (see `Resolver`)
+        number = int.from_bytes(data[:2].ljust(2, b"\0"), "big")
+        packed = dnslib.DNSRecord(dnslib.DNSHeader(id=number, qr=1, rcode=code)).pack()
     return packed

@@ -152,13 +152,19 @@ def test_other_names_are_asked_of_the_containers_servers_or_the_hosts(stack: Sta
     assert [str(record.rdata) for record in answer.rr] == ["203.0.113.7"]
 
 
+QUESTION = b"\1\2\1\0\0\1\0\0\0\0\0\0%b\0\1\0\1"
+
+
+@pytest.mark.parametrize("container", ["b", "hidden"])
 @pytest.mark.parametrize(
-    "data", [b"", b"x", b"\0" * 12, bytes(range(256)), b"\1\2\1\0\0\1\0\0\0\0\0\0\xc0\x0c\0\1\0\1"]
+    "data",
+    [b"", b"x", b"\0" * 12, bytes(range(256)), QUESTION % b"\xc0\x0c", QUESTION % (b"\x41" + b"a" * 65 + b"\0")],
+    ids=["nothing", "letter", "header", "bytes", "circle", "long label"],
 )
-def test_garbage_does_the_name_service_no_harm(stack: Stack, data: bytes) -> None:
-    with stack.place("b").makes("", socket.SOCK_DGRAM) as client:
-        client.sendto(data, (stack.gateway("b"), 53))
-    assert stack.place("b").finds(stack.gateway("b"), "b") == stack.addresses("b")
+def test_garbage_does_the_name_service_no_harm(stack: Stack, container: str, data: bytes) -> None:
+    with stack.place(container).makes("", socket.SOCK_DGRAM) as client:
+        client.sendto(data, (stack.gateway(container), 53))
+    assert stack.place(container).finds(stack.gateway(container), container) == stack.addresses(container)
 
 
 # --- ports -----------------------------------------------------------------------------------------------------------
