@@ -183,7 +183,12 @@ class LogWriter:
 
     def end(self, container: str) -> None:
         """No more lines will come: who follows its log reads the rest, and is done."""
-        self._take_in(container, Call(lambda: self._end(container)))
+        with self._changed:
+            is_written = container not in self._queue and container not in self._in_flight
+        if is_written:  # as most that end have been for a while: the thread need not be woken
+            self._end(container)
+        else:
+            self._take_in(container, Call(lambda: self._end(container)))
 
     def remove(self, container: str) -> None:
         """Its log goes, with all that it holds."""

@@ -82,7 +82,7 @@ class LauncherPool:
         self._seats: list[Seat] = []
         self._attached: list[str] = []
         self._numbers = count(1)
-        self._room = anyio.Semaphore(self._size * REQUESTS_MAX // 2)
+        self._room = anyio.Semaphore(self._size * REQUESTS_MAX // 2, fast_acquire=True)
         self._doors = anyio.Semaphore(ENTRIES_MAX)  # whom a container keeps waiting, keeps none waiting but these
         self._broken = 0
         self._mended = anyio.Event()
@@ -258,13 +258,12 @@ class LauncherPool:
             pending = Pending(is_start=start)
             seat = await self._submit(send, pending)
             # Shielded: a clone can't be called back, and who else would own its child?
-            with anyio.CancelScope(shield=True):
-                await self._answer(seat, pending)
+            await self._answer(seat, pending, shield=True)
             return pending
 
-    async def _answer(self, seat: Seat, pending: Pending) -> None:
+    async def _answer(self, seat: Seat, pending: Pending, *, shield: bool = False) -> None:
         launcher = seat.launcher
-        with anyio.move_on_after(ANSWER_S):
+        with anyio.move_on_after(ANSWER_S, shield=shield):
             await pending.answered.wait()
             return
         self._abandon(seat, launcher)

@@ -6,7 +6,6 @@ the machine's decision alone. What takes its time (a check, the stop command) is
 time, which ends with the run.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -184,21 +183,27 @@ class Service:
 
     async def _next(self) -> Event:
         while not self._mailbox:
-            due_at = self.state.due_at
-            self._woken = anyio.Event()
-            with anyio.CancelScope(deadline=math.inf if due_at is None else due_at) as patience:
+            due_at, self._woken = self.state.due_at, anyio.Event()
+            if due_at is None:  # most of the time: no scope, which costs an idle container its memory
                 await self._woken.wait()
+            elif await self._is_due(due_at, self._woken):
+                return Due()
             self._woken = None
-            if patience.cancelled_caught and not self._mailbox and due_at is not None:
-                if anyio.current_time() - due_at > LATE_S:
-                    await anyio.sleep(CATCH_UP_S)
-                if not self._mailbox:
-                    return Due()
         event = self._mailbox.pop(0)
         if isinstance(event, _Mark):
             event.reached.set()
             return await self._next()
         return await self._bury() if event is _REAPED else event
+
+    async def _is_due(self, due_at: float, woken: anyio.Event) -> bool:
+        """Wait to be woken; has the time come before?"""
+        with anyio.CancelScope(deadline=due_at) as patience:
+            await woken.wait()
+        if not patience.cancelled_caught or self._mailbox:
+            return False
+        if anyio.current_time() - due_at > LATE_S:
+            await anyio.sleep(CATCH_UP_S)
+        return not self._mailbox
 
     async def _bury(self) -> Event:
         """Its process was reaped: see the run through to the last trace of it."""
