@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command import Pysup
+from descriptors import held
 from rootfs import make_busybox
 
 from runtime.errors import PysupError
@@ -81,19 +82,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=missing))
 
 
-LIFE = "/memfd:life (deleted)"  # one for each process that has had launchers: runtime/spawn.py
-
-
-def _descriptors() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the listing's own
-            continue
-    return {number: what for number, what in found.items() if what != LIFE}
-
-
 def _children() -> set[int]:
     tasks = Path("/proc/self/task").glob("*/children")
     return {int(pid) for task in tasks for pid in task.read_text(encoding="ascii").split()}
@@ -109,9 +97,9 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("kernel") is None:
         yield
         return
-    before = _descriptors(), _mounts(), _children()
+    before = held(), _mounts(), _children()
     yield
-    after = _descriptors(), _mounts(), _children()
+    after = held(), _mounts(), _children()
     assert after[0] == before[0], "descriptors left open, or closed"
     assert after[1] == before[1], "mounts left in the host's namespace"
     assert after[2] == before[2], "children left"

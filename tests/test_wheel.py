@@ -7,8 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, PATIENCE_S
+from command import ENVIRONMENT
 from hatchling.builders.wheel import WheelBuilder
+from waiting import PATIENCE_S
 
 from supervisor import __version__
 

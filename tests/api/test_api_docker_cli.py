@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from served import Stage
+from waiting import until
 
 from runtime.cgroup.limits import Limits
 from supervisor.core.policy import RestartPolicy
@@ -62,13 +63,6 @@ def ended(process: subprocess.Popen[bytes]) -> None:
     process.wait(LIMIT_S)
     assert process.stdout is not None
     process.stdout.close()
-
-
-def until(done: Callable[[], object]) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not done():
-        assert time.monotonic() < end
-        select.select([], [], [], 0.01)
 
 
 def test_ps(docker: Run) -> None:

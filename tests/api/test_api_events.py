@@ -7,6 +7,7 @@ from typing import Any
 import docker
 import pytest
 from served import Stage
+from waiting import until
 
 from runtime.errors import PysupError
 from supervisor.api import limits
@@ -122,9 +123,7 @@ def test_events_of_the_past_are_filtered(
 
 
 def until_remembered(stage: Stage, count: int) -> None:
-    end = time.monotonic() + 20
-    while len(told(stage)) < count:
-        assert time.monotonic() < end
+    until(lambda: len(told(stage)) >= count)
 
 
 def told(stage: Stage) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import docker
 import pytest
 from served import Stage
+from waiting import until
 
 from supervisor.api import limits
 from supervisor.errors import StackError
@@ -17,10 +18,7 @@ LIMIT_S = 20
 
 
 def until_gone(stage: Stage) -> None:
-    end = time.monotonic() + LIMIT_S
-    while stage.socket.exists():
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    until(lambda: not stage.socket.exists())
 
 
 @pytest.fixture

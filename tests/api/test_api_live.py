@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import docker
 import pytest
 from command import ENVIRONMENT, Live, Pysup, script
 from screen import at_terminal
+from waiting import until
 
 pytestmark = [
     pytest.mark.kernel,
@@ -94,13 +95,6 @@ def engine(served: Served) -> Iterator[docker.DockerClient]:
     with closing(docker.DockerClient(base_url=f"unix://{served.socket}", version="auto", timeout=LIMIT_S)) as client:
         yield client
     gc.collect()
-
-
-def until(done: Callable[[], object]) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 # --- who may ---------------------------------------------------------------------------------------------------------

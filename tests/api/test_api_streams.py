@@ -1,12 +1,9 @@
 """What flows: logs, attach, exec, stats."""
 
 import os
-import select
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import docker.errors
 import pytest
 from fake_commands import Echo, view
 from served import Stage
+from waiting import until
 
 from supervisor.api import limits
 from supervisor.api.keys import Watch, sequence
@@ -27,14 +25,6 @@ from supervisor.streams.lines import Stream
 
 SECOND_NS = 1_000_000_000
 MUCH = 3 << 20
-
-
-def until(done: Callable[[], bool], limit_s: float = 20) -> None:
-    """Look again and again: for what another thread does."""
-    end = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < end, "it never came"
-        select.select([], [], [], 0.005)
 
 
 # --- logs ------------------------------------------------------------------------------------------------------------

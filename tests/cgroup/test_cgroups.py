@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from cgroups import HOST, Start, offered
+from waiting import PATIENCE_S, until
 
 from runtime.cgroup.branch import SHAPES_MAX, Branch, sweep
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.limits import Limits
 
 pytestmark = pytest.mark.kernel
-PATIENCE_S = 60
 MIB = 1 << 20
 EVERY_KIND = pytest.mark.parametrize("branch", ["host", "v1", "v2"], indirect=True)
 
@@ -40,7 +40,6 @@ def ended(process: subprocess.Popen[str]) -> int:
 def until_frozen(cgroup: Cgroup, *, frozen: bool = True) -> None:
     """Version 2 tells by an event; version 1 has none."""
     events = f"{cgroup.directory(0)}/cgroup.events"
-    deadline = time.monotonic() + PATIENCE_S
     if cgroup.places[0].version == 2:
         with open(events) as file:
             poll = select.poll()
@@ -49,8 +48,7 @@ def until_frozen(cgroup: Cgroup, *, frozen: bool = True) -> None:
                 file.seek(0)
                 file.read()
                 assert cgroup.frozen is frozen or poll.poll(PATIENCE_S * 1000)
-    while cgroup.frozen is not frozen:
-        assert time.monotonic() < deadline
+    until(lambda: cgroup.frozen is frozen)
 
 
 @EVERY_KIND
@@ -77,9 +75,7 @@ def test_a_frozen_container_does_nothing_until_thawed(branch: Branch, start: Sta
     assert [times_of(process.pid) for _ in range(1000)] == [used] * 1000
     cgroup.thaw()
     until_frozen(cgroup, frozen=False)
-    deadline = time.monotonic() + PATIENCE_S
-    while times_of(process.pid) == used:
-        assert time.monotonic() < deadline
+    until(lambda: times_of(process.pid) != used)
     cgroup.kill()
     assert ended(process) == -signal.SIGKILL
 
@@ -192,10 +188,7 @@ def test_a_quota_of_the_processor_holds(branch: Branch, start: Start) -> None:
     cgroup = made(branch, Limits(cpus=0.2))
     process = start(cgroup, "sh", "-c", "while :; do :; done")
     before, began = cgroup.figures().cpu_ns or 0, time.monotonic_ns()
-    deadline = time.monotonic() + PATIENCE_S
-    while (cgroup.figures().cpu_throttled_periods or 0) < 3:
-        assert time.monotonic() < deadline
-        select.select([], [], [], 0.02)
+    until(lambda: (cgroup.figures().cpu_throttled_periods or 0) >= 3)
     used, passed = (cgroup.figures().cpu_ns or 0) - before, time.monotonic_ns() - began
     cgroup.kill()
     ended(process)

@@ -8,7 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 from cgroups import HOST
-from real import PATIENCE_S, Containers, containers, until
+from real import Containers, containers, until
+from waiting import PATIENCE_S
 
 from runtime.cgroup.limits import Limits
 from runtime.errors import CgroupError

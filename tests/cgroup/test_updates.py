@@ -4,14 +4,14 @@ import os
 import shutil
 import signal
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cgroups import HOST
-from command import PATIENCE_S, Pysup, script
+from command import Pysup, script
+from waiting import until
 
 from supervisor.client import Client
 from supervisor.errors import CommandError
@@ -92,13 +92,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Iterator[Sta
         assert live.ends() == 0, live.text
     assert stage.pysup.left() == []
     shutil.rmtree(run, ignore_errors=True)
-
-
-def until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_an_update_holds_at_once_over_restarts_and_over_reloads_until_the_file_says_otherwise(stage: Stage) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import PATIENCE_S, Ended, Live, Pysup
+from command import Ended, Live, Pysup
+from waiting import PATIENCE_S
 
 from runtime import linux
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import PATIENCE_S, Ended, Pysup, script
+from command import Ended, Pysup, script
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 

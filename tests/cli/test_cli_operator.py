@@ -22,10 +22,11 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
-from command import ENVIRONMENT, PATIENCE_S, Ended, Live
+from command import ENVIRONMENT, Ended, Live
 from fake_commands import view
 from screen import at_terminal
 from served import Stage, populated
+from waiting import PATIENCE_S
 
 from supervisor.api.server import serve
 from supervisor.api.shelf import Folders

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, PATIENCE_S, Ended, Live, Pysup, script
+from command import ENVIRONMENT, Ended, Live, Pysup, script
 from screen import at_terminal
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 

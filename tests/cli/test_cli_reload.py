@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import IMAGE, PATIENCE_S, Ended, Live, Pysup, script
+from command import IMAGE, Ended, Live, Pysup, script
 from screen import at_terminal
+from waiting import PATIENCE_S, until
 
 from supervisor.client import Client
 
@@ -125,9 +126,7 @@ def test_another_limit_of_all_logs_holds_at_once(stage: Stage) -> None:
         before = stage.pids()
         stage.write({"id": "web", "cmd": flood, "logs": small}, logs={"max_total": "128k"})
         assert stage("reload").out == "= logs of the stack: max_total: none -> 131072\n1 unchanged\n"
-        deadline = time.monotonic() + PATIENCE_S
-        while sum(map(size_of, kept.rglob("*.log"))) > 128 << 10:
-            assert time.monotonic() < deadline
+        until(lambda: sum(map(size_of, kept.rglob("*.log"))) <= 128 << 10)
         assert stage("logs", "-n", "1", "web").out.endswith("| done\n")
         assert stage.pids() == before
         ends_well(stage, live)

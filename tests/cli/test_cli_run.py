@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, IMAGE, PATIENCE_S, Ended, Pysup
+from command import ENVIRONMENT, IMAGE, Ended, Pysup
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, IMAGE, PATIENCE_S, Pysup, script
+from command import ENVIRONMENT, IMAGE, Pysup, script
 from screen import Screen, at_terminal
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 

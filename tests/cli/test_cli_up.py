@@ -7,7 +7,8 @@ import signal
 import socket
 
 import pytest
-from command import PATIENCE_S, Pysup, script
+from command import Pysup, script
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 

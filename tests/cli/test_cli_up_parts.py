@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command import PATIENCE_S, Ended, Pysup, script
+from command import Ended, Pysup, script
+from waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kernel
 
@@ -81,9 +82,7 @@ def test_wait_has_a_limit_and_the_stack_goes_on(pysup: Pysup, pysup_command: Com
     done = pysup_command("up", "--wait", "--wait-timeout", "0.5", stack(pysup, late, WEB))
     assert done.status == 125
     assert "not all is up after 0.5 s; it goes on in the background, under pid" in done.err
-    deadline = time.monotonic() + PATIENCE_S
-    while states(pysup_command).get("db") != "running":
-        assert time.monotonic() < deadline
+    until(lambda: states(pysup_command).get("db") == "running")
 
 
 def test_the_first_that_ends_ends_all_if_so_asked(pysup: Pysup) -> None:

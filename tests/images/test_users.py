@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from descriptors import held, opened_since
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,9 +144,9 @@ def test_a_huge_file_is_refused(root: Path) -> None:
 
 
 def test_no_descriptor_is_left(root: Path) -> None:
-    before = sorted(Path("/proc/self/fd").iterdir())
+    before = held()
     lookup(root, "app")
-    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert opened_since(before) == {}
 
 
 @given(contents=st.binary(max_size=200), user=st.text(max_size=12))

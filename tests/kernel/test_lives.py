@@ -11,7 +11,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from driver import PATIENCE_S, Driver, LaunchError, apart, children, read_until, wait
+from driver import Driver, LaunchError, apart, children, read_until, wait
+from waiting import PATIENCE_S
 
 from runtime import linux, program
 from runtime.build import build_plan

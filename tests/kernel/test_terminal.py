@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from driver import PATIENCE_S, Driver, read_until, wait
+from driver import Driver, read_until, wait
+from waiting import PATIENCE_S
 
 from runtime.status import Exited
 from runtime.users import User

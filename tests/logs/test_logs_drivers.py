@@ -11,7 +11,9 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from descriptors import held, opened_since
 from logbook import Told
+from waiting import PATIENCE_S
 
 from supervisor.control.desk import Keeping, Shown
 from supervisor.logs.policy import Driver, LogPolicy, Overflow
@@ -22,7 +24,6 @@ from supervisor.streams.output import Capture, Output
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 60
 LINES = 50_000
 
 
@@ -126,9 +127,9 @@ async def test_raw_bytes_are_moved_to_the_end_when_all_is_torn_down(tmp_path: Pa
 
 
 async def test_pipes_of_raw_logs_are_given_back(tmp_path: Path, told: Told, screen: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = held()
     async with shown_on(screen, tmp_path / "logs", told) as made:
-        inside = len(os.listdir("/proc/self/fd"))
+        inside = held()
         for held_open in (False, True):
             capture, out, error = made.run("a", LogPolicy(Driver.RAW))
             os.write(out, b"x\n")
@@ -140,9 +141,9 @@ async def test_pipes_of_raw_logs_are_given_back(tmp_path: Path, told: Told, scre
                 made.close(out, error)
             await made.texts("a")
         with anyio.fail_after(PATIENCE_S):
-            while len(os.listdir("/proc/self/fd")) > inside:
+            while opened_since(inside):
                 await anyio.lowlevel.checkpoint()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == {}
 
 
 async def test_who_joins_a_raw_container_sees_its_bytes_and_the_log_has_them_too(

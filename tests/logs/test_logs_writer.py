@@ -15,7 +15,9 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from descriptors import held, opened_since
 from logbook import Told, Writing
+from waiting import PATIENCE_S, until
 
 from supervisor.commands import LogLine
 from supervisor.logs.policy import Driver, LogPolicy, Overflow
@@ -27,7 +29,6 @@ from supervisor.streams.lines import Piece, Stream
 pytestmark = pytest.mark.anyio
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60
 
 
 def put(writer: LogWriter, container: str, *texts: bytes, at_ns: int = 0) -> None:
@@ -158,12 +159,12 @@ async def test_a_removed_log_is_gone_and_its_followers_are_done(writing: Writing
 async def test_an_idle_log_holds_no_descriptor(writing: Writing) -> None:
     async with writing() as writer:
         await read(writer.logs("0"))  # the loop has all that it needs
-        before = len(os.listdir("/proc/self/fd"))
+        before = held()
         for number in range(200):
             writer.open(str(number), LogPolicy())
             put(writer, str(number), b"text")
         assert await read(writer.logs("199")) == [b"text"]
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert opened_since(before) == {}
 
 
 async def test_a_stack_keeps_to_its_limit_and_the_oldest_goes_first(writing: Writing, tmp_path: Path) -> None:
@@ -440,16 +441,9 @@ def kill_while_it_writes(directory: Path) -> None:
         try:
             assert child.stdout
             assert child.stdout.readline() == b"begun\n"
-            wait_for(directory / "a/3.log")
+            until((directory / "a/3.log").exists)
         finally:
             child.send_signal(signal.SIGKILL)
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not path.exists():
-        assert time.monotonic() < deadline
-        os.sched_yield()
 
 
 # --- raw -------------------------------------------------------------------------------------------------------------

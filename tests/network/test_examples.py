@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, Pysup
-from lan import PATIENCE_S, Lan
+from lan import Lan
 from netstack import prefix
+from waiting import PATIENCE_S
 
 from runtime.images.from_host import create
 

@@ -6,16 +6,16 @@ import os
 import re
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
-from command import PATIENCE_S, Live, Pysup
+from command import Live, Pysup
 from lan import HOST, Lan, Place
 from netstack import prefix, stack_of
+from waiting import PATIENCE_S, until
 
 from runtime import pidfd
 
@@ -178,17 +178,10 @@ def test_a_container_made_by_docker_publishes_ports_and_gives_them_up(hosts: Lan
             with Place.of(made.attrs["State"]["Pid"], hosts.host.home) as place, place.serves(address, 80) as server:
                 hosts.host.reaches("127.0.0.1", 8080, server)
             made.remove(force=True)
-            _until(lambda: not _listens(hosts.host, 8080))
-            _until(lambda: len(hosts.links()) == 2)  # the bridge, and one end of what leads to `a`
+            until(lambda: not _listens(hosts.host, 8080))  # what is given up is given up after the answer
+            until(lambda: len(hosts.links()) == 2)  # the bridge, and one end of what leads to `a`
 
 
 def _listens(place: Place, port: int) -> bool:
     with place.makes("", socket.SOCK_STREAM) as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    """What is given up is given up after the answer."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from command import PATIENCE_S, Pysup
+from command import Pysup
 from stage import entries, on_virtual_clock
+from waiting import PATIENCE_S
 
 from supervisor.cli.systemd import _command, _word
 from supervisor.core.moves import STUCK_S

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from command import PATIENCE_S, Live, Pysup, script
+from command import Live, Pysup, script
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 

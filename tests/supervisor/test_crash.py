@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, PATIENCE_S, Live, Pysup, script
+from command import ENVIRONMENT, Live, Pysup, script
+from waiting import PATIENCE_S
 
 from runtime import pidfd
 

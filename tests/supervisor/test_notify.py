@@ -11,9 +11,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+from descriptors import held, opened_since
 from hypothesis import given
 from hypothesis import strategies as st
-from real import APP, FOREVER, PATIENCE_S, Containers, Told, containers, until
+from real import APP, FOREVER, Containers, Told, containers, until
+from waiting import PATIENCE_S
 
 from runtime.errors import LaunchError
 from runtime.plan import NOTIFY_PATH
@@ -178,7 +180,7 @@ async def test_last_words_are_heard_before_the_end_is_told(made: Containers) -> 
 async def test_descriptors_that_are_sent_are_closed_which_answers_a_barrier(made: Containers) -> None:
     told = Told()
     run = await made.start(notify=True, told=told)
-    before = set(os.listdir("/proc/self/fd"))
+    before = held()
     reading, writing = os.pipe()
     with voice(run) as speaker:
         speaker.give(b"READY=1\nFDSTORE=1", writing)
@@ -189,7 +191,7 @@ async def test_descriptors_that_are_sent_are_closed_which_answers_a_barrier(made
             await anyio.wait_readable(reading)
         assert os.read(reading, 1) == b""
     os.close(reading)
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == {}
 
 
 @pytest.mark.anyio
@@ -227,10 +229,10 @@ async def test_a_flood_keeps_nobody_from_being_heard(made: Containers) -> None:
 @pytest.mark.anyio
 @pytest.mark.kernel
 async def test_a_start_that_fails_leaves_no_mouth(made: Containers) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = held()
     with pytest.raises(LaunchError, match="execute nosuch"):
         await made.start("nosuch", notify=True)
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == {}
     assert made.runner._means.listener._mouths == {}
 
 

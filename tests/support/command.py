@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "busybox"
-PATIENCE_S = float(os.environ.get("PYSUP_PATIENCE_S", "60"))  # what is far too long even where all is slow
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "PYTHONPATH": str(ROOT),

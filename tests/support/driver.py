@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import anyio
+from waiting import PATIENCE_S
 
 from runtime import launcher, security, spawn, streams
 from runtime.build import build_plan
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from runtime.idmap import Ids
 
 ROOT = User(0, 0, (0,), "root", "/root")
-PATIENCE_S = 60
 
 Spoil = Callable[[bytes], bytes]
 

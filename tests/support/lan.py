@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import dnslib
+from waiting import PATIENCE_S
 
 from runtime.network import namespace
 
 HOST, OUTSIDE = "192.0.2.1", "192.0.2.2"  # RFC 5737: for documentation, and nobody's
 HOST_6, OUTSIDE_6 = "2001:db8::1", "2001:db8::2"
-PATIENCE_S = 30.0
 REFUSAL_S = 0.7  # the longest to wait for what should not come
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+from waiting import PATIENCE_S
 
 from runtime import security, streams
 from runtime.config import ContainerConfig
@@ -24,7 +25,6 @@ from supervisor.streams.output import Output
 ROOT = User(0, 0, (0,), "root", "/root")
 APP = User(1000, 1000, (1000, 44), "app", "/home/app")
 FOREVER = ("sh", "-c", "echo up; exec sleep 1000")
-PATIENCE_S = 60
 
 
 @dataclass

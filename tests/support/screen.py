@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from command import ENVIRONMENT, PATIENCE_S
+from command import ENVIRONMENT
+from waiting import PATIENCE_S
 
 LFLAG = 3  # of what tcgetattr gives
 
