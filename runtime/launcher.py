@@ -20,7 +20,8 @@ Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
       HOLD    no payload; descriptor: a pipe. A process in new namespaces, as the flags say, that ends when the pipe is
               closed: by it they can be got hold of
       FORK    no payload; descriptor: the socket of another launcher, which shares this one's memory and mount namespace
-      CANCEL  no payload: the ENTER of that number is not wanted any more. It has no reply of its own
+      CANCEL  no payload: the ENTER of that number is not wanted any more. It has no reply of its own: that one's comes
+              at once, and who has it to reap has it to kill, too
     reply: u32 id, i32 pid or 0, i32 errno or 0, i32 index of the call that failed or -1 (clone itself)
 
 A request that makes no sense is answered with EINVAL. The reply to START or ENTER comes when the command was executed;
@@ -203,7 +204,7 @@ class Entry:
         self.pid = pid
         self.linked = linked  # which it runs
         self.job = job  # None: in memory of its own
-        self.deadline: float | None = time.monotonic() + ENTER_S  # None: it was killed, and that was told
+        self.deadline: float | None = time.monotonic() + ENTER_S  # None: it was given up, and that was told
 
     def failure(self, report: int) -> tuple[int, int]:
         """The call that failed, and its errno; (-1, 0) if none did."""
@@ -230,7 +231,7 @@ def serve(control: _socket.socket) -> None:
         if not size:
             return
         descriptors = [fd for _level, _kind, data in ancillary for (fd,) in struct.iter_unpack("=i", data)]
-        reply = _answer(memoryview(_buffer)[:size], descriptors)
+        reply = _answer(control, memoryview(_buffer)[:size], descriptors)
         _close_all_but(_entries)
         if reply is not None:
             _send(control, reply)
@@ -279,7 +280,7 @@ def _conclude(control: _socket.socket, report: int) -> None:
 
 
 def _give_up(control: _socket.socket, report: int, entry: Entry) -> None:
-    """Kill it. As long as it may still use our memory, it keeps its part of that."""
+    """It has taken too long: kill it."""
     try:
         pidfd = os.pidfd_open(entry.pid)
     except OSError:  # it has just ended; or there is no descriptor left, and there will be
@@ -290,6 +291,11 @@ def _give_up(control: _socket.socket, report: int, entry: Entry) -> None:
         linux.raw("pidfd_send_signal", pidfd, linux.SIGKILL)
     finally:
         os.close(pidfd)
+    _let_go(control, report, entry)
+
+
+def _let_go(control: _socket.socket, report: int, entry: Entry) -> None:
+    """Nobody waits for it any more. As long as it may still use our memory, it keeps its part of that."""
     entry.deadline = None
     if entry.job is None:
         del _entries[report]
@@ -305,13 +311,16 @@ def _is_over(report: int) -> bool:
 _AT_ONCE = bytearray(linux.TIMESPEC.size)
 
 
-def _cancel(number: int) -> None:
-    for entry in _entries.values():
+def _cancel(control: _socket.socket, number: int) -> None:
+    """It is not killed here: with it an init might die before the command that it has forked, which nobody would reap
+    then.
+    """
+    for report, entry in list(_entries.items()):
         if entry.number == number and entry.deadline is not None:
-            entry.deadline = 0.0
+            _let_go(control, report, entry)
 
 
-def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int, int] | None:
+def _answer(control: _socket.socket, request: memoryview, descriptors: list[int]) -> tuple[int, int, int, int] | None:
     """None: the reply is sent later."""
     if len(request) < REQUEST.size:
         return 0, 0, errno.EINVAL, -1
@@ -326,7 +335,7 @@ def _answer(request: memoryview, descriptors: list[int]) -> tuple[int, int, int,
             failed = _enter(number, payload, descriptors, in_python=bool(flags & IN_PYTHON))
             return None if failed is None else (number, *failed)
         if operation == CANCEL:
-            _cancel(number)
+            _cancel(control, number)
             return None
         if operation == FORK:
             return number, _fork(descriptors[0]), 0, -1

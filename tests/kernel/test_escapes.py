@@ -468,7 +468,7 @@ done 2>/dev/null
 
 
 def test_who_is_stopped_on_his_way_in_keeps_no_other_waiting(trapped: Driver) -> None:
-    """Root in a container may stop a process that enters it, as it is root's: the launcher goes on, and ends it."""
+    """Root in a container may stop a process that enters it, as it is root's: the launcher goes on."""
     config = trapped.config("sh", "-c", STOPPER, memory_bytes=MEMORY, capabilities=USUAL)
     entry = build_entry(config, ["true"])
     paused = replace(entry, steps=(*entry.steps[:-1], Pause(2), entry.steps[-1]))
@@ -486,6 +486,7 @@ def test_who_is_stopped_on_his_way_in_keeps_no_other_waiting(trapped: Driver) ->
         trapped.launcher.cancel(number)
         reply = trapped.reply()
         assert (reply.number, reply.error) == (number, errno.ETIMEDOUT)
+        kill(reply.pid)
         assert wait(reply.pid) == Signaled(signal.SIGKILL)
         assert str(spawn.launch_error(paused, reply.call, reply.error)).startswith("c: enter it: killed")
         assert trapped.run("true", memory_bytes=MEMORY).status == Exited(0)

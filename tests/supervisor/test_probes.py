@@ -148,6 +148,16 @@ async def test_where_process_1_reaps_nothing_only_the_first_leaves_zombies(made:
     assert (await run.check(sh("sleep 1000 & echo fine"), TIMEOUT_S)).passed
 
 
+async def test_whose_time_is_up_while_it_enters_leaves_no_zombie_either(made: Containers) -> None:
+    run = await made.start("sleep", "1000")
+    assert not (await run.check(sh("sleep 1000 & sleep 1000"), 0.5)).passed
+    left = len(inside(run))
+    assert left > 1
+    for turn in range(200):
+        assert not (await run.check(Exec(("sleep", "1000")), 0.001 * (turn % 10))).passed
+    await until(lambda: len(inside(run)) <= left)
+
+
 async def test_what_a_command_leaves_in_the_background_ends_with_it(made: Containers) -> None:
     run = await made.start(init=True)
     assert await run.check(sh("sleep 1000 & (sleep 1001 & sleep 1002) & echo fine"), TIMEOUT_S) == Verdict(
