@@ -1,18 +1,16 @@
-"""The parts of a stack's networks that are not data: links and the packet filter's table in the kernel, and the sockets
-that serve names and ports. What needs pyroute2 is loaded when the first stack with networks asks for it.
+"""A stack's networks in the kernel: links, addresses, and the packet filter's table. What needs pyroute2 is loaded when
+the first stack with networks asks for it.
 """
 
 import hashlib
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import anyio
-import anyio.abc
 
 from runtime.network import namespace
 from supervisor.entry import StackNetwork
@@ -21,14 +19,12 @@ from supervisor.network.ends import Laid
 
 if TYPE_CHECKING:
     from runtime.network.links import Plug
-    from supervisor.network.publish import Publisher
-    from supervisor.network.resolver import Resolver
 
 _GROUPS = 1 << 30
 
 
 class Wiring:
-    """See above. All but `publisher`, `interface` and `laid` is for a thread."""
+    """See above. All but `interface`, `internal` and `laid` is for a thread."""
 
     def __init__(self, home: Path, table: str) -> None:
         from runtime.network.conversation import ROUTE, Conversation  # noqa: PLC0415 (loaded with the first stack that has networks)
@@ -41,8 +37,7 @@ class Wiring:
         self.books: dict[str, pool.Book] = {}
         self.bridges: dict[str, str] = {}
         self.networks: dict[str, StackNetwork] = {}  # that there are
-        self.resolvers: dict[str, tuple[Resolver, anyio.CancelScope]] = {}
-        self._numbers = 0
+        self._numbers = Counter[str]()
         self._home = home
         with closing(Conversation(ROUTE)) as conversation:
             used = {group for _, _, group in links_of(conversation)}
@@ -51,19 +46,13 @@ class Wiring:
         self._own = namespace.opened()
         self.links: Links = Links(group, self._own)
         self._filter: Filter = Filter(table)
-        self._publisher: Publisher | None = None
 
-    def publisher(self, tasks: anyio.abc.TaskGroup) -> "Publisher":
-        from supervisor.network.publish import Publisher  # noqa: PLC0415 (see above)
-
-        self._publisher = self._publisher or Publisher(tasks)
-        return self._publisher
-
-    def interface(self, suffix: str) -> str:
-        """A name on the host, of at most 15 characters."""
+    def interface(self, kind: str) -> str:
+        """A new name on the host, of at most 15 characters, for a bridge (b) or a veth (v)."""
         from runtime.network.links import PREFIX  # noqa: PLC0415 (see above)
 
-        return f"{PREFIX}{self.tag}{suffix}"
+        self._numbers[kind] += 1
+        return f"{PREFIX}{self.tag}{kind}{self._numbers[kind]:x}"
 
     @staticmethod
     def known_subnets() -> list[str]:
@@ -95,8 +84,7 @@ class Wiring:
     def _lay(self, network: StackNetwork, book: pool.Book) -> None:
         from runtime.network.links import Bridge  # noqa: PLC0415 (see above)
 
-        name = self.interface(f"b{self._numbers:x}")
-        self._numbers += 1
+        name = self.interface("b")
         self.books[network.name], self.bridges[network.name] = book, name
         self.networks[network.name] = network
         gateways = book.gateways()
