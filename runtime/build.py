@@ -66,7 +66,7 @@ def build_plan(
     return plan.Plan(
         id=config.id,
         directory=config.directory if config.memory_bytes is None else None,
-        keep=config.keep,
+        keep=config.keep or config.lasting,
         network=config.network,
         terminal=config.terminal,
         init=config.init,

@@ -58,7 +58,8 @@ class ContainerConfig:
     user: User
     hostname: str
     memory_bytes: int | None = None  # the upper lives in a tmpfs of this size; None: on disk, in `directory`
-    keep: bool = False  # the upper outlives the run
+    keep: bool = False  # the upper outlives the run, and whoever runs it
+    lasting: bool = False  # the upper outlives the run, until it is thrown away
     network: Network = Network.HOST
     shares: str | None = None  # the id of the container whose network it is in
     attachments: tuple[Attachment, ...] = ()

@@ -151,6 +151,7 @@ MOUNT_ATTR_IDMAP = 0x10_0000
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
+AT_REMOVEDIR = 0x200
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 S_IFREG = 0o100000
@@ -433,11 +434,15 @@ def open_tree(dirfd: int, path: str, flags: int) -> int:
     return _call("open_tree", path, dirfd, address, flags)
 
 
-def move_mount(from_fd: int, path: str) -> None:
-    """move_mount(2): attach the detached mount `from_fd` at `path`."""
+def move_mount(from_fd: int, target: str | int) -> None:
+    """move_mount(2): attach the detached mount `from_fd` at `target`, a path or a descriptor."""
     empty, _empty_owner = _pointer("")
-    address, _owner = _pointer(path)
-    _call("move_mount", path, from_fd, empty, AT_FDCWD, address, MOVE_MOUNT_F_EMPTY_PATH)
+    if isinstance(target, int):
+        flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+        _call("move_mount", None, from_fd, empty, target, empty, flags)
+        return
+    address, _owner = _pointer(target)
+    _call("move_mount", target, from_fd, empty, AT_FDCWD, address, MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def make_private(tree: int, attributes: int) -> None:

@@ -18,6 +18,7 @@ from runtime.assemble import Assembler, Descriptor, Named, Program, Result, Stri
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 from runtime.mounts import DATA, NO_PROGRAMS, READ_ONLY
 from runtime.program import REPORT
+from runtime.remove import VOLATILE
 
 # The descriptors of a request, by position; the launcher adds the first three itself: two that are none,
 # and the mount namespace that has nothing in it.
@@ -127,6 +128,11 @@ def _(step: plan.MakeDirectories, asm: Assembler) -> None:
     forgive = MISSING_ONLY if step.exist_ok else ()
     asm.call("mkdirat", AT_FDCWD, step.directory, 0o700, forgive=forgive)
     _make_layers(asm, step.directory + "/", (step.root_mode, step.root_uid, step.root_gid), forgive)
+    if step.again:
+        # Where a volatile overlay was, none can be mounted before this is gone (filesystems/overlayfs.rst).
+        for name in VOLATILE:
+            flags = 0 if name == VOLATILE[0] else linux.AT_REMOVEDIR
+            asm.call("unlinkat", AT_FDCWD, f"{step.directory}/{name}", flags, forgive=(errno.ENOENT,))
 
 
 @lower.register
@@ -157,7 +163,7 @@ def _(step: plan.MountOverlay, asm: Assembler) -> None:
     if step.detached:
         _detached_overlay(step, asm)
         return
-    layers = ":".join(_option(lower) for lower in step.lowers)
+    layers = ":".join(option(lower) for lower in step.lowers)
     if step.userns is not None:
         layers = ":".join(
             _idmapped(asm, lower, f"{LAYERS}/{index}", step.userns) for index, lower in enumerate(step.lowers)
@@ -209,7 +215,7 @@ def _idmapped(asm: Assembler, path: str, target: str, userns: int) -> str:
     return target
 
 
-def _option(path: str) -> str:
+def option(path: str) -> str:
     """Escape what overlayfs reads as a separator (ovl_parse_param and ovl_split_lowerdirs)."""
     return "".join("\\" + letter if letter in "\\:," else letter for letter in path)
 

@@ -34,6 +34,7 @@ class MakeDirectories:
     root_uid: int
     root_gid: int
     exist_ok: bool  # a kept upper is there already
+    again: bool = False  # from an overlay that was volatile
 
     def describe(self) -> str:
         return f"make upper, work and merged in {self.directory}"

@@ -11,14 +11,14 @@ import time
 CGROUP_GONE_S = 5.0  # the longest a cgroup may stay busy: the kernel lets go of a process some time after its end
 DEPTH_MAX = 64  # descriptors held at once; deeper directories are moved up first
 # A volatile overlay leaves a file in the work directory (fs/overlayfs/super.c, ovl_create_volatile_dirty).
-_DIRTY = "work/work/incompat/volatile/dirty"
-_EMPTY_RUN = ("upper", "merged", "work/work/incompat/volatile", "work/work/incompat", "work/work", "work", ".")
+VOLATILE = ("work/work/incompat/volatile/dirty", "work/work/incompat/volatile", "work/work/incompat")
+_EMPTY_RUN = ("upper", "merged", *VOLATILE[1:], "work/work", "work", ".")
 
 
 def remove_run(path: str) -> None:
     """Remove a container's directory and all in it; no error if it is not there."""
     try:  # noqa: SIM105 (contextlib is not loaded into the launcher)
-        os.unlink(f"{path}/{_DIRTY}")
+        os.unlink(f"{path}/{VOLATILE[0]}")
     except FileNotFoundError:
         pass
     for name in _EMPTY_RUN:

@@ -45,7 +45,8 @@ def prologue(config: ContainerConfig, root: os.stat_result) -> list[plan.Step]:
     if config.memory_bytes is not None:
         return []
     owner = (stat.S_IMODE(root.st_mode), root.st_uid, root.st_gid)
-    return [plan.MakeDirectories(config.directory, *owner, exist_ok=config.keep)]
+    kept = config.keep or config.lasting
+    return [plan.MakeDirectories(config.directory, *owner, exist_ok=kept, again=config.lasting)]
 
 
 def steps(

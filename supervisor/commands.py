@@ -4,11 +4,11 @@ The API (api/) speaks HTTP and Docker's JSON to one side and this to the other; 
 kernel. Whatever is asked goes through the machine as an event, so nothing changes state behind its back.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from runtime.cgroup.figures import Pressure
 from runtime.cgroup.limits import Limits
@@ -19,6 +19,8 @@ from supervisor.core.states import HealthStatus, Phase
 from supervisor.logs.policy import AS_USUAL, LogPolicy
 from supervisor.network.ends import NOT_CONNECTED, Connections, Laid
 from supervisor.streams.lines import Stream
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,21 @@ class Attached(Protocol):
         ...
 
 
+class Files(Protocol):
+    """Where a container's files can be got at, for a while."""
+
+    @property
+    def ids(self) -> Ids | None:
+        """Of its own."""
+        ...
+
+    def within(self, work: Callable[[int], T]) -> T:
+        """Do `work`, which gets a descriptor of the root directory; by a thread, it may take long. OSError,
+        LaunchError.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """The answer to a scrape."""
@@ -250,8 +267,10 @@ class Commands(Protocol):
         """Its processes: the pid on the host, and what ps would show (user, time, cmd, ppid, started)."""
         ...
 
-    def root(self, id_: str) -> int:
-        """A descriptor of its root directory while it runs (/proc/PID/root): the caller closes it."""
+    def files(self, id_: str, *, write: bool = False, volumes: bool = True) -> AbstractAsyncContextManager["Files"]:
+        """Its files, whether it runs or not; without its volumes only where it does not run. It does not start while
+        somebody may write to them. ConflictError if there are none.
+        """
         ...
 
     def upper(self, id_: str) -> int | None:

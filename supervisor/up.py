@@ -249,7 +249,9 @@ def _board(
     """What others may ask of it."""
     control.stack = tree
     networked = bool(stack.networks)
-    workshop = ApiWorkshop(home, manner.images, runner.attach, logs, runner.leave, networked=networked)
+    workshop = ApiWorkshop(
+        home, manner.images, runner.attach, logs, runner.leave, runner.uppers.discard, networked=networked
+    )
     return Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask, runner)
 
 

@@ -1,4 +1,4 @@
-"""Files in and out of a running container: `docker cp`.
+"""Files in and out of a container: `docker cp`, `docker export`.
 
 The tar stream goes through a pipe to a thread that waits for disk and pipe alike, so nothing of it is held in memory,
 and a caller who is slow holds up that thread and nobody else.
@@ -7,8 +7,8 @@ and a caller who is slow holds up that thread and nobody else.
 import base64
 import json
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import IO, TypeVar
@@ -38,11 +38,31 @@ async def get(call: Call) -> Answering:
     view, path = call.container(), _path(call)
     headers = await _looked_at(call, view.id, path)
 
-    def work(out: IO[bytes]) -> None:
-        with _root(call.api, view.id) as root:
-            tarball.pack(root, path, out, view.ids)
+    async def write(reply: Reply) -> None:
+        async with call.commands.files(view.id) as files:
 
-    return Stream(partial(stream_out, call.api, work), TAR, headers)
+            def work(out: IO[bytes]) -> None:
+                files.within(lambda root: tarball.pack(root, path, out, files.ids))
+
+            await stream_out(call.api, work, reply)
+
+    return Stream(write, TAR, headers)
+
+
+async def export(call: Call) -> Answering:
+    """`docker export`: all that is in its root, but nothing of what is mounted there."""
+    view = call.container()
+
+    async def write(reply: Reply) -> None:
+        async with call.commands.files(view.id, volumes=False) as files:
+
+            def work(out: IO[bytes]) -> None:
+                files.within(lambda root: tarball.pack_all(root, out, files.ids))
+
+            await stream_out(call.api, work, reply)
+
+    async with call.commands.files(view.id, volumes=False):  # what is wrong is told before the first byte
+        return Stream(write, TAR)
 
 
 async def put(call: Call) -> Answering:
@@ -50,13 +70,17 @@ async def put(call: Call) -> Answering:
     view, path, query = call.container(), _path(call), call.query
     user = view.config.user
     owner = (user.uid, user.gid) if query.truth("copyUIDGID") else None
-    manner = Manner(owner, keep_kinds=query.truth("noOverwriteDirNonDir"), ids=view.ids)
+    async with call.commands.files(view.id, write=True) as files:
+        manner = Manner(owner, keep_kinds=query.truth("noOverwriteDirNonDir"), ids=files.ids)
 
-    def work(source: IO[bytes]) -> int:
-        with _root(call.api, view.id) as root, creating_as(view.ids):
-            return tarball.unpack(root, path, source, manner)
+        def unpack(source: IO[bytes], root: int) -> int:
+            with creating_as(files.ids):
+                return tarball.unpack(root, path, source, manner)
 
-    await stream_in(call.api, call.request.pieces(), work)
+        def work(source: IO[bytes]) -> int:
+            return files.within(partial(unpack, source))
+
+        await stream_in(call.api, call.request.pieces(), work)
     return Answer()
 
 
@@ -67,21 +91,9 @@ def _path(call: Call) -> str:
     return path
 
 
-@contextmanager
-def _root(api: Api, container: str) -> Iterator[int]:
-    descriptor = api.commands.root(container)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 async def _looked_at(call: Call, container: str, path: str) -> Headers:
-    def work() -> tarball.Found:
-        with _root(call.api, container) as root:
-            return tarball.look(root, path)
-
-    found = await call.api.aside(work)
+    async with call.commands.files(container) as files:
+        found = await call.api.aside(files.within, lambda root: tarball.look(root, path))
     shape = {
         "name": found.name,
         "size": found.status.st_size,

@@ -142,9 +142,15 @@ async def top(call: Call) -> Answering:
 async def diff(call: Call) -> Answering:
     """`docker diff`."""
     view = call.container()
+    upper = call.commands.upper(view.id)
+    if upper is None and view.config.memory_bytes is not None and is_running(view):
+        raise conflict(f"{view.id} writes to memory (`storage: memory`), where nobody sees what has changed")
+    if upper is None:
+        async with call.commands.files(view.id):  # has it begun yet, or is what it had written gone?
+            pass
     found = await call.api.aside(
         changes.changes,
-        call.commands.upper(view.id),
+        upper,
         view.config.lowers,
         [*changes.OWN, *(mount.target for mount in view.config.mounts)],
     )

@@ -52,6 +52,7 @@ OFFERED: Final = (
     Route("HEAD", "/containers/{id}/archive", archive.stat),
     Route("GET", "/containers/{id}/archive", archive.get),
     Route("PUT", "/containers/{id}/archive", archive.put),
+    Route("GET", "/containers/{id}/export", archive.export),
     Route("POST", "/containers/{id}/exec", exec.create),
     Route("POST", "/exec/{id}/start", exec.start),
     Route("POST", "/exec/{id}/resize", exec.resize),
@@ -94,7 +95,6 @@ _SPEC = "the stack's networks are those of its spec: change it, and `pysup reloa
 _STACKS = "a stack is one machine's"
 
 NOT_OFFERED: Final = (
-    Gap("GET", "/containers/{id}/export", "exporting a container", "copy its files with GET /containers/ID/archive"),
     Gap("GET", "/containers/{id}/attach/ws", "attaching by websocket", "use POST /containers/ID/attach"),
     Gap("POST", "/commit", "making an image of a container", "make one by `pysup image create`"),
     Gap("GET", "/images/search", "searching a registry", "images are directories on this machine"),

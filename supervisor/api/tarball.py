@@ -23,6 +23,7 @@ from supervisor.api import limits
 from supervisor.api.errors import RefusedError, bad, conflict, missing
 
 IN_ROOT = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
+WITHIN = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV  # not into what is mounted
 PLAIN = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS
 _GONE = (FileNotFoundError, NotADirectoryError)
 _XATTR = "SCHILY.xattr."
@@ -92,7 +93,7 @@ def name_of(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2] or "/"
 
 
-def walk(top: int) -> Iterator[tuple[str, os.stat_result]]:
+def walk(top: int, resolve: int = PLAIN) -> Iterator[tuple[str, os.stat_result]]:
     """All that is below a directory, parents first, without following symlinks. What goes meanwhile is left out.
 
     However deep it is, few descriptors are held. RefusedError if there is too much.
@@ -101,9 +102,9 @@ def walk(top: int) -> Iterator[tuple[str, os.stat_result]]:
     while left:
         folder = left.pop()
         try:
-            directory = open_inside(top, folder or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=PLAIN)
+            directory = open_inside(top, folder or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=resolve)
         except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV}:
                 continue
             raise
         try:
@@ -144,6 +145,14 @@ def pack(root: int, path: str, out: IO[bytes], ids: Ids | None = None) -> None:
             _add_file(tar, top, below, f"{name.rstrip('/')}/{below}", _seen_inside(found, ids), seen)
 
 
+def pack_all(root: int, out: IO[bytes], ids: Ids | None = None) -> None:
+    """Write all that is in a root as a tar stream, by its names in there: of what is mounted on it the place alone."""
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        seen: dict[tuple[int, int], str] = {}
+        for path, found in walk(root, WITHIN):
+            _add_file(tar, root, path, path, _seen_inside(found, ids), seen, WITHIN)
+
+
 def _seen_inside(status: os.stat_result, ids: Ids | None) -> os.stat_result:
     """With the owners that the container knows."""
     if ids is None:
@@ -179,6 +188,7 @@ def _add_file(
     name: str,
     status: os.stat_result,
     seen: dict[tuple[int, int], str],
+    resolve: int = IN_ROOT,
 ) -> None:
     """Anything that is not read as a directory: of `path` below `top`. What is gone meanwhile is left out."""
     header = _header(name, status)
@@ -192,7 +202,7 @@ def _add_file(
         elif stat.S_ISREG(status.st_mode) and inode in seen:
             header.type, header.linkname = tarfile.LNKTYPE, seen[inode]
         elif stat.S_ISREG(status.st_mode):
-            _add_contents(tar, top, path, header)
+            _add_contents(tar, top, path, header, resolve)
             if status.st_nlink > 1:
                 seen[inode] = name
             return
@@ -201,10 +211,16 @@ def _add_file(
     tar.addfile(header)
 
 
-def _add_contents(tar: tarfile.TarFile, top: int, path: str, header: tarfile.TarInfo) -> None:
+def _add_contents(tar: tarfile.TarFile, top: int, path: str, header: tarfile.TarInfo, resolve: int) -> None:
     """Of a regular file; by the time it is opened it may be something else."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = open_inside(top, path, flags, resolve=IN_ROOT)
+    try:
+        descriptor = open_inside(top, path, flags, resolve=resolve)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        tar.addfile(header)  # something is mounted on it: an empty file stands for what is below
+        return
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

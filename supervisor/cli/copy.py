@@ -1,4 +1,4 @@
-"""`pysup cp`: files between this machine and a container that runs, by tar streams.
+"""`pysup cp`: files between this machine and a container, by tar streams.
 
 What comes from a container is unpacked as the server unpacks what goes into one: no entry of it leads out of the place
 it is unpacked at, whatever it is called and whichever symlinks there are. It becomes ours, as with cp(1), so a program

@@ -27,6 +27,7 @@ class ApiWorkshop:
         attach: Attach,
         logs: LogWriter,
         leave: Callable[[str], None],
+        discard: Callable[[str, str], None],
         *,
         networked: bool,
     ) -> None:
@@ -35,6 +36,7 @@ class ApiWorkshop:
         self._attach = attach
         self._logs = logs
         self._leave = leave  # give up its network
+        self._discard = discard  # throw away what it has written
         self._networked = networked
 
     async def entry(self, id_: str, image: str, config: Mapping[str, object], *, tty: bool, stdin: bool) -> Entry:
@@ -42,7 +44,7 @@ class ApiWorkshop:
         made = await to_thread.run_sync(partial(self._make, {**config, "id": id_, "image": image}))
         for lower in made.config.lowers:
             await self._attach(lower)
-        return replace(made, config=replace(made.config, terminal=tty, stdin=stdin and not tty))
+        return replace(made, config=replace(made.config, terminal=tty, stdin=stdin and not tty, lasting=True))
 
     def _make(self, keys: Mapping[str, object]) -> Entry:
         from supervisor import spec  # noqa: PLC0415 (see above)
@@ -58,3 +60,4 @@ class ApiWorkshop:
         """See `Workshop.forget`."""
         self._leave(id_)
         self._logs.remove(id_)
+        self._discard(id_, self._home.of(id_, keep=False))

@@ -6,7 +6,7 @@ chronicle.
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import anyio
 
 from runtime.cgroup.limits import Limits
 from runtime.errors import CgroupError
-from supervisor.commands import Executed, Execution, Figures, Happening, LogLine, Page, Reloaded, View
+from supervisor.commands import Executed, Execution, Figures, Files, Happening, LogLine, Page, Reloaded, View
 from supervisor.control.attachment import Attachment
 from supervisor.control.chronicle import Chronicle
 from supervisor.core.moves import SIGKILL
@@ -23,6 +23,7 @@ from supervisor.core.states import FINAL, LIVE, Kill, Pause, Phase, Restart, Sta
 from supervisor.entry import Entry
 from supervisor.errors import ConflictError, NoSuchContainerError
 from supervisor.kernel import KernelRun
+from supervisor.kernel.uppers import Uppers, running
 from supervisor.logs.writer import LogWriter
 from supervisor.network.ends import Connections, Laid
 from supervisor.processes.ps import describe_process
@@ -56,6 +57,11 @@ class Workshop(Protocol):
 
 class Host(Protocol):
     """What only those know who start containers."""
+
+    @property
+    def uppers(self) -> Uppers:
+        """What those have written that do not run."""
+        ...
 
     def connections(self, container: str) -> Connections:
         """Where it is in the stack's networks."""
@@ -428,9 +434,35 @@ class Board:
         """See `Commands.processes`."""
         return [(pid, described) for pid in self._live_run(id_).members() if (described := describe_process(pid))]
 
-    def root(self, id_: str) -> int:
-        """See `Commands.root`."""
-        return os.open(f"/proc/{self._live_run(id_).pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    @asynccontextmanager
+    async def files(self, id_: str, *, write: bool = False, volumes: bool = True) -> AsyncIterator[Files]:
+        """See `Commands.files`."""
+        service = self._service(id_)
+        if service.current is None:
+            self._insist_on_files(service, write=write)
+        async with self._host.uppers.held(service.entry.config) if write else nullcontext():
+            if (run := service.current) is None:
+                async with self._host.uppers.still(service.entry.config, write=write, volumes=volumes) as still:
+                    yield still
+            else:
+                with running(_operated(run)) as found:
+                    yield found
+
+    def _insist_on_files(self, service: Service, *, write: bool) -> None:
+        """What becomes of what is written is the spec's business."""
+        name, config = service.entry.id, service.entry.config
+        if config.keep or config.lasting:
+            return
+        if write:
+            raise ConflictError(
+                f"{name} does not run, and its next run begins with its image alone: `keep: true` lets it go on"
+            )
+        if config.memory_bytes is not None:
+            raise ConflictError(f"{name} does not run, and what it had written was in memory (`storage: memory`)")
+        if self._chronicle.records[name].started_at is not None:
+            raise ConflictError(
+                f"{name} does not run, and what it had written went with its run: with `keep: true` it stays"
+            )
 
     def networks(self) -> Sequence[Laid]:
         """See `Commands.networks`."""

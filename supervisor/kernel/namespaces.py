@@ -7,8 +7,8 @@ The network namespace of a container without a network is made along, so that it
 
 import errno
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import anyio
@@ -16,6 +16,7 @@ import anyio
 from runtime import linux
 from runtime.errors import LaunchError
 from runtime.idmap import AUTO, Ids, block, written
+from supervisor.kernel.turns import Turns
 from supervisor.processes.reaper import Exit
 from supervisor.state.ids import Blocks
 
@@ -50,18 +51,11 @@ class Namespaces:
         self._blocks = blocks
         self._held: list[Exit] = []  # of processes that were there to be got hold of, until they have ended
         self._idle: dict[str, Own] = {}  # of containers that do not run
-        self._turns: dict[str, anyio.Lock] = {}
+        self._turns = Turns()
 
-    @asynccontextmanager
-    async def turn(self, container: str) -> AsyncIterator[None]:
+    def turn(self, container: str) -> AbstractAsyncContextManager[None]:
         """While it lasts, nobody else takes those of this container."""
-        lock = self._turns.setdefault(container, anyio.Lock())
-        async with lock:
-            try:
-                yield
-            finally:
-                if not lock.statistics().tasks_waiting:
-                    self._turns.pop(container, None)
+        return self._turns.of(container)
 
     async def take(self, container: str, wanted: Ids, *, network: bool) -> Own:
         """For a run. LaunchError, and those of Hold."""

@@ -65,7 +65,9 @@ async def kernel(
             async with connect() as networks, anyio.create_task_group() as launchers:
                 await launchers.start(pool.run)
                 means = Means(pool, branch, door, listener, namespaces, networks, reaper, memory, tasks, tell)
-                yield KernelRunner(means, make, output, complain)
+                runner = KernelRunner(means, make, output, complain)
+                yield runner
+                await runner.uppers.settle()
                 await namespaces.settle()
                 launchers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()

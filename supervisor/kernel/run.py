@@ -23,6 +23,7 @@ from runtime.status import Status
 from runtime.streams import Streams
 from supervisor.commands import Execution
 from supervisor.core.checks import Exec, File, Log, Notify, Probe, Tcp, Verdict
+from supervisor.errors import ConflictError
 from supervisor.kernel import probes
 from supervisor.kernel.execution import Command, config_for, set_size
 from supervisor.kernel.means import Means, insist
@@ -177,6 +178,13 @@ class KernelRun:
         """See `Run.rename`. Its directory and its cgroup are known to it alone, and keep their names."""
         if self._capture is not None:
             self._capture.container = container
+
+    def root(self) -> int:
+        """A descriptor of its root directory. ConflictError if it has ended: then its pid may be another's."""
+        with suppress(OSError):
+            if self._ended.status is None:
+                return os.open(f"/proc/{self.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        raise ConflictError(f"{self._config.id} has ended")
 
     @property
     def directory(self) -> str:

@@ -25,6 +25,7 @@ from supervisor.kernel.namespaces import Own
 from supervisor.kernel.process import Process
 from supervisor.kernel.run import KernelRun
 from supervisor.kernel.senses import Senses
+from supervisor.kernel.uppers import Uppers
 from supervisor.network.ends import Connections, Laid
 from supervisor.processes.helper import consult
 from supervisor.processes.launchers import ReplyError
@@ -45,6 +46,7 @@ class KernelRunner:
         self._streams = streams
         self._output = output
         self._complain = complain
+        self.uppers = Uppers(means, self._remove)
 
     async def attach(self, path: str) -> None:
         """Show a directory of the host to the launchers: an image that was not known when they began."""
@@ -90,6 +92,12 @@ class KernelRunner:
 
     async def start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         """See `Runner.start`."""
+        if not (config.keep or config.lasting):
+            return await self._start(config, policy, heard)
+        async with self.uppers.started(config):
+            return await self._start(config, policy, heard)
+
+    async def _start(self, config: ContainerConfig, policy: Policy, heard: Heard) -> KernelRun:
         own = pinned = None
         try:
             if config.network is Network.CONTAINER and config.shares is not None:
@@ -193,7 +201,7 @@ class KernelRunner:
         self._means.networks.started(config.place)
         return KernelRun(process, config, plan.cgroup, own, self._means, senses, remove)
 
-    async def _remove(self, container: str, directory: str | None, cgroup: Cgroup | None) -> None:
+    async def _remove(self, container: str, directory: str | None, cgroup: Cgroup | None = None) -> None:
         """Remove what a run that has ended has on disk, and its cgroup. What can't be is complained of, and left to the
         next sweep.
         """

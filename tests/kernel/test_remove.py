@@ -187,7 +187,7 @@ def test_what_a_run_that_wrote_nothing_leaves_goes_without_a_directory_read(
     with driver.started(config) as (pid, made):
         assert read_all(made.stdout) == "c\n"
         assert wait(pid) == Exited(0)
-        assert (driver.state / "c" / remove._DIRTY).exists()  # or this would prove little
+        assert (driver.state / "c" / remove.VOLATILE[0]).exists()  # or this would prove little
         monkeypatch.setattr(os, "scandir", refuse)
         remove.remove_run(config.directory)
         assert os.listdir(driver.state) == []

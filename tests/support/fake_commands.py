@@ -31,6 +31,7 @@ from supervisor.commands import (
     Executed,
     Execution,
     Figures,
+    Files,
     Happening,
     LogLine,
     Page,
@@ -40,6 +41,7 @@ from supervisor.commands import (
 from supervisor.core.policy import Policy, Restarts
 from supervisor.core.states import LIVE, Phase
 from supervisor.errors import CommandError, ConflictError, NoSuchContainerError
+from supervisor.kernel.uppers import Running
 from supervisor.network.ends import Laid
 from supervisor.streams.lines import Stream
 
@@ -422,10 +424,16 @@ class FakeCommands:
         self.asked.append(("processes", id_))
         return [(4242, {"user": "root", "ppid": "1", "started": "10:00", "time": "00:00:01", "cmd": "sleep 1000"})]
 
-    def root(self, id_: str) -> int:
+    @asynccontextmanager
+    async def files(self, id_: str, *, write: bool = False, volumes: bool = True) -> AsyncIterator[Files]:
+        self.asked.append(("files", id_, write, volumes))
         if self.known[id_].phase not in LIVE:
             raise ConflictError(f"{id_} is not running: it has no files now")
-        return os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield Running(root, self.known[id_].ids)
+        finally:
+            os.close(root)
 
     def upper(self, id_: str) -> int | None:
         place = self.directory.parent / "uppers" / id_
