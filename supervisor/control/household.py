@@ -12,6 +12,7 @@ from runtime.config import ContainerConfig
 from supervisor.control.board import Board
 from supervisor.control.chronicle import Chronicle
 from supervisor.entry import Entry, StackNetwork, other_name
+from supervisor.errors import StackError
 from supervisor.logs.policy import LogLimit
 from supervisor.logs.writer import LogWriter
 from supervisor.stack.tree import Stack
@@ -88,9 +89,7 @@ class Household:
         """See `House.rename`."""
         service = self._stack.service(name)
         if service.entry.config.keep:
-            # A run that is there holds the directories themselves, not their names.
-            with suppress(FileNotFoundError):
-                Path(service.entry.config.directory).rename(entry.config.directory)
+            _change_places(Path(service.entry.config.directory), Path(entry.config.directory))
         self._logs.rename(name, entry.id)
         self._runner.rename(name, entry.config)
         self.change(entry)
@@ -135,3 +134,20 @@ class Household:
         """See `House.show`."""
         for lower in entry.config.lowers:
             await self._runner.attach(lower)
+
+
+def _change_places(kept: Path, to: Path) -> None:
+    """What is kept under a name is under another from now on, and what an earlier container of that name has kept is
+    where it was. A run that is there holds the directories themselves, not their names. StackError.
+    """
+    aside = to.with_name(f"{to.name}~")  # no container's
+    try:
+        if not kept.exists():
+            return
+        with suppress(FileNotFoundError):
+            to.rename(aside)
+        kept.rename(to)
+        with suppress(FileNotFoundError):
+            aside.rename(kept)
+    except OSError as error:
+        raise StackError(f"can't rename {kept} to {to}: {error.strerror}") from error

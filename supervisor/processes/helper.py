@@ -9,12 +9,14 @@ in pieces, and the end of the process says that the answer is there.
 import os
 import pickle
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
 
 from runtime import spawn
+from runtime.status import Exited, Status
 from supervisor.errors import CommandError, StackError
 from supervisor.processes.reaper import Exit, Reaper
 
@@ -32,29 +34,40 @@ class HelperError(CommandError):
 
 async def consult(reaper: Reaper, module: str, question: object, limit_s: float = LIMIT_S) -> Any:
     """What a module of ours answers. HelperError where it refuses, StackError where it gives no answer."""
-    request, answer = os.memfd_create("question"), os.memfd_create("answer")
     try:
-        os.write(request, pickle.dumps(question, pickle.HIGHEST_PROTOCOL))
-        os.lseek(request, 0, os.SEEK_SET)
-        pid = spawn.start_python(module, request, answer)
-        await _end(pid, reaper.claim(pid), limit_s)
-        data = os.pread(answer, os.fstat(answer).st_size, 0)
-    finally:
-        os.close(request)
-        os.close(answer)
-    if not data:
-        raise StackError("the process that reads the spec died: see its messages")
-    result, error = pickle.loads(data)  # noqa: S301 (our own child's)
-    if error is not None:
-        raise HelperError(*error)
+        data = await _answered(reaper, module, question, limit_s)
+    except OSError as error:  # descriptors, memory or processes are used up just now: what runs goes on
+        raise StackError(f"the spec can't be read: {spawn.advise(error)}") from error
+    result, refused = pickle.loads(data)  # noqa: S301 (our own child's)
+    if refused is not None:
+        raise HelperError(*refused)
     return result
 
 
-async def _end(pid: int, ended: Exit, limit_s: float) -> None:
+async def _answered(reaper: Reaper, module: str, question: object, limit_s: float) -> bytes:
+    with _memory("question") as request, _memory("answer") as answer:
+        os.write(request, pickle.dumps(question, pickle.HIGHEST_PROTOCOL))
+        os.lseek(request, 0, os.SEEK_SET)
+        pid = spawn.start_python(module, request, answer)
+        if await _end(pid, reaper.claim(pid), limit_s) != Exited(0):  # what is there may be half an answer
+            raise StackError("the process that reads the spec died: see its messages")
+        return os.pread(answer, os.fstat(answer).st_size, 0)
+
+
+@contextmanager
+def _memory(name: str) -> Iterator[int]:
+    descriptor = os.memfd_create(name)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _end(pid: int, ended: Exit, limit_s: float) -> Status:
     """See it to its end, whatever happens here."""
     try:
         with anyio.fail_after(limit_s):
-            await ended.wait()
+            return await ended.wait()
     except BaseException as error:
         with anyio.CancelScope(shield=True):
             _kill(pid, ended)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -347,3 +348,31 @@ def test_a_watched_stack_sleeps(stage: Stage) -> None:
             time.sleep(0.2)
         time.sleep(1.0)
         assert switches() - settled <= 2
+
+
+def test_what_an_earlier_container_of_the_name_has_kept_changes_places_with_what_is_renamed(stage: Stage) -> None:
+    stage.write({"id": "web", "replicas": 2, "keep": True})
+    with stage.up() as live:
+        stage.write({"id": "web", "keep": True, "cmd": OTHER})
+        assert stage("reload").status == 0
+        (stage.pysup.state / "stacks/s/kept/web/upper/mine").touch()
+        pid = stage.pids()["web"]
+        stage.write({"id": "web", "replicas": 2, "keep": True, "cmd": OTHER})
+        assert "> web.1: renamed" in stage("reload").out
+        assert stage.pids()["web.1"] == pid
+        kept = {path.name: (path / "upper/mine").exists() for path in (stage.pysup.state / "stacks/s/kept").iterdir()}
+        assert kept == {"web": False, "web.1": True, "web.2": False}
+        live.signal(signal.SIGTERM)
+        assert live.ends() == 0, live.text
+
+
+def test_a_reload_for_which_there_is_no_descriptor_is_refused_and_ends_nothing(stage: Stage) -> None:
+    stage.write({"id": "web"})
+    with stage.up() as live:
+        before = resource.prlimit(live.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(live.process.pid, resource.RLIMIT_NOFILE, (4, before[1]))
+        live.signal(signal.SIGHUP)
+        live.sees("not reloaded: the spec can't be read: too many open files")
+        resource.prlimit(live.process.pid, resource.RLIMIT_NOFILE, before)
+        assert stage("reload") == Ended(0, "nothing has changed\n")
+        ends_well(stage, live)
