@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -292,14 +292,15 @@ async def _read(source: socket.socket) -> bytes:
 
 
 def _flow(claim: Claim) -> socket.socket | None:
+    """None: it is not there, or there are no descriptors left."""
     to = claim.to[0]
-    made = socket.socket(_family(to), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
+    with suppress(OSError), ExitStack() as failed:
+        made = socket.socket(_family(to), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        failed.callback(made.close)
         made.connect((to, claim.port.container))
-    except OSError:
-        made.close()
-        return None
-    return made
+        failed.pop_all()
+        return made
+    return None
 
 
 def _family(address: str) -> socket.AddressFamily:

@@ -10,7 +10,7 @@ takes over what there is.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -92,8 +92,8 @@ class Networks:
             for place, space in list(self._spaces.items()):
                 wanted = self._everybody.get(space.config.id)
                 if wanted is not None and not space.is_for(wanted) and not self._names.runs(place):
-                    await self._drop(place, for_good=False)
-            await self._sweep()
+                    await self._attempt(self._drop(place, for_good=False))
+            await self._attempt(self._sweep())
 
     def _wanted(self, name: str) -> StackNetwork:
         """What a network is to be. One that names no networks may still have containers made through the API."""
@@ -265,7 +265,7 @@ class Networks:
         if old is not None:
             self._names.set_aside(old.config.place)
             async with self._beginning:
-                await self._hand_ports_over(old, new)
+                await self._attempt(self._hand_ports_over(old, new))
 
     async def _hand_ports_over(self, old: Space, new: Space) -> None:
         """Connections that are made from now on go to the new one."""
@@ -305,8 +305,15 @@ class Networks:
     async def _clear(self, spaces: Iterable[Space]) -> None:
         async with self._beginning:
             for space in spaces:
-                await self._dismantle(space, for_good=space.config.place not in self._spaces)
-            await self._sweep()
+                await self._attempt(self._dismantle(space, for_good=space.config.place not in self._spaces))
+            await self._attempt(self._sweep())
+
+    async def _attempt(self, work: Awaitable[object]) -> None:
+        """What can't be taken away, or noted, is told: no reason to end what runs. The end of the stack takes it."""
+        try:
+            await work
+        except OSError as error:
+            self._emit("left_behind", None, {"error": f"of the networks: {_said(error)}"})
 
     def connections(self, container: str) -> Connections:
         """Where it is, and at which ports of the host it is reached."""

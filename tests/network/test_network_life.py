@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -164,6 +165,25 @@ def test_checks_by_tcp_are_made_in_the_containers_network(hosts: Lan, pysup: Pys
         client.connect((stack.addresses("a")[0], 80))
         client.sendall(b"hello")
         assert client.recv(5) == b"hello"
+
+
+def test_a_datagram_for_which_there_is_no_descriptor_is_lost_and_ends_nothing(hosts: Lan, pysup: Pysup) -> None:
+    with stack_of(hosts, pysup, spec({"id": "a", "ports": ["127.0.0.1:5300:53/udp"]})) as stack:
+        supervisor = stack.live.process.pid
+        before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (4, before[1]))
+        with hosts.host.makes("", socket.SOCK_DGRAM) as client:
+            client.sendto(b"lost", ("127.0.0.1", 5300))
+        until(lambda: _is_taken(hosts.host, 5300))
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
+        with stack.place("a").serves("0.0.0.0", 53, udp=True) as server:
+            hosts.host.reaches("127.0.0.1", 5300, server, udp=True)
+
+
+def _is_taken(place: Place, port: int) -> bool:
+    """Has nobody to wait for it any more what was sent there? proc_net(5): queues are the fifth word."""
+    lines = (line.split() for line in place.run("cat", "/proc/thread-self/net/udp").splitlines()[1:])
+    return all(words[4] == "00000000:00000000" for words in lines if words[1].endswith(f":{port:04X}"))
 
 
 def test_a_container_made_by_docker_publishes_ports_and_gives_them_up(hosts: Lan, pysup: Pysup) -> None:

@@ -307,3 +307,17 @@ def test_start_first_that_fails_leaves_the_old_one_as_it_was(hosts: Lan, pysup: 
             hosts.outside.reaches(HOST, 8080, listener)
             assert hosts.host.is_cut_off(first, 80)
     assert hosts.links() == []
+
+
+def test_a_disk_that_takes_no_note_of_a_network_that_goes_ends_nothing(hosts: Lan, pysup: Pysup) -> None:
+    one, two = {"id": "a", "networks": ["one"]}, {"id": "b", "networks": ["two"]}
+    with stack_of(hosts, pysup, spec([one, two], one={}, two={})) as stack:
+        in_the_way = pysup.state / "networks.json.new"
+        in_the_way.mkdir()
+        told = reload(stack, pysup, spec([one], one={}))
+        assert "of the networks:" in told
+        in_the_way.rmdir()
+        reload(stack, pysup, spec([one, two], one={}, two={}))
+        reaches(stack, "a", "a")
+        assert bridges(hosts) == 2
+    assert hosts.links() == []
