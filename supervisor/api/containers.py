@@ -9,6 +9,7 @@ import anyio
 
 from supervisor.api import changes, networks
 from supervisor.api.call import Call, now
+from supervisor.api.columns import columns
 from supervisor.api.creation import check_name
 from supervisor.api.errors import RefusedError, bad, conflict
 from supervisor.api.files import shown_mounts
@@ -25,16 +26,6 @@ FILTERS = frozenset(
 STATES = frozenset("created running paused restarting removing exited dead".split())
 HEALTHS = frozenset({"none", *HealthStatus})
 CONDITIONS = frozenset({"", "not-running", "next-exit", "removed"})
-TITLES: Mapping[str, str] = {  # of `top`, and what `Commands.processes` calls it
-    "UID": "user",
-    "PID": "pid",
-    "PPID": "ppid",
-    "C": "cpu",
-    "STIME": "started",
-    "TTY": "tty",
-    "TIME": "time",
-    "CMD": "cmd",
-}
 
 # --- which there are -------------------------------------------------------------------------------------------------
 
@@ -127,16 +118,12 @@ async def _size(call: Call, view: View) -> tuple[int, int]:
 
 
 async def top(call: Call) -> Answering:
-    """`docker top`. What ps(1) is asked for beyond `-ef` is left out, rather than guessed."""
+    """`docker top`."""
     view = _running(call)
-    arguments = call.query.text("ps_args", "-ef")
-    if arguments not in {"", "-ef", "-eF", "aux", "-aux"}:
-        raise bad(f"ps_args: {arguments[:100]!r} is not known: only -ef is")
+    chosen = columns(call.query.text("ps_args"))
     processes = await call.commands.processes(view.id)
-    rows = [
-        [str(pid) if name == "pid" else shown_.get(name, "-") for name in TITLES.values()] for pid, shown_ in processes
-    ]
-    return shown({"Titles": list(TITLES), "Processes": rows})
+    rows = [[each.get(name, "-") for _, name in chosen] for _, each in processes]
+    return shown({"Titles": [title for title, _ in chosen], "Processes": rows})
 
 
 async def diff(call: Call) -> Answering:

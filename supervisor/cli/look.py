@@ -20,8 +20,10 @@ def _path(container: stacks.Listed, what: str) -> str:
     return f"/containers/{name_in_path(str(container['id']))}/{what}"
 
 
-def _each(stack: stacks.Stack, chosen: list[stacks.Listed], what: str) -> tuple[list[tuple[str, Any]], list[Any]]:
-    done, errors = side_by_side(lambda container: stack.client.get(_path(container, what)), chosen)
+def _each(
+    stack: stacks.Stack, chosen: list[stacks.Listed], what: str, **query: object
+) -> tuple[list[tuple[str, Any]], list[Any]]:
+    done, errors = side_by_side(lambda container: stack.client.get(_path(container, what), **query), chosen)
     return [(str(container["id"]), answer) for container, answer in done], list(errors)
 
 
@@ -61,12 +63,13 @@ def _found(answer: object, place: re.Match[str]) -> str:
 @click.command()
 @options.on_stack
 @options.ids
+@click.option("-o", "--columns", metavar="COLUMNS", help="Which: as ps -o has them, such as pid,comm,etime,rss.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object: ids, and their processes.")
-def top(stack: stacks.Stack, ids: tuple[str, ...], *, as_json: bool) -> None:
+def top(stack: stacks.Stack, ids: tuple[str, ...], columns: str | None, *, as_json: bool) -> None:
     """List the processes of containers."""
     containers = stack.containers()
     chosen = stacks.selected(containers, ids) if ids else [each for each in containers if each["running"]]
-    done, errors = _each(stack, chosen, "top")
+    done, errors = _each(stack, chosen, "top", **({} if columns is None else {"ps_args": f"-o {columns}"}))
     if as_json:
         found = {
             name: [dict(zip(answer["Titles"], row, strict=True)) for row in answer["Processes"]]

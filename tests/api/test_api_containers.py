@@ -232,6 +232,48 @@ def test_top(engine: docker.DockerClient) -> None:
     assert shown["Processes"] == [["root", "4242", "1", "-", "10:00", "-", "00:00:01", "sleep 1000"]]
 
 
+@pytest.mark.parametrize(
+    ("options", "titles", "row"),
+    [
+        ("-o pid,comm", ["PID", "COMMAND"], ["4242", "sleep"]),
+        ("-eo pid,cmd=WHAT", ["PID", "WHAT"], ["4242", "sleep 1000"]),
+        ("-opid -o args", ["PID", "COMMAND"], ["4242", "sleep 1000"]),
+        ("--format pid", ["PID"], ["4242"]),
+        ("-e", ["PID", "TTY", "TIME", "CMD"], ["4242", "-", "00:00:01", "sleep"]),
+        ("o user,ppid", ["USER", "PPID"], ["root", "1"]),
+    ],
+)
+def test_top_with_options(engine: docker.DockerClient, options: str, titles: list[str], row: list[str]) -> None:
+    shown = engine.containers.get("web.1").top(ps_args=options)
+    assert shown == {"Titles": titles, "Processes": [row]}
+
+
+@pytest.mark.parametrize(
+    ("options", "titles"),
+    [
+        ("aux", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
+        ("-aux", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
+        ("ax", "PID TTY STAT TIME COMMAND"),
+        ("-ef", "UID PID PPID C STIME TTY TIME CMD"),
+        ("-e -f", "UID PID PPID C STIME TTY TIME CMD"),
+        ("-eF", "UID PID PPID C SZ RSS PSR STIME TTY TIME CMD"),
+        ("-el", "F S UID PID PPID C PRI NI ADDR SZ WCHAN TTY TIME CMD"),
+        ("-elf", "F S UID PID PPID C PRI NI ADDR SZ WCHAN STIME TTY TIME CMD"),
+        ("axl", "F UID PID PPID PRI NI VSZ RSS WCHAN STAT TTY TIME COMMAND"),
+        ("axj", "PPID PID PGID SID TTY TPGID STAT UID TIME COMMAND"),
+    ],
+)
+def test_top_has_the_columns_of_ps(engine: docker.DockerClient, options: str, titles: str) -> None:
+    assert engine.containers.get("web.1").top(ps_args=options)["Titles"] == titles.split()
+
+
+@pytest.mark.parametrize("options", ["-o", "-o nosuch", "-p 1", "--sort=pid", "-L", "aux -f", "web"])
+def test_top_with_options_that_are_not_known(engine: docker.DockerClient, options: str) -> None:
+    status, message = refused(lambda: engine.containers.get("web.1").top(ps_args=options))
+    assert status == 400
+    assert message.startswith("ps_args: ")
+
+
 def test_top_of_what_does_not_run(engine: docker.DockerClient) -> None:
     assert refused(engine.containers.get("job").top) == (409, "container job is not running")
 

@@ -422,7 +422,15 @@ class FakeCommands:
 
     async def processes(self, id_: str) -> Sequence[tuple[int, Mapping[str, str]]]:
         self.asked.append(("processes", id_))
-        return [(4242, {"user": "root", "ppid": "1", "started": "10:00", "time": "00:00:01", "cmd": "sleep 1000"})]
+        shown = {
+            "pid": "4242",
+            "user": "root",
+            "ppid": "1",
+            "started": "10:00",
+            "time": "00:00:01",
+            "cmd": "sleep 1000",
+        }
+        return [(4242, {**shown, "comm": "sleep"})]
 
     @asynccontextmanager
     async def files(self, id_: str, *, write: bool = False, volumes: bool = True) -> AsyncIterator[Files]:
