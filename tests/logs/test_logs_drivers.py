@@ -135,7 +135,7 @@ async def test_pipes_of_raw_logs_are_given_back(tmp_path: Path, told: Told, scre
             os.write(out, b"x\n")
             if not held_open:
                 made.close(out, error)
-            assert await capture.drain(0.1) is not held_open
+            assert await capture.drain(0.1 if held_open else PATIENCE_S) is not held_open
             assert capture.at_end()
             if held_open:
                 made.close(out, error)
@@ -154,7 +154,7 @@ async def test_who_joins_a_raw_container_sees_its_bytes_and_the_log_has_them_too
         capture, out, error = made.run("a", LogPolicy(Driver.RAW))
         os.write(out, b"before\n")
         with anyio.fail_after(PATIENCE_S):
-            while made.writer.written_bytes < 7:
+            while made.writer.written_bytes < 7 or capture._channels[0]._moves:  # one under way hides what it takes
                 await anyio.lowlevel.checkpoint()
         capture.listeners = (lambda stream, chunk: heard.append((stream, chunk)),)
         os.write(out, b"wh")

@@ -19,7 +19,7 @@ from runtime.status import Exited, Signaled
 from runtime.users import User
 from supervisor.core.checks import Notice
 from supervisor.core.policy import Policy
-from supervisor.kernel import kernel
+from supervisor.kernel import KernelRunner, kernel
 from supervisor.processes.launchers import LAUNCHERS
 from supervisor.stack.runner import Run, Runner
 from supervisor.state import cgroups
@@ -189,8 +189,7 @@ async def test_launchers_killed_while_they_start_containers_lose_none(state: Pat
         run = await begin(made, config(f"done-{number}", state, image))
         statuses.append(await run.ended())
         if number in (40, 90):
-            for pid in launchers_of_ours()[:victims]:
-                os.kill(pid, signal.SIGKILL)
+            kill_launchers(made, victims)
 
     async with runner("kernel", state, image) as made, anyio.create_task_group() as tasks:
         for number in range(150):
@@ -199,6 +198,12 @@ async def test_launchers_killed_while_they_start_containers_lose_none(state: Pat
     assert left(state) == []
 
 
-def launchers_of_ours() -> list[int]:
+def kill_launchers(made: Runner, victims: int) -> None:
+    """No turn of the loop until they are dead: one that still takes what was lost with another would be a try of it."""
+    assert isinstance(made, KernelRunner)
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
-    return [int(pid) for pid in children if b"launcher" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    pids = [pid for pid in made._means.pool.pids if str(pid) in children][:victims]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
