@@ -1,13 +1,15 @@
 """The assembler: calls with arguments of every kind, laid out as the relocatable block that program.py describes.
 
-A string is stored once. Pointers are offsets into the data until `finish()` puts the data behind the calls. What one
-assembler holds can be included in another's, so that parts common to many programs are assembled once.
+A string is stored once. Pointers are offsets into the data until `template()` puts the data behind the calls.
+
+Programs of many containers differ in a few texts: a name, a path, the environment. These are `own`, and lie behind all
+other data: so all such programs have one template, to which each adds its texts.
 """
 
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,17 +29,23 @@ class Result(NamedTuple):
     call: int
 
 
-class Named(NamedTuple):
-    """What the call returned that was kept under this name, in whatever was included last under it."""
+class Own(NamedTuple):
+    """The program's own text with this number: see `Assembler.own`."""
 
-    name: str
+    number: int
+
+
+class Size(NamedTuple):
+    """How many bytes that text has."""
+
+    of: Own
 
 
 @dataclass(frozen=True, slots=True)
 class Strings:
     """A NULL-terminated array of pointers to strings: argv, envp."""
 
-    items: tuple[bytes, ...]
+    items: tuple[bytes | Own, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class Struct:
     results: tuple[tuple[int, "Result"], ...] = ()  # descriptors that earlier calls returned, at these offsets
 
 
-Pointed = str | bytes | None | Descriptor | Result | Named | Strings | Struct
+Pointed = str | bytes | None | Descriptor | Result | Own | Size | Strings | Struct
 Argument = int | Pointed
 
 
@@ -62,6 +70,48 @@ class Program:
 
     image: bytes
     steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Programs that differ in their own texts alone: all of them but these."""
+
+    steps: tuple[int, ...]
+    prologue: int  # calls
+    memory: bytes  # calls and data
+    pointers: int
+    descriptors: int
+    results: int
+    tables: bytes  # of all three
+    cgroup: int
+    own: tuple[tuple[int, int], ...]  # (place, number of the text that it points to)
+    sizes: tuple[tuple[int, int], ...]  # (place, number of the text whose size stands there)
+
+    def program(self, texts: Sequence[bytes]) -> Program:
+        """The program with these texts."""
+        memory, starts = bytearray(self.memory), []
+        for text in texts:
+            starts.append(len(memory))
+            memory += text
+            memory.append(0)
+        memory += bytes(-len(memory) % 8)
+        pack_into = program.WORD.pack_into
+        for place, number in self.own:
+            pack_into(memory, place, starts[number])
+        for place, number in self.sizes:
+            pack_into(memory, place, len(texts[number]))
+        calls = len(self.steps)
+        header = program.HEADER.pack(
+            program.MAGIC,
+            calls,
+            self.prologue,
+            len(memory) - calls * program.CALL.size,
+            self.pointers,
+            self.descriptors,
+            self.results,
+            self.cgroup,
+        )
+        return Program(b"".join((header, memory, self.tables)), self.steps)
 
 
 class Assembler:
@@ -78,29 +128,19 @@ class Assembler:
         self._struct_descriptors: list[tuple[int, int]] = []
         self._struct_results: list[tuple[int, int]] = []
         self._results: list[tuple[int, int]] = []
+        self._texts: list[bytes] = []
+        self._own: list[tuple[int, int]] = []
+        self._data_own: list[tuple[int, int]] = []
+        self._sizes: list[tuple[int, int]] = []
         self._steps: list[int] = []
         self._cgroup = 0
         self.step = 0
-        self._kept: dict[str, int] = {}  # calls, by the name of their result
-        self._wanted: list[tuple[str, int]] = []  # names, and where their result goes
+        self._kept: dict[str, Result] = {}
 
-    def include(self, other: "Assembler") -> None:
-        """Append what another one holds; its steps count from the present one."""
-        calls, words, data = len(self._steps), len(self._words) * 8, self._align()
-        self._steps += [self.step + step for step in other._steps]
-        self._words += other._words
-        self._data += other._data
-        for place in other._pointers:
-            self._words[(words + place) >> 3] += data
-            self._pointers.append(words + place)
-        self._data_pointers += [(data + at, data + target) for at, target in other._data_pointers]
-        self._descriptors += [(words + place, which) for place, which in other._descriptors]
-        self._struct_descriptors += [(data + at, which) for at, which in other._struct_descriptors]
-        self._struct_results += [(calls + call, data + at) for call, at in other._struct_results]
-        self._results += [(calls + call, words + place) for call, place in other._results]
-        self._kept |= {name: calls + call for name, call in other._kept.items()}
-        self._wanted += [(name, words + place) for name, place in other._wanted]
-        self._cgroup = words + other._cgroup if other._cgroup else self._cgroup
+    def own(self, text: str | bytes) -> Own:
+        """A text, or any other bytes, in which like programs may differ; to be pointed to."""
+        self._texts.append(os.fsencode(text))
+        return Own(len(self._texts) - 1)
 
     def call(self, name: str, *arguments: Argument, forgive: Sequence[int] = ()) -> Result:
         """Append a call. Errors in `forgive` count as success."""
@@ -115,8 +155,12 @@ class Assembler:
         return Result(index)
 
     def keep(self, name: str, result: Result) -> None:
-        """Let later calls have it as `Named(name)`, whatever is assembled apart from this."""
-        self._kept[name] = result.call
+        """Let later steps have it."""
+        self._kept[name] = result
+
+    def kept(self, name: str) -> Result:
+        """What an earlier step has kept."""
+        return self._kept[name]
 
     def clone_into(self, cgroup: Result) -> None:
         """Have the child cloned into the cgroup that this call of the prologue, the last one, has opened."""
@@ -131,8 +175,10 @@ class Assembler:
             return self._pointer(place, self._structure(argument))
         if isinstance(argument, Strings):
             return self._pointer(place, self._array(argument))
-        if isinstance(argument, Named):
-            self._wanted.append((argument.name, place))
+        if isinstance(argument, Own):
+            self._own.append((place, argument.number))
+        elif isinstance(argument, Size):
+            self._sizes.append((place, argument.of.number))
         elif isinstance(argument, Result):
             self._results.append((argument.call, place))
         elif isinstance(argument, Descriptor):
@@ -156,9 +202,13 @@ class Assembler:
     def _array(self, strings: Strings) -> int:
         if strings in self._arrays:
             return self._arrays[strings]
-        targets = [self._string(item) for item in strings.items]
+        targets = [item if isinstance(item, Own) else self._string(item) for item in strings.items]
         self._arrays[strings] = start = self._align()
-        self._data_pointers += [(start + 8 * index, target) for index, target in enumerate(targets)]
+        for index, target in enumerate(targets):
+            if isinstance(target, Own):
+                self._data_own.append((start + 8 * index, target.number))
+            else:
+                self._data_pointers.append((start + 8 * index, target))
         self._data += bytes(8 * len(targets) + 8)
         return start
 
@@ -175,31 +225,38 @@ class Assembler:
 
     def finish(self, prologue_steps: int) -> Program:
         """Encode. The calls of the first `prologue_steps` steps are the prologue."""
+        return self.template(prologue_steps).program(self._texts)
+
+    def template(self, prologue_steps: int) -> Template:
+        """The same without its own texts."""
         self._align()
         base = len(self._words) * 8
         for place in self._pointers:
             self._words[place >> 3] += base
         for at, target in self._data_pointers:
             program.WORD.pack_into(self._data, at, base + target)
-        pointers = [*self._pointers, *(base + at for at, _ in self._data_pointers)]
+        own = (*self._own, *((base + at, number) for at, number in self._data_own))
+        pointers = [*self._pointers, *(base + at for at, _ in self._data_pointers), *(place for place, _ in own)]
         descriptors = [*self._descriptors, *((base + at | program.NARROW, fd) for at, fd in self._struct_descriptors)]
-        named = ((self._kept[name], place) for name, place in self._wanted)
         narrow = ((call, base + at | program.NARROW) for call, at in self._struct_results)
-        results = sorted((*self._results, *named, *narrow))
-        header = program.HEADER.pack(
-            program.MAGIC,
-            len(self._steps),
-            bisect_left(self._steps, prologue_steps),
-            len(self._data),
-            len(pointers),
-            len(descriptors),
-            len(results),
-            self._cgroup,
+        results = sorted((*self._results, *narrow))
+        return Template(
+            steps=tuple(self._steps),
+            prologue=bisect_left(self._steps, prologue_steps),
+            memory=struct.pack(f"={len(self._words)}q", *self._words) + self._data,
+            pointers=len(pointers),
+            descriptors=len(descriptors),
+            results=len(results),
+            tables=_table(pointers) + _table(number for pair in (*descriptors, *results) for number in pair),
+            cgroup=self._cgroup,
+            own=own,
+            sizes=tuple(self._sizes),
         )
-        pairs = [number for pair in (*descriptors, *results) for number in pair]
-        tables = struct.pack(f"={len(pointers)}I{len(pairs)}I", *pointers, *pairs)
-        words = struct.pack(f"={len(self._words)}q", *self._words)
-        return Program(b"".join((header, words, self._data, tables)), tuple(self._steps))
+
+
+def _table(numbers: Iterable[int]) -> bytes:
+    listed = [*numbers]
+    return struct.pack(f"={len(listed)}I", *listed)
 
 
 _PADDING = [(0,) * (6 - used) for used in range(7)]

@@ -9,12 +9,15 @@ is no /proc whose magic links could.
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, singledispatch
-from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 from runtime import linux, plan
-from runtime.assemble import Assembler, Descriptor, Named, Program, Result, Strings, Struct
+from runtime.assemble import Assembler, Descriptor, Own, Pointed, Program, Result, Size, Strings, Struct, Template
+from runtime.cgroup.group import Cgroup
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 from runtime.mounts import DATA, NO_PROGRAMS, READ_ONLY
 from runtime.program import REPORT
@@ -28,38 +31,42 @@ FD_PIDFD = FD_MORE  # of an entry
 
 LAYERS = "/.layers"  # where layers are mounted that are shown with other ids
 _MEMORY_TREE, _ROOT_TREE = "memory", "root"  # results: what is mounted nowhere yet
+LAYER_NAMES = ("upper", "work", "merged")
 SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the container's tmpfs is mounted
 MISSING_ONLY = (errno.EEXIST,)
 
 
-# Steps that differ from container to container. Runs of all others are assembled once and kept: what thousands of
-# replicas share is most of their programs.
-_PARTICULAR = (
-    *(plan.MakeDirectories, plan.MakeCgroup, plan.SetLimit, plan.HoldDevices, plan.OpenCgroup, plan.JoinCgroup),
-    *(plan.MountOverlay, plan.ShowFiles, plan.SetHostname, plan.MakeWorkdir, plan.Exec),
-)
-_COMMON_KEPT = 256
+KINDS_KEPT = 256  # templates: of a spec's entries, of what operators execute
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What all plans have in common that differ in their containers' own texts alone: they have one template."""
+
+    shapes: tuple[object, ...]
+    prologue: int
+    steps: tuple[plan.Step, ...] = field(compare=False)  # of any of them
 
 
 def lower_plan(wanted: plan.Plan) -> Program:
     """The program of a plan."""
-    asm = Assembler()
-    for particular, group in groupby(wanted.steps, key=lambda step: type(step) in _PARTICULAR):
-        steps = tuple(group)
-        asm.include(_assemble(steps) if particular else _common(steps))
-        asm.step += len(steps)
-    return asm.finish(wanted.prologue)
+    shapes: list[object] = []
+    texts: list[bytes] = []
+    for step in wanted.steps:
+        if (own := _OWN.get(type(step))) is None:
+            shapes.append(step)
+        else:
+            shapes.append((type(step), own.shape(step)))
+            texts += map(os.fsencode, own.texts(step))
+    return _template(Kind(tuple(shapes), wanted.prologue, wanted.steps)).program(texts)
 
 
-def _assemble(steps: tuple[plan.Step, ...]) -> Assembler:
+@lru_cache(maxsize=KINDS_KEPT)
+def _template(kind: Kind) -> Template:
     asm = Assembler()
-    for index, step in enumerate(steps):
-        asm.step = index
+    for asm.step, step in enumerate(kind.steps):
         lower(step, asm)
-    return asm
-
-
-_common = lru_cache(maxsize=_COMMON_KEPT)(_assemble)
+    return asm.template(kind.prologue)
 
 
 @singledispatch
@@ -73,14 +80,13 @@ def lower(step: plan.Step, asm: Assembler) -> None:
 
 @lower.register
 def _(step: plan.MakeCgroup, asm: Assembler) -> None:
-    for index in step.cgroup.own:
-        where = Descriptor(step.first + index)
-        asm.call("mkdirat", where, step.cgroup.within(index), 0o755, forgive=MISSING_ONLY)
+    for index, name in zip(step.cgroup.own, _own(asm, step), strict=True):
+        asm.call("mkdirat", Descriptor(step.first + index), name, 0o755, forgive=MISSING_ONLY)
 
 
 @lower.register
 def _(step: plan.SetLimit, asm: Assembler) -> None:
-    path = f"{step.cgroup.within(step.place)}/{step.setting.file}"
+    (path,) = _own(asm, step)
     value = os.fsencode(step.setting.value)
     opened = asm.call("openat", Descriptor(step.first + step.place), path, os.O_WRONLY | os.O_CLOEXEC)
     asm.call("write", opened, Struct(value), len(value))
@@ -90,7 +96,8 @@ def _(step: plan.SetLimit, asm: Assembler) -> None:
 @lower.register
 def _(step: plan.HoldDevices, asm: Assembler) -> None:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    cgroup = asm.call("openat", Descriptor(step.first), step.cgroup.within(0), flags)
+    (name,) = _own(asm, step)
+    cgroup = asm.call("openat", Descriptor(step.first), name, flags)
     points = ((8, Struct(step.program)), (16, Struct(b"MIT\0")))
     load = Struct(linux.BPF_LOAD.pack(linux.BPF_PROG_TYPE_CGROUP_DEVICE, len(step.program) // 8, 0, 0), points=points)
     loaded = asm.call("bpf", linux.BPF_PROG_LOAD, load, linux.BPF_LOAD.size)
@@ -104,18 +111,17 @@ def _(step: plan.HoldDevices, asm: Assembler) -> None:
 @lower.register
 def _(step: plan.OpenCgroup, asm: Assembler) -> None:
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    asm.clone_into(asm.call("openat", Descriptor(step.first), step.cgroup.within(0), flags))
+    (name,) = _own(asm, step)
+    asm.clone_into(asm.call("openat", Descriptor(step.first), name, flags))
 
 
 @lower.register
 def _(step: plan.JoinCgroup, asm: Assembler) -> None:
-    for index, place in enumerate(step.cgroup.places):
-        if place.version == 1:
-            # `tasks`, and 0 for the calling thread: who moves itself alone takes no lock that all processors must hear
-            # of (kernel/cgroup/cgroup.c: cgroup_procs_write_start). By cgroup.procs it would take milliseconds.
-            path = f"{step.cgroup.within(index)}/tasks"
-            opened = asm.call("openat", Descriptor(step.first + index), path, os.O_WRONLY | os.O_CLOEXEC)
-            asm.call("write", opened, Struct(b"0"), 1)
+    for index, tasks in zip(_places_of_version_1(step.cgroup), _own(asm, step), strict=True):
+        # `tasks`, and 0 for the calling thread: who moves itself alone takes no lock that all processors must hear
+        # of (kernel/cgroup/cgroup.c: cgroup_procs_write_start). By cgroup.procs it would take milliseconds.
+        opened = asm.call("openat", Descriptor(step.first + index), tasks, os.O_WRONLY | os.O_CLOEXEC)
+        asm.call("write", opened, Struct(b"0"), 1)
     if step.namespace:
         asm.call("unshare", linux.CLONE_NEWCGROUP)
 
@@ -126,13 +132,13 @@ def _(step: plan.JoinCgroup, asm: Assembler) -> None:
 @lower.register
 def _(step: plan.MakeDirectories, asm: Assembler) -> None:
     forgive = MISSING_ONLY if step.exist_ok else ()
-    asm.call("mkdirat", AT_FDCWD, step.directory, 0o700, forgive=forgive)
-    _make_layers(asm, step.directory + "/", (step.root_mode, step.root_uid, step.root_gid), forgive)
-    if step.again:
-        # Where a volatile overlay was, none can be mounted before this is gone (filesystems/overlayfs.rst).
-        for name in VOLATILE:
-            flags = 0 if name == VOLATILE[0] else linux.AT_REMOVEDIR
-            asm.call("unlinkat", AT_FDCWD, f"{step.directory}/{name}", flags, forgive=(errno.ENOENT,))
+    directory, upper, work, merged, *volatile = _own(asm, step)
+    asm.call("mkdirat", AT_FDCWD, directory, 0o700, forgive=forgive)
+    _make_layers(asm, (upper, work, merged), (step.root_mode, step.root_uid, step.root_gid), forgive)
+    # Where a volatile overlay was, none can be mounted before this is gone (filesystems/overlayfs.rst).
+    for index, path in enumerate(volatile):
+        flags = linux.AT_REMOVEDIR if index else 0
+        asm.call("unlinkat", AT_FDCWD, path, flags, forgive=(errno.ENOENT,))
 
 
 @lower.register
@@ -145,23 +151,25 @@ def _(step: plan.MountMemory, asm: Assembler) -> None:
     else:
         asm.call("mount", "tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=700,size={step.size_bytes}")
         asm.call("chdir", SCRATCH)
-    _make_layers(asm, "", (step.root_mode, step.root_uid, step.root_gid), ())
+    _make_layers(asm, LAYER_NAMES, (step.root_mode, step.root_uid, step.root_gid), ())
 
 
-def _make_layers(asm: Assembler, where: str, root: tuple[int, int, int], forgive: Sequence[int]) -> None:
+def _make_layers(asm: Assembler, layers: Sequence[Pointed], root: tuple[int, int, int], forgive: Sequence[int]) -> None:
     """The upper directory lends its mode and owner to the container's root directory."""
     mode, uid, gid = root
-    asm.call("mkdirat", AT_FDCWD, f"{where}upper", mode, forgive=forgive)
+    upper, *others = layers
+    asm.call("mkdirat", AT_FDCWD, upper, mode, forgive=forgive)
     if (uid, gid) != (0, 0):
-        asm.call("fchownat", AT_FDCWD, f"{where}upper", uid, gid, 0)
-    for name in ("work", "merged"):
-        asm.call("mkdirat", AT_FDCWD, f"{where}{name}", 0o700, forgive=forgive)
+        asm.call("fchownat", AT_FDCWD, upper, uid, gid, 0)
+    for name in others:
+        asm.call("mkdirat", AT_FDCWD, name, 0o700, forgive=forgive)
 
 
 @lower.register
 def _(step: plan.MountOverlay, asm: Assembler) -> None:
+    (directory,) = _own(asm, step)
     if step.detached:
-        _detached_overlay(step, asm)
+        _detached_overlay(step, asm, directory)
         return
     layers = ":".join(option(lower) for lower in step.lowers)
     if step.userns is not None:
@@ -169,28 +177,29 @@ def _(step: plan.MountOverlay, asm: Assembler) -> None:
             _idmapped(asm, lower, f"{LAYERS}/{index}", step.userns) for index, lower in enumerate(step.lowers)
         )
     if not step.in_memory:
-        upper = (
-            step.directory if step.userns is None else _idmapped(asm, step.directory, f"{LAYERS}/upper", step.userns)
-        )
+        upper = directory if step.userns is None else _idmapped(asm, directory, f"{LAYERS}/upper", step.userns)
         asm.call("chdir", upper)
     options = f"lowerdir={layers},upperdir=upper,workdir=work" + (",volatile" if step.volatile else "")
-    asm.call("mount", step.directory, "merged", "overlay", MS_NODEV, options)
+    asm.call("mount", directory, "merged", "overlay", MS_NODEV, options)
     asm.call("chdir", "merged")
 
 
-def _detached_overlay(step: plan.MountOverlay, asm: Assembler) -> None:
+Parameter = str | Own | Result | None  # of fsconfig(2)
+
+
+def _detached_overlay(step: plan.MountOverlay, asm: Assembler, directory: Own) -> None:
     # Layers by descriptors (Linux 6.13): a parameter of fsconfig(2) has no more than 255 bytes.
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    parameters: list[tuple[str, str | Result | None]] = [("source", step.directory)]
+    parameters: list[tuple[str, Parameter]] = [("source", directory)]
     parameters += [("lowerdir+", asm.call("openat", AT_FDCWD, lower, flags)) for lower in step.lowers]
     if not step.in_memory:
-        asm.call("chdir", step.directory)
+        asm.call("chdir", directory)
     parameters += [("upperdir", "upper"), ("workdir", "work"), *([("volatile", None)] if step.volatile else [])]
     asm.keep(_ROOT_TREE, _make_file_system(asm, "overlay", parameters, linux.MOUNT_ATTR_NODEV))
 
 
 def _make_file_system(
-    asm: Assembler, kind: str, parameters: Iterable[tuple[str, str | Result | None]], attributes: int
+    asm: Assembler, kind: str, parameters: Iterable[tuple[str, Parameter]], attributes: int
 ) -> Result:
     """A file system that is mounted nowhere: fsopen(2), fsmount(2)."""
     context = asm.call("fsopen", kind, linux.FSOPEN_CLOEXEC)
@@ -204,7 +213,7 @@ def _make_file_system(
     return asm.call("fsmount", context, linux.FSMOUNT_CLOEXEC, attributes)
 
 
-def _idmapped(asm: Assembler, path: str, target: str, userns: int) -> str:
+def _idmapped(asm: Assembler, path: str | Own, target: str, userns: int) -> str:
     """Mount it once more, with the ids of a user namespace."""
     asm.call("mkdirat", AT_FDCWD, target, 0o700, forgive=MISSING_ONLY)
     tree = asm.call("open_tree", AT_FDCWD, path, linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
@@ -236,8 +245,8 @@ def _(step: plan.EnterRoot, asm: Assembler) -> None:
     asm.call("setns", Descriptor(FD_NOTHING), linux.CLONE_NEWNS)
     asm.call("unshare", linux.CLONE_NEWNS)
     for name in (_MEMORY_TREE, _ROOT_TREE) if step.in_memory else (_ROOT_TREE,):
-        asm.call("move_mount", Named(name), "", AT_FDCWD, "/", linux.MOVE_MOUNT_F_EMPTY_PATH)
-    asm.call("fchdir", Named(_ROOT_TREE))
+        asm.call("move_mount", asm.kept(name), "", AT_FDCWD, "/", linux.MOVE_MOUNT_F_EMPTY_PATH)
+    asm.call("fchdir", asm.kept(_ROOT_TREE))
     asm.call("chroot", ".")
 
 
@@ -279,17 +288,17 @@ DEVPTS_OPTIONS = "newinstance,ptmxmode=0666,mode=0620"
 def _(step: plan.ShowFiles, asm: Assembler) -> None:
     for directory in {os.path.dirname(file.path): None for file in step.files}:
         _make_directory(asm, directory)
-    for file in step.files:
-        _show_file(asm, file)
+    for file, contents in zip(step.files, _own(asm, step), strict=True):
+        _show_file(asm, file.path, contents)
 
 
-def _show_file(asm: Assembler, file: plan.EtcFile) -> None:
+def _show_file(asm: Assembler, path: str, contents: Own) -> None:
     """Write it into the tmpfs of /dev, bind it into place, and take its name there away."""
-    temporary = "/dev/." + os.path.basename(file.path)
+    temporary = "/dev/." + os.path.basename(path)
     descriptor = asm.call("openat", AT_FDCWD, temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
-    asm.call("write", descriptor, Struct(file.contents), len(file.contents))
-    asm.call("mknodat", AT_FDCWD, file.path, linux.S_IFREG | 0o644, 0, forgive=MISSING_ONLY)
-    asm.call("mount", temporary, file.path, None, MS_BIND)
+    asm.call("write", descriptor, contents, Size(contents))
+    asm.call("mknodat", AT_FDCWD, path, linux.S_IFREG | 0o644, 0, forgive=MISSING_ONLY)
+    asm.call("mount", temporary, path, None, MS_BIND)
     asm.call("unlinkat", AT_FDCWD, temporary, 0)
 
 
@@ -447,7 +456,8 @@ def _change_mount(asm: Assembler, path: str, to_set: int, to_clear: int) -> None
 
 @lower.register
 def _(step: plan.SetHostname, asm: Assembler) -> None:
-    asm.call("sethostname", step.hostname, len(os.fsencode(step.hostname)))
+    (name,) = _own(asm, step)
+    asm.call("sethostname", name, Size(name))
 
 
 @lower.register
@@ -627,8 +637,63 @@ def _(step: plan.CloseDescriptors, asm: Assembler) -> None:
 
 @lower.register
 def _(step: plan.Exec, asm: Assembler) -> None:
-    argv = Strings(tuple(os.fsencode(word) for word in step.argv))
-    env = Strings(tuple(os.fsencode(f"{name}={value}") for name, value in step.env))
+    words = _own(asm, step)
+    argv, env = Strings(tuple(words[: len(step.argv)])), Strings(tuple(words[len(step.argv) :]))
     elsewhere = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
     for candidate in step.candidates:
         asm.call("execve", candidate, argv, env, forgive=elsewhere)
+
+
+# --- what is a container's own ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Of a step that differs from container to container: its own texts, and all else that its calls are made of."""
+
+    texts: Callable[[Any], Iterable[str | bytes]]
+    shape: Callable[[Any], object]
+
+
+def _own(asm: Assembler, step: plan.Step) -> list[Own]:
+    return [asm.own(text) for text in _OWN[type(step)].texts(step)]
+
+
+def _in_cgroups(step: plan.InCgroups) -> tuple[object, ...]:
+    return step.first, step.cgroup.own, *(place.version for place in step.cgroup.places)
+
+
+def _places_of_version_1(cgroup: Cgroup) -> list[int]:
+    return [index for index, place in enumerate(cgroup.places) if place.version == 1]
+
+
+_OWN: dict[type, _Parts] = {
+    plan.MakeCgroup: _Parts(lambda step: map(step.cgroup.within, step.cgroup.own), _in_cgroups),
+    plan.SetLimit: _Parts(
+        lambda step: (f"{step.cgroup.within(step.place)}/{step.setting.file}",), attrgetter("first", "place", "setting")
+    ),
+    plan.HoldDevices: _Parts(lambda step: (step.cgroup.within(0),), attrgetter("first", "program")),
+    plan.OpenCgroup: _Parts(lambda step: (step.cgroup.within(0),), attrgetter("first")),
+    plan.JoinCgroup: _Parts(
+        lambda step: [f"{step.cgroup.within(index)}/tasks" for index in _places_of_version_1(step.cgroup)],
+        lambda step: (step.namespace, *_in_cgroups(step)),
+    ),
+    plan.MakeDirectories: _Parts(
+        lambda step: (
+            step.directory,
+            *(f"{step.directory}/{name}" for name in (*LAYER_NAMES, *(VOLATILE if step.again else ()))),
+        ),
+        attrgetter("root_mode", "root_uid", "root_gid", "exist_ok", "again"),
+    ),
+    plan.MountOverlay: _Parts(
+        lambda step: (step.directory,), attrgetter("lowers", "in_memory", "volatile", "userns", "detached")
+    ),
+    plan.ShowFiles: _Parts(
+        lambda step: [file.contents for file in step.files], lambda step: tuple([file.path for file in step.files])
+    ),
+    plan.SetHostname: _Parts(lambda step: (step.hostname,), lambda _: None),
+    plan.Exec: _Parts(
+        lambda step: (*step.argv, *(f"{name}={value}" for name, value in step.env)),
+        lambda step: (step.candidates, len(step.argv), len(step.env)),
+    ),
+}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import child, linux, program
-from runtime.assemble import Argument, Assembler, Descriptor, Program, Strings, Struct
+from runtime.assemble import Argument, Assembler, Descriptor, Program, Size, Strings, Struct
 from runtime.linux import AT_FDCWD, NR
 
 BASE = 0x7000_0000_0000
@@ -115,18 +115,14 @@ Arguments = st.one_of(
 Calls = st.lists(st.lists(Arguments, max_size=6), max_size=6)
 
 
-@given(st.lists(Calls, min_size=1, max_size=4))
-def test_whatever_is_assembled_in_parts_is_there_when_linked(parts: list[list[list[Argument]]]) -> None:
-    whole = Assembler()
-    for calls in parts:
-        part = Assembler()
-        for arguments in calls:
-            part.call("mount", *arguments)
-        whole.include(part)
-    loaded = linked(whole.finish(0))
-    expected = [arguments for calls in parts for arguments in calls]
-    assert loaded.calls == len(expected)
-    for index, arguments in enumerate(expected):
+@given(Calls)
+def test_whatever_is_assembled_is_there_when_linked(calls: list[list[Argument]]) -> None:
+    asm = Assembler()
+    for arguments in calls:
+        asm.call("mount", *arguments)
+    loaded = linked(asm.finish(0))
+    assert loaded.calls == len(calls)
+    for index, arguments in enumerate(calls):
         assert read(loaded, index, arguments) == [*arguments]
 
 
@@ -149,18 +145,21 @@ def read(loaded: program.Linked, index: int, like: Sequence[Argument]) -> list[A
     return found
 
 
-@given(st.lists(st.booleans(), max_size=12))
-def test_results_stay_with_their_calls_when_parts_are_joined(parts: list[bool]) -> None:
-    whole, expected = Assembler(), []
-    calls = 0
-    for opens in parts:
-        part = Assembler()
-        part.call("fchdir", part.call("openat") if opens else 5)
-        whole.include(part)
-        if opens:
-            expected.append((calls, (calls + 1) * program.CALL.size + program.WORD.size))
-        calls += 1 + opens
-    assert [*program.PAIR.iter_unpack(linked(whole.finish(0)).results)][:-1] == expected
+Texts = st.tuples(st.binary(max_size=20), st.binary(max_size=20).filter(lambda data: 0 not in data))
+
+
+@given(Texts, Texts)
+def test_like_programs_differ_in_their_own_texts_alone(texts: tuple[bytes, bytes], others: tuple[bytes, bytes]) -> None:
+    asm = Assembler()
+    contents, name = map(asm.own, texts)
+    asm.call("write", 1, contents, Size(contents))
+    asm.call("execve", "common", Strings((b"common", name)), Strings(()))
+    template = asm.template(0)
+    loaded = linked(template.program(others))
+    _, _, start, size, *_ = words(loaded, 0)
+    assert bytes(loaded.memory[start - BASE :][:size]) == others[0]
+    assert text(loaded, words(loaded, 1)[1]) == b"common"
+    assert array(loaded, words(loaded, 1)[2]) == [b"common", others[1]]
 
 
 # --- what is no program ----------------------------------------------------------------------------------------------
