@@ -21,6 +21,7 @@ from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.status import Status
 from runtime.streams import Streams
+from supervisor.aside import aside
 from supervisor.commands import Execution
 from supervisor.core.checks import Exec, File, Log, Notify, Probe, Tcp, Verdict
 from supervisor.errors import ConflictError
@@ -145,12 +146,12 @@ class KernelRun:
         changed, resets = self._means.branch.changed(cgroup, before, limits)
         try:
             # A limit of memory below what is used makes the write wait until enough was given back.
-            await anyio.to_thread.run_sync(cgroup.change, changed, resets)
+            await aside(cgroup.change, changed, resets)
             self._config = replace(self._config, limits=limits)
         except OSError as error:
             with suppress(OSError, CgroupError):  # what was written before is taken back
                 back, resets = self._means.branch.changed(changed, limits, before)
-                await anyio.to_thread.run_sync(changed.change, back, resets)
+                await aside(changed.change, back, resets)
             raise CgroupError(f"write {error.filename}: {error.strerror}") from error
         finally:
             self._means.memory.remove(cgroup)

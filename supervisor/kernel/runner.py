@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-from anyio import to_thread
 
 from runtime import devices, spawn
 from runtime.build import build_plan
@@ -18,6 +17,7 @@ from runtime.lower import lower_plan
 from runtime.plan import Plan
 from runtime.streams import Streams
 from runtime.volumes import Pinned, needs_pinning
+from supervisor.aside import aside
 from supervisor.core.policy import Policy
 from supervisor.entry import StackNetwork
 from supervisor.kernel.means import Means, insist
@@ -215,7 +215,10 @@ async def _pinned(config: ContainerConfig) -> Pinned | None:
     """Its sources, opened in a thread: a disk or a server that is slow holds up nobody else. None: it has none."""
     if not needs_pinning(config):
         return None
-    return await to_thread.run_sync(Pinned, config)
+    try:
+        return await aside(Pinned, config)
+    except OSError as error:
+        raise LaunchError(f"open its volumes: {spawn.advise(error)}", container=config.id) from error
 
 
 def _temporary(plan: Plan) -> str | None:

@@ -111,7 +111,7 @@ async def adopt(fabric: Fabric, space: Space, own: int) -> None:
                 return
             await disconnect(fabric, space)
         wiring, gateways = fabric.wiring, _gateways(fabric.wiring, space)
-        await fabric.in_thread(lambda: wiring.links.plug(own, space.plugs, gateways))
+        await fabric.in_thread(lambda: wiring.adopt(own, space.plugs, gateways))
         space.descriptor = os.dup(own)
 
 

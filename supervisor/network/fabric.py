@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.abc
-from anyio import to_thread
 
 from runtime.config import ContainerConfig
+from supervisor.aside import aside
 from supervisor.entry import StackNetwork
 from supervisor.network import pool
 from supervisor.network.inside import host_search
@@ -32,6 +32,31 @@ Servers = Callable[[str], Sequence[str]]  # the name servers that who has this a
 T = TypeVar("T")
 
 
+class _Serving:
+    """The service of names at a gateway."""
+
+    def __init__(self, resolver: "Resolver") -> None:
+        self.resolver = resolver
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+
+    async def run(self) -> None:
+        try:
+            with self._scope:
+                await self.resolver.run()
+        finally:
+            self._ended.set()
+
+    async def end(self) -> None:
+        """Its sockets are not closed while somebody waits for them: whoever opens something next has their numbers, and
+        would wait in vain.
+        """
+        self._scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._ended.wait()
+        self.resolver.close()
+
+
 class Fabric:
     """See above. `search`: the domains that the host looks names up in."""
 
@@ -47,12 +72,13 @@ class Fabric:
     ) -> None:
         self.wiring = wiring
         self.search = search
+        self.is_unfiltered = False  # is there a network that the packet filter does not know?
         self._home = home
         self._tasks = tasks
         self._names = names
         self._servers = servers
         self._emit = emit
-        self._resolvers: dict[str, tuple[Resolver, anyio.CancelScope]] = {}
+        self._serving: dict[str, _Serving] = {}  # by network
         self._publisher: Publisher | None = None
         self._asked = anyio.CapacityLimiter(ASKED_MAX)
         self._thread = anyio.CapacityLimiter(1)
@@ -67,6 +93,7 @@ class Fabric:
         attachments = [each for config in configs for each in config.attachments]
         for name, book in leased.items():
             book.reserve(each for each in attachments if each.network == name)
+            book.expect(config.place for config in configs if any(each.network == name for each in config.attachments))
         await self.in_thread(lambda: wiring.lay(networks, leased))
         try:
             for path in await self.in_thread(lambda: wiring.forward(networks)):
@@ -78,18 +105,14 @@ class Fabric:
                 await self._unlay(leased)
             raise
         self._names.internal = wiring.internal()
+        self.is_unfiltered = True
 
     def _serve_names(self, network: str, gateway: str) -> None:
         from supervisor.network.resolver import Resolver  # noqa: PLC0415 (it loads a parser of DNS)
 
-        resolver, scope = Resolver(network, gateway, self._names, self._servers, self._asked), anyio.CancelScope()
-        self._resolvers[network] = resolver, scope
-
-        async def serve() -> None:
-            with scope:
-                await resolver.run()
-
-        self._tasks.start_soon(serve)
+        serving = _Serving(Resolver(network, gateway, self._names, self._servers, self._asked))
+        self._serving[network] = serving
+        self._tasks.start_soon(serving.run)
 
     async def sweep(self, used: Container[str], wanted: Mapping[str, StackNetwork]) -> bool:
         """Take away the networks that nobody is in and nobody wants, or not as they are. Were there any?"""
@@ -101,9 +124,8 @@ class Fabric:
 
     async def _unlay(self, networks: Iterable[str]) -> None:
         gone = list(networks)
-        for resolver, scope in [self._resolvers.pop(name) for name in gone if name in self._resolvers]:
-            scope.cancel()
-            resolver.close()
+        for serving in [self._serving.pop(name) for name in gone if name in self._serving]:
+            await serving.end()
         await self.in_thread(lambda: self.wiring.unlay(gone))
 
     async def note(self) -> None:
@@ -114,6 +136,7 @@ class Fabric:
         """Have the packet filter know the networks that there are, and these ports."""
         redirects = [redirect for claim in claims for redirect in claim.redirects()]
         await self.in_thread(lambda: self.wiring.filter(redirects))
+        self.is_unfiltered = False
 
     def publish(self, claims: "Iterable[Claim]") -> None:
         """Serve ports of the host, until `withdraw`."""
@@ -133,19 +156,19 @@ class Fabric:
 
     async def close(self) -> None:
         """Take all of it away."""
-        for resolver, _ in self._resolvers.values():
-            resolver.close()
+        for serving in self._serving.values():
+            serving.resolver.close()
         with anyio.CancelScope(shield=True):
             await self.in_thread(self.wiring.close)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do what asks the kernel, after all that was asked before."""
-        return await to_thread.run_sync(work, limiter=self._thread)
+        return await aside(work, limiter=self._thread)
 
 
 async def opened(
     home: Path, table: str, tasks: anyio.abc.TaskGroup, names: Names, servers: Servers, emit: Emit
 ) -> Fabric:
     """Without a network yet. OSError."""
-    wiring, search = await to_thread.run_sync(lambda: (Wiring(home, table), host_search()))
+    wiring, search = await aside(lambda: (Wiring(home, table), host_search()))
     return Fabric(home, wiring, search, tasks, names, servers, emit)

@@ -44,6 +44,7 @@ class Book:
     hosts: dict[str, int] = field(default_factory=dict)
     fixed: set[int] = field(default_factory=set)  # numbers that were asked for
     _taken: set[int] = field(default_factory=set)
+    _present: set[str] = field(default_factory=set)  # all others are remembered, until somebody needs the room
     _next: int = FIRST
 
     def gateways(self) -> tuple[str, ...]:
@@ -65,8 +66,13 @@ class Book:
         self.hosts = {name: number for name, number in self.hosts.items() if number not in self.fixed}
         self._taken = {*self.fixed, *self.hosts.values()}
 
+    def expect(self, containers: Iterable[str]) -> None:
+        """They are to keep their numbers."""
+        self._present.update(containers)
+
     def forget(self, container: str) -> None:
         """Its number may be another's."""
+        self._present.discard(container)
         if (number := self.hosts.pop(container, None)) is not None:
             self._taken.discard(number)
             self._next = min(self._next, number)
@@ -76,17 +82,24 @@ class Book:
         if (number := self.hosts.pop(container, None)) is not None:
             self.forget(to)
             self.hosts[to] = number
+            self._present = self._present - {container} | {to}
 
     def _number(self, container: str) -> int:
+        self._present.add(container)
         if (known := self.hosts.get(container)) is not None:
             return known
-        while self._next in self._taken:
-            self._next += 1
-        if self._next > self.subnets[0].num_addresses - 2:
-            raise StackError(f"network {self.name} has no address left for {container}; give it a larger subnet")
+        while self._is_full():
+            if (gone := next((name for name in self.hosts if name not in self._present), None)) is None:
+                raise StackError(f"network {self.name} has no address left for {container}; give it a larger subnet")
+            self.forget(gone)
         self.hosts[container] = self._next
         self._taken.add(self._next)
         return self._next
+
+    def _is_full(self) -> bool:
+        while self._next in self._taken:
+            self._next += 1
+        return self._next > self.subnets[0].num_addresses - 2
 
 
 def lease(

@@ -193,13 +193,20 @@ class Networks:
         if new:
             await fabric.lay(new, list(self._everybody.values()))
         self._put(space := Space(config))
-        if (fault := self._settle(space)) is not None:
-            await self._drop(config.place, for_good=True)
-            raise StackError(fault)
-        await fabric.note()
-        if space.claims or new:
-            await self._filter()
+        try:
+            await self._move_in(space)
+        except BaseException:  # else the next start would take it for done
+            with anyio.CancelScope(shield=True):
+                await self._attempt(self._drop(config.place, for_good=True))
+            raise
         fabric.publish(space.claims)
+
+    async def _move_in(self, space: Space) -> None:
+        if (fault := self._settle(space)) is not None:
+            raise StackError(fault)
+        await self._fabric.note()
+        if space.claims or self._fabric.is_unfiltered:
+            await self._filter()
 
     async def _shared(self, config: ContainerConfig, own: Space) -> tuple[ContainerConfig, int | None]:
         other = self._of(config.shares or "")

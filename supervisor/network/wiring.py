@@ -5,6 +5,7 @@ the first stack with networks asks for it.
 import hashlib
 import os
 import secrets
+import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from runtime.network.links import Plug
 
 _GROUPS = 1 << 30
+_DIGITS = string.digits + string.ascii_lowercase
 
 
 class Wiring:
@@ -52,7 +54,7 @@ class Wiring:
         from runtime.network.links import PREFIX  # noqa: PLC0415 (see above)
 
         self._numbers[kind] += 1
-        return f"{PREFIX}{self.tag}{kind}{self._numbers[kind]:x}"
+        return f"{PREFIX}{self.tag}{kind}{_shortly(self._numbers[kind])}"
 
     @staticmethod
     def known_subnets() -> list[str]:
@@ -127,6 +129,14 @@ class Wiring:
             raise
         return made
 
+    def adopt(self, namespace: int, plugs: "Sequence[Plug]", gateways: Iterable[str]) -> None:
+        """Connect one that there is. OSError; it is as it was then, and can be tried again."""
+        try:
+            self.links.plug(namespace, plugs, gateways)
+        except BaseException:
+            self.links.unplug(plugs)
+            raise
+
     def filter(self, redirects: Iterable[object]) -> None:
         from runtime.network.rules import Segment  # noqa: PLC0415 (see above)
 
@@ -152,3 +162,12 @@ class Wiring:
             note.remove(self._home)
         self.links.close()
         os.close(self._own)
+
+
+def _shortly(number: int) -> str:
+    """To the base of 36: five digits do for 60 million containers, one after the other."""
+    digits = ""
+    while number:
+        number, digit = divmod(number, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits

@@ -321,3 +321,19 @@ def test_a_disk_that_takes_no_note_of_a_network_that_goes_ends_nothing(hosts: La
         reaches(stack, "a", "a")
         assert bridges(hosts) == 2
     assert hosts.links() == []
+
+
+def test_a_port_is_served_although_the_first_start_with_it_failed(hosts: Lan, pysup: Pysup) -> None:
+    one = {"id": "a", "networks": ["one"], "restart": "always", "backoff": {"initial_s": 0.1, "max_s": 0.1}}
+    with stack_of(hosts, pysup, spec([one], one={})) as stack:
+        in_the_way = pysup.state / "networks.json.new"
+        in_the_way.mkdir()
+        begin(stack, pysup, spec([{**one, "ports": ["8080:80"]}], one={}))
+        stack.live.sees("could not start")
+        in_the_way.rmdir()
+        stack.live.sees("a: started", after="could not start")
+        stack.close()
+        with stack.place("a").serves("0.0.0.0", 80) as server:
+            hosts.outside.reaches(HOST, 8080, server)
+            hosts.host.reaches("127.0.0.1", 8080, server)
+    assert hosts.links() == []
