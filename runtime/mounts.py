@@ -3,6 +3,7 @@
 Data only; how it gets there is in volumes.py. Attributes are MOUNT_ATTR_* of mount_setattr(2): what a mount forbids.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,6 +12,8 @@ from runtime.linux import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
 DATA = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV  # of volumes: what is data to the container is no way to privileges
 NO_PROGRAMS = DATA | MOUNT_ATTR_NOEXEC
 READ_ONLY = MOUNT_ATTR_RDONLY
+NAMELESS_BYTES = 16
+NAMELESS = rf"[0-9a-f]{{{2 * NAMELESS_BYTES}}}"  # what a volume is called that nobody has given a name
 ATTRIBUTES = {  # in mount(8)'s words
     MOUNT_ATTR_RDONLY: "ro",
     MOUNT_ATTR_NOSUID: "nosuid",
@@ -39,6 +42,11 @@ class Bind:
     below: str = ""  # a path in it, whose symbolic links can't lead out of it
     seed: bool = False  # fill it from the image, while it is empty
     volume: str = ""  # what a named volume is called
+
+    @property
+    def is_nameless(self) -> bool:
+        """A volume that is called by nothing but chance: nobody else knows of it."""
+        return bool(re.fullmatch(NAMELESS, self.volume))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

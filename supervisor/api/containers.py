@@ -303,7 +303,7 @@ async def rename(call: Call) -> Answering:
 
 
 async def remove(call: Call) -> Answering:
-    """`docker rm`. It has no volumes of its own (`v`), and no links."""
+    """`docker rm`. It has no links."""
     view = call.container()
     if call.query.truth("link"):
         raise RefusedError(
@@ -315,7 +315,7 @@ async def remove(call: Call) -> Answering:
             f'cannot remove container "/{view.id}": container is running: stop the container before removing or '
             "force remove"
         )
-    await call.commands.remove(view.id, force=force)
+    await call.commands.remove(view.id, force=force, volumes=call.query.truth("v"))
     return NOTHING
 
 

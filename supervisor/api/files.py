@@ -1,12 +1,13 @@
 """Docker's words for mounts, devices and names: `docker create` to keys of a spec, and back for `inspect`."""
 
 import os
+import secrets
 import stat
 from collections.abc import Iterable, Mapping
 
 from runtime.config import SHM_BYTES, ContainerConfig
 from runtime.linux import MOUNT_ATTR_RDONLY
-from runtime.mounts import Bind, MemoryFile, Mount, Tmpfs
+from runtime.mounts import NAMELESS_BYTES, Bind, MemoryFile, Mount, Tmpfs
 from supervisor.api.errors import bad, not_offered
 from supervisor.api.fields import Fields
 
@@ -22,7 +23,7 @@ _STICKY = 1 << 20
 
 def keys(fields: Fields, host: Fields) -> Mapping[str, object]:
     """Those of a spec's container; empty ones ask for nothing."""
-    nameless = [path for path in fields.below("Volumes").values if not _is_mounted(path, host)]
+    nameless = [f"{_nameless()}:{path}" for path in fields.below("Volumes").values if not _is_mounted(path, host)]
     return {
         "volumes": [*map(_bind, host.texts("Binds")), *map(_mount, host.each("Mounts")), *nameless],
         "tmpfs": [f"{path}:{options}" for path, options in host.pairs("Tmpfs").items()],
@@ -37,9 +38,14 @@ def keys(fields: Fields, host: Fields) -> Mapping[str, object]:
     }
 
 
+def _nameless() -> str:
+    """As Docker calls them. A spec's are called after their container, which has them again; these go with theirs."""
+    return secrets.token_hex(NAMELESS_BYTES)
+
+
 def _is_mounted(path: str, host: Fields) -> bool:
     """`docker run -v a:/b` says both."""
-    targets = [bind.split(":")[1] for bind in host.texts("Binds") if ":" in bind]
+    targets = [bind.split(":")[":" in bind] for bind in host.texts("Binds")]
     return path in (*targets, *(each.text("Target") for each in host.each("Mounts")))
 
 
@@ -47,7 +53,7 @@ def _bind(text: str) -> str:
     source = text.partition(":")[0]
     if source.startswith((".", "~")):
         raise bad(f"invalid volume specification: '{text[:100]}': a path must be absolute")
-    return text
+    return text if ":" in text else f"{_nameless()}:{text}"
 
 
 def _mount(mount: Fields) -> Shape:
@@ -68,6 +74,7 @@ def _mount(mount: Fields) -> Shape:
             "recursive": not options.truth("NonRecursive"),
         }
     elif kind == "volume":
+        made["source"] = source or _nameless()
         options = mount.below("VolumeOptions")
         if (driver := options.below("DriverConfig").text("Name")) not in ("", "local"):
             raise not_offered(f"the volume driver {driver[:40]!r}", "a volume is a directory of this machine")

@@ -2,12 +2,13 @@
 
 import os
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
-from runtime.mounts import Bind
+from runtime.mounts import NAMELESS, NAMELESS_BYTES, Bind
 from runtime.remove import remove_tree
 from supervisor.api import changes
 from supervisor.api.call import Call
@@ -57,8 +58,7 @@ async def create(call: Call) -> Answering:
         raise not_offered("a volume driver", "a volume is a directory of this machine")
     if fields.below("Labels").values:
         raise not_offered("a volume's labels", "a volume is a directory: leave them out")
-    if not (name := fields.text("Name")):
-        raise not_offered("a volume without a name", "name it")
+    name = fields.text("Name") or secrets.token_hex(NAMELESS_BYTES)
     return shown(await call.api.aside(_make, _place(call, name)), HTTPStatus.CREATED)
 
 
@@ -81,7 +81,7 @@ async def prune(call: Call) -> Answering:
     gone, freed = [], 0
     for shape in await call.api.aside(_all, directory) if not filters.get("label") else ():
         name = str(shape["Name"])
-        if name not in _users(call) and (every_one or name.startswith(ANONYMOUS)):
+        if name not in _users(call) and (every_one or name.startswith(ANONYMOUS) or re.fullmatch(NAMELESS, name)):
             freed += await call.api.aside(size_bytes, directory / name)
             await call.api.aside(_remove, directory / name, True)
             gone.append(name)

@@ -3,7 +3,7 @@
 What checks them (pydantic, the spec's types) is loaded with the first one, in a thread, for most stacks never need it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from supervisor.entry import Entry
 from supervisor.logs.writer import LogWriter
 from supervisor.state.home import Home
 
+Discard = Callable[[str, Path, Path], None]  # (container, directory, where what a killed supervisor left is swept)
 Attach = Callable[[str], Awaitable[None]]  # show a directory to the launchers
 
 
@@ -27,7 +28,7 @@ class ApiWorkshop:
         attach: Attach,
         logs: LogWriter,
         leave: Callable[[str], None],
-        discard: Callable[[str, str], None],
+        discard: Discard,
         *,
         networked: bool,
     ) -> None:
@@ -56,8 +57,9 @@ class ApiWorkshop:
         """See `Workshop.volumes`."""
         return self._home.volumes
 
-    def forget(self, id_: str) -> None:
+    def forget(self, id_: str, volumes: Iterable[str]) -> None:
         """See `Workshop.forget`."""
         self._leave(id_)
         self._logs.remove(id_)
-        self._discard(id_, self._home.of(id_, keep=False))
+        for each in (Path(self._home.of(id_, keep=False)), *(self._home.volumes / volume for volume in volumes)):
+            self._discard(id_, each, self._home.runs)

@@ -5,7 +5,7 @@ chronicle.
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,9 @@ from typing import Protocol
 import anyio
 
 from runtime.cgroup.limits import Limits
+from runtime.config import ContainerConfig
 from runtime.errors import CgroupError
+from runtime.mounts import Bind
 from supervisor.commands import Executed, Execution, Figures, Files, Happening, LogLine, Page, Reloaded, View
 from supervisor.control.attachment import Attachment
 from supervisor.control.chronicle import Chronicle
@@ -46,8 +48,8 @@ class Workshop(Protocol):
         """SpecError, ImageError."""
         ...
 
-    def forget(self, id_: str) -> None:
-        """What it had on disk goes."""
+    def forget(self, id_: str, volumes: Iterable[str]) -> None:
+        """What it had on disk goes, and these volumes."""
         ...
 
     def volumes(self) -> Path:
@@ -308,7 +310,7 @@ class Board:
             before = "" if taken.name == name else f", which was made under it and is {taken.name} now"
             raise ConflictError(f"the name {name} is taken by container {taken.key[:12]}{before}")
 
-    async def remove(self, id_: str, *, force: bool = False) -> None:
+    async def remove(self, id_: str, *, force: bool = False, volumes: bool = False) -> None:
         """See `Commands.remove`."""
         service = self._service(id_)
         name = service.entry.id
@@ -319,21 +321,29 @@ class Board:
                 raise ConflictError(f"{name} is running: stop it first, or force")
             await service.seen(Kill())
             await self._until(lambda: service.is_final)
-        self._forget(name)
+        self._forget(name, volumes=volumes)
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, *, volumes: bool) -> None:
+        config = self._stack.service(name).entry.config
         self._stack.remove(name)
-        self._workshop.forget(name)
+        self._workshop.forget(name, self._nameless(config) if volumes else ())
         self._chronicle("removed", name, {})
         del self._chronicle.records[name]
         self._chronicle.renamed = {new: id_ for new, id_ in self._chronicle.renamed.items() if id_ != name}
         self.wake()
 
+    def _nameless(self, config: ContainerConfig) -> frozenset[str]:
+        """Its volumes that have no name, and that nobody else has."""
+        others = (each.entry.config.mounts for each in self._stack.services if each.entry.config is not config)
+        used = {each.volume for mounts in others for each in mounts if isinstance(each, Bind)}
+        own = (each for each in config.mounts if isinstance(each, Bind) and each.is_nameless)
+        return frozenset(each.volume for each in own) - used
+
     def forget_passing(self) -> None:
         """The stack has ended: nobody will ask again for what was written by those whom the spec does not know."""
         for name, record in self._chronicle.records.items():
             if not record.managed:
-                self._workshop.forget(name)
+                self._workshop.forget(name, self._nameless(self._stack.service(name).entry.config))
 
     async def rename(self, id_: str, to: str) -> None:
         """See `Commands.rename`. Of what it is shown as: its directory, host name and cgroup stay as they are."""
@@ -522,7 +532,7 @@ class Board:
                 attachment.end()
         record = self._chronicle.records.get(name)
         if record is not None and record.auto_remove and service.is_final:
-            self._forget(name)
+            self._forget(name, volumes=True)
 
 
 def _operated(run: Run) -> KernelRun:

@@ -90,18 +90,18 @@ class Uppers:
             finally:
                 namespaces.give(config.id, own)
 
-    def discard(self, container: str, directory: str) -> None:
-        """Throw it away. Its name is free at once."""
-        gone = f"{Path(directory).parent}/.gone-{next(self._numbers)}"
+    def discard(self, container: str, directory: Path, aside: Path) -> None:
+        """Throw away what a container had. The name is free at once: it goes `aside`, and from there by and by."""
+        gone = aside / f".gone-{next(self._numbers)}"
         try:
-            os.rename(directory, gone)  # noqa: PTH104 (strings)
+            directory.rename(gone)
         except FileNotFoundError:
             return
         except OSError:  # the disk may be full, or read-only now
             gone = directory
         done = anyio.Event()
         self._going.add(done)
-        self._means.tasks.start_soon(self._discard, container, directory, gone, done)
+        self._means.tasks.start_soon(self._discard, container, str(directory), str(gone), done)
 
     async def _discard(self, container: str, directory: str, gone: str, done: anyio.Event) -> None:
         with anyio.CancelScope(shield=True):

@@ -150,7 +150,7 @@ def test_one_that_is_to_be_removed_at_its_end_takes_files_too(engine: docker.Doc
     job.start()
     assert b"".join(lines) == b"hello\n"
     deadline = time.monotonic() + LIMIT_S
-    while engine.containers.list(all=True, filters={"name": "job"}):
+    while engine.containers.list(all=True, filters={"name": "job"}, ignore_removed=True):
         assert time.monotonic() < deadline
 
 
@@ -168,11 +168,56 @@ def test_volumes_are_there(engine: docker.DockerClient, made: list[Container], t
     one.wait()
     assert one.logs() == b"in a volume\n"
     assert one.diff() == []  # neither is its own
+    volume = engine.volumes.get("vol")
     readonly = {str(tmp_path / "data"): {"bind": "/data", "mode": "ro"}}
     other = engine.containers.create("busybox", ["true"], volumes=readonly)
     made.append(other)
     with pytest.raises(docker.errors.APIError, match="Read-only file system"):
         other.put_archive("/data", archive("worse", b""))
+    one.remove()
+    made.remove(one)
+    volume.remove()
+
+
+def test_a_volume_without_a_name_goes_with_its_container(engine: docker.DockerClient) -> None:
+    def create(**more: object) -> tuple[Container, str]:
+        one = engine.containers.create("busybox", script("ls /data; echo x > /data/new"), volumes=["/data"], **more)
+        (mount,) = one.attrs["Mounts"]
+        return one, mount["Name"]
+
+    one, volume = create(name="job")
+    for _ in range(2):
+        one.start()
+        one.wait()
+    assert one.logs() == b"new\n"  # the second time
+    one.remove()
+    assert [each.name for each in engine.volumes.list()] == [volume]
+    again, other = create(name="job")
+    assert other != volume
+    again.start()
+    again.wait()
+    assert again.logs() == b""
+    again.remove(v=True)
+    passing, _ = create(auto_remove=True)
+    passing.start()
+    deadline = time.monotonic() + LIMIT_S
+    while passing.id in {each.id for each in engine.containers.list(all=True, ignore_removed=True)}:
+        assert time.monotonic() < deadline
+    assert engine.volumes.prune()["VolumesDeleted"] == [volume]
+    assert engine.volumes.list() == []
+
+
+def test_a_volume_without_a_name_stays_for_another(engine: docker.DockerClient, made: list[Container]) -> None:
+    volume = engine.volumes.create()
+    one, other = (
+        engine.containers.create("busybox", ["true"], volumes={volume.name: {"bind": "/data"}}) for _ in range(2)
+    )
+    made.append(other)
+    one.remove(v=True)
+    assert [each.name for each in engine.volumes.list()] == [volume.name]
+    other.remove(v=True)
+    made.remove(other)
+    assert engine.volumes.list() == []
 
 
 def test_a_root_that_is_read_only_takes_nothing(engine: docker.DockerClient, made: list[Container]) -> None:

@@ -347,8 +347,8 @@ class FakeCommands:
         self.tell("created", id_)
         return made
 
-    async def remove(self, id_: str, *, force: bool = False) -> None:
-        self.asked.append(("remove", id_, force))
+    async def remove(self, id_: str, *, force: bool = False, volumes: bool = False) -> None:
+        self.asked.append(("remove", id_, force, volumes))
         if self.known[id_].managed:
             raise ConflictError(f"{id_} is in the stack's file: remove it there")
         if self.known[id_].phase in LIVE:
