@@ -68,15 +68,26 @@ class Cursor:
         self._file: IO[bytes] | None = None
         self._offset = 0
         self._begun = b""  # raw: of a line that goes on in the next file
+        self._end = (math.inf, math.inf)  # the last file to be read, and how much of it
 
     def close(self) -> None:
         if self._file:
             self._file.close()
             self._file = None
 
+    def end_here(self) -> None:
+        """Read no more than there is now: however fast more comes, it is not of what was asked for."""
+        files = listed(self._directory)
+        if not files:
+            self._end = (-1, 0)
+            return
+        with suppress(FileNotFoundError):  # it was compressed just now: there is another after it
+            size = math.inf if files[-1].packed else (self._directory / files[-1].name).stat().st_size
+            self._end = (files[-1].number, size)
+
     def seek_last(self, count: int) -> None:
         """Go on to the last `count` lines."""
-        for file in reversed(listed(self._directory)):
+        for file in reversed(self._listed()):
             if self._open(file):
                 lacking = self._back(count)
                 if lacking is None:
@@ -86,7 +97,7 @@ class Cursor:
     def lines(self) -> list[LogLine] | None:
         """Some more lines, if only none of a block that has none to give; None at the present end."""
         while not (block := self._block()):
-            later = next((file for file in listed(self._directory) if file.number > self._number), None)
+            later = next((file for file in self._listed() if file.number > self._number), None)
             if block := self._block():  # what came before the later file did
                 break
             if later is None:
@@ -102,6 +113,9 @@ class Cursor:
         return self._wanted(begun + b"\n") if begun else []
 
     # Going through a file.
+
+    def _listed(self) -> list[LogFile]:
+        return [file for file in listed(self._directory) if file.number <= self._end[0]]
 
     def _open(self, file: LogFile) -> bool:
         """Stand before what is wanted of it. False if it is gone."""
@@ -137,7 +151,7 @@ class Cursor:
     def _block(self) -> bytes:
         """What follows, up to a newline; empty if there is no such."""
         while self._file:
-            block = os.pread(self._file.fileno(), BLOCK_BYTES, self._offset)
+            block = self._read(self._offset, BLOCK_BYTES)
             if not block and self._size_bytes() < self._offset:  # somebody has emptied it
                 self._offset = 0
                 continue
@@ -155,7 +169,7 @@ class Cursor:
 
     def _leave(self) -> None:
         """What stands after the last newline goes on in the next file, or is damaged."""
-        if self._file and (torn := os.pread(self._file.fileno(), BLOCK_BYTES, self._offset)):
+        if self._file and (torn := self._read(self._offset, BLOCK_BYTES)):
             if self._form.timed:
                 self.damaged += 1
             else:
@@ -170,7 +184,10 @@ class Cursor:
         return [line for line in lines if self._since_ns <= line.at_ns <= self._until_ns]
 
     def _size_bytes(self) -> int:
-        return os.fstat(self._file.fileno()).st_size if self._file else 0
+        if not self._file:
+            return 0
+        size = os.fstat(self._file.fileno()).st_size
+        return int(min(size, self._end[1])) if self._number == self._end[0] else size
 
     def _changed_ns(self) -> int:
         return os.fstat(self._file.fileno()).st_mtime_ns if self._file else 0
@@ -239,6 +256,8 @@ class Cursor:
         )
 
     def _read(self, offset: int, size: int) -> bytes:
+        if self._number == self._end[0]:
+            size = int(max(0, min(size, self._end[1] - offset)))
         return os.pread(self._file.fileno(), size, offset) if self._file else b""
 
 

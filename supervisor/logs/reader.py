@@ -86,6 +86,9 @@ async def lines(
     cursors = _cursors(directory, _nanoseconds(since, -math.inf), _nanoseconds(until, math.inf))
     try:
         with _readable(directory):
+            if followed is None:
+                for cursor in cursors:
+                    await to_thread.run_sync(cursor.end_here)
             if last is not None:
                 for cursor in cursors:
                     await to_thread.run_sync(cursor.seek_last, last)

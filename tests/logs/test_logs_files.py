@@ -233,6 +233,28 @@ def test_the_last_lines_are_read_from_the_end(dated: Path, monkeypatch: pytest.M
     assert sum(read_bytes) <= 3 * cursor.BLOCK_BYTES
 
 
+@pytest.mark.parametrize("last", [None, 0, 3])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_comes_after_one_has_asked_is_not_of_what_was_asked_for(
+    tmp_path: Path, last: int | None, packed: bool
+) -> None:
+    log, place = Shelf(tmp_path / "c", SMALL), Cursor(tmp_path / "c", Stamped())
+    write(log, *numbered(10))
+    place.end_here()
+    write(log, *numbered(90, 10))
+    if packed:
+        pack_all(log)
+    assert [line.text for line in read(place, last)] == numbered(10)[10 - last if last is not None else 0 :]
+
+
+def test_of_a_log_that_is_empty_when_one_asks_nothing_is_read(tmp_path: Path) -> None:
+    place = Cursor(tmp_path / "c", Stamped())
+    place.end_here()
+    log = Shelf(tmp_path / "c", SMALL)
+    write(log, b"late")
+    assert read(place) == []
+
+
 def test_a_line_that_was_cut_counts_once_and_comes_whole_over_a_rotation(tmp_path: Path) -> None:
     log = Shelf(tmp_path, LogPolicy(max_size_bytes=LINE_MAX_BYTES, max_files=100))
     cutter = Cutter()
