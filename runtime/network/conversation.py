@@ -21,6 +21,8 @@ _ERROR, _DONE = 2, 3  # NLMSG_*
 _SOL_NETLINK, _CAP_ACK = 270, 10
 _SEND_MAX = 16 << 10  # bytes of one call; of a batch of nftables all must be in one
 _BUFFER_BYTES = 4 << 20  # for batches, and for what is said of each message of one
+_ROOM = 2  # times a batch: what is said of each message of it takes up less than that
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _CHUNK = 64 << 10
 
 
@@ -32,8 +34,8 @@ class Conversation:
         self._number = 0
         with suppress(OSError):
             self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+        self._room = 0
+        self._make_room(_BUFFER_BYTES)
         self._socket.bind((0, 0))
 
     def fileno(self) -> int:
@@ -57,6 +59,7 @@ class Conversation:
 
     def transact(self, what: str, batch: Sequence[bytes]) -> None:
         """Have a batch of nftables done, as a whole or not at all."""
+        self._make_room(_ROOM * sum(map(len, batch)))
         self._exchange([self._numbered(message) for message in batch], {}, what)
 
     def dump(self, message: bytes) -> list[bytes]:
@@ -70,6 +73,17 @@ class Conversation:
                 if kind == _ERROR:
                     _check(answer, {}, "list what the network has")
                 found.append(answer)
+
+    def _make_room(self, size: int) -> None:
+        """Whatever net.core.wmem_max and rmem_max are: with theirs, 200 published ports were too many (socket(7))."""
+        if size <= self._room:
+            return
+        for forced, option in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, forced, size)
+            except PermissionError:  # in a user namespace
+                self._socket.setsockopt(socket.SOL_SOCKET, option, size)
+        self._room = size
 
     def _numbered(self, message: bytes) -> bytes:
         self._number += 1

@@ -76,6 +76,8 @@ async def start(call: Call) -> Answering:
     if asked.begun:
         raise conflict(f"exec {asked.key} has already run")
     size = fields.numbers("ConsoleSize")
+    if len(size) == 2 and all(size):
+        size = sides(*size)
     asked.begun = True
     if fields.truth("Detach"):
         executed = await _begin(call.api, asked, size, stdin=False)
@@ -115,16 +117,21 @@ async def _begin(api: Api, asked: Asked, size: tuple[int, ...], *, stdin: bool) 
     """Run it, and have its end noted. PysupError."""
     try:
         executed = await api.commands.execute(asked.container, asked.execution, stdin=stdin)
-    except PysupError as error:
-        known = error.exit_status != PysupError.exit_status
-        asked.ended(error.exit_status if known else NOT_STARTED)
+    except BaseException as error:
+        asked.ended(_status_of(error))
         raise
     asked.began(executed)
     if asked.execution.terminal and len(size) == 2 and all(size):
-        executed.resize(*sides(*size))
+        executed.resize(*size)
     _tell(api, asked, "exec_start")
     api.tasks.start_soon(_note_end, api, asked, executed)
     return executed
+
+
+def _status_of(error: BaseException) -> int:
+    if isinstance(error, PysupError) and error.exit_status != PysupError.exit_status:
+        return error.exit_status
+    return NOT_STARTED
 
 
 async def _note_end(api: Api, asked: Asked, executed: Executed) -> None:

@@ -1,5 +1,6 @@
 """A JSON body's fields, each of the type it must have; null and absence are the same, as in Go."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,9 +15,9 @@ class Fields:
 
     def text(self, name: str) -> str:
         value = self._value(name, "")
-        if not isinstance(value, str) or "\0" in value:
+        if not _is_text(value):
             raise _wrong(name, "a string")
-        return value
+        return str(value)
 
     def truth(self, name: str) -> bool:
         value = self._value(name, default=False)
@@ -34,7 +35,7 @@ class Fields:
         """A list of strings; one alone counts as such."""
         value = self._value(name, [])
         found = [value] if isinstance(value, str) else value
-        if not isinstance(found, list) or not all(isinstance(each, str) and "\0" not in each for each in found):
+        if not isinstance(found, list) or not all(map(_is_text, found)):
             raise _wrong(name, "a list of strings")
         return tuple(found)
 
@@ -68,6 +69,17 @@ class Fields:
     def _value(self, name: str, default: object) -> object:
         value = self.values.get(name)
         return default if value is None else value
+
+
+def _is_text(value: object) -> bool:
+    """One that the kernel can be given: of surrogates, only those that stand for undecodable bytes (PEP 383)."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _wrong(name: str, wanted: str) -> Exception:

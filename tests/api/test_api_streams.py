@@ -424,6 +424,25 @@ def test_exec_refuses_what_makes_no_sense(stage: Stage, name: str, body: object,
         stage.client.post(f"/containers/{name}/exec", body)
 
 
+def test_exec_of_a_size_that_makes_no_sense_is_not_begun(stage: Stage) -> None:
+    key = stage.client.post("/containers/web.1/exec", {"Cmd": ["true"], "Tty": True, "AttachStdout": True})["Id"]
+    with pytest.raises(CommandError, match="a window of 70000 rows and 80 columns makes no sense"):
+        stage.client.hijack(f"/exec/{key}/start", {"Tty": True, "ConsoleSize": [70000, 80]})
+    assert stage.commands.executed == []
+    line = stage.client.hijack(f"/exec/{key}/start", {"Tty": True, "ConsoleSize": [70, 80]})
+    everything(line)
+    line.close()
+    assert stage.client.get(f"/exec/{key}/json")["ExitCode"] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"Cmd": ["\ud800"]}, {"Cmd": ["a"], "User": "\udfff"}, {"Cmd": ["a"], "Env": ["A=\ud8ff"]}]
+)
+def test_exec_refuses_half_a_letter(stage: Stage, wrong: object) -> None:
+    with pytest.raises(CommandError, match="invalid JSON: "):
+        stage.client.post("/containers/web.1/exec", wrong)
+
+
 def test_exec_is_started_once(stage: Stage) -> None:
     key, line = started(stage, "cat")
     with pytest.raises(CommandError, match="has already run"):

@@ -1,6 +1,7 @@
 """Parts of a stack's networks, each by itself: addresses in a book, names of interfaces, sockets that go."""
 
 from collections.abc import Callable
+from contextlib import closing
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,11 @@ from typing import Any, cast
 import anyio
 import anyio.lowlevel
 import pytest
+from lan import Lan
 
 from runtime.config import Attachment
+from runtime.network import conversation, namespace
+from runtime.network.rules import Filter, Redirect
 from supervisor.entry import StackNetwork
 from supervisor.errors import StackError
 from supervisor.network import fabric
@@ -95,3 +99,15 @@ async def test_no_socket_is_closed_while_somebody_waits_for_it(monkeypatch: pyte
         assert await made.sweep(frozenset(), {})
         assert served.closed
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.kernel
+def test_a_thousand_ports_fit_whatever_the_kernels_usual_buffers_are(
+    hosts: Lan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "_BUFFER_BYTES", 208 << 10)  # net.core.wmem_max, unless somebody has raised it
+    with namespace.inside(hosts.host.descriptor, hosts.host.home):
+        made = Filter("pysup-ports")
+    with closing(made):
+        made.set([], [Redirect("tcp", 20_000 + number, "", "10.0.0.2", 80) for number in range(1000)])
+        assert hosts.host.run("nft", "list", "table", "inet", "pysup-ports").count("dnat") == 2000
