@@ -62,6 +62,7 @@ _LEVELS: Mapping[str, Level] = {
     "not_ready": "warning",
     "out_of_memory": "warning",
     "timed_out": "warning",
+    "pattern_slow": "warning",
     "unhealthy": "warning",
     "dependency_skipped": "warning",
     "stop_command_failed": "warning",

@@ -387,4 +387,6 @@ class KernelRun:
         if self._watch is None:
             return Verdict(passed=False, detail="is heard of, not tried")
         matched, self._watch.matched = self._watch.matched, False
+        if self._watch.given_up:
+            return Verdict(passed=False, detail="its pattern took too long: no line is looked at any more")
         return Verdict(matched, "" if matched else "no line matched")

@@ -172,7 +172,7 @@ class KernelRunner:
             spawn.spare_some(made.owned)
             places = () if plan.cgroup is None else plan.cgroup.descriptors
             descriptors = (
-                *senses.open(config, made, policy, heard, self._output, self._means.listener),
+                *senses.open(config, made, policy, heard, self._output, self._means.listener, self._means.tell),
                 *joined,
                 *spaces,
                 *mounts,

@@ -8,9 +8,11 @@ from runtime.config import ContainerConfig
 from runtime.streams import Streams
 from supervisor.core.checks import Log, Notice
 from supervisor.core.policy import Policy
+from supervisor.kernel.means import Tell
 from supervisor.kernel.notify import Listener, Mouth
 from supervisor.stack.runner import Heard
-from supervisor.streams.output import Capture, Output, Watch
+from supervisor.streams.output import Capture, Output
+from supervisor.streams.watch import Watch
 
 
 @dataclass(slots=True)
@@ -31,22 +33,28 @@ class Senses:
         heard: Heard,
         output: Output | None,
         listener: Listener,
+        tell: Tell,
     ) -> tuple[int, ...]:
         """Make what it is to be heard by; returns the descriptors for its start."""
         if output is not None:
-            watches = []
-            if policy.ready is not None and isinstance(policy.ready.probe, Log):
-                watches.append(Watch(policy.ready.probe.pattern, partial(heard, Notice(ready=True))))
-            if policy.health is not None and isinstance(policy.health.probe, Log):
-                self.watch = Watch(policy.health.probe.pattern)
-                watches.append(self.watch)
-            self.capture = _attach(output, config.id, made, tuple(watches))
+            self.capture = _attach(output, config.id, made, self._watches(config.id, policy, heard, tell))
             self.terminal = made.terminal is not None
             self.stdin, made.stdin, made.terminal = made.terminal if self.terminal else made.stdin, None, None
         if not config.notify:
             return made.theirs
         self.mouth = listener.open(heard)
         return (*made.theirs, self.mouth.mount)
+
+    def _watches(self, container: str, policy: Policy, heard: Heard, tell: Tell) -> tuple[Watch, ...]:
+        watches = []
+        if policy.ready is not None and isinstance(policy.ready.probe, Log):
+            slow = partial(tell, "pattern_slow", container, {"key": "ready.log"})
+            watches.append(Watch(policy.ready.probe.pattern, partial(heard, Notice(ready=True)), slow))
+        if policy.health is not None and isinstance(policy.health.probe, Log):
+            slow = partial(tell, "pattern_slow", container, {"key": "health.log"})
+            self.watch = Watch(policy.health.probe.pattern, told_slow=slow)
+            watches.append(self.watch)
+        return tuple(watches)
 
     def begin(self) -> None:
         """It has started: hear it."""

@@ -59,6 +59,10 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
         "not ready within {timeout_s:g} s",
         "not ready in time",
     ),
+    "pattern_slow": (
+        "{key}: its pattern takes too long at a line that was written, which passes for no match: make it simpler",
+        "its pattern takes too long",
+    ),
     "healthy": ("healthy",),
     "unhealthy": ("unhealthy: {finding}", "unhealthy"),
     "status": ("says: {status}",),

@@ -34,13 +34,12 @@ its last line. Only where something outside the container holds the pipe does it
 import errno
 import math
 import os
-import re
 import select
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
-from functools import lru_cache, partial
+from functools import partial
 from typing import Protocol, Self
 
 import anyio
@@ -48,6 +47,7 @@ import anyio.lowlevel
 
 from supervisor.streams.console import Console, ConsoleGoneError
 from supervisor.streams.lines import LINE_MAX_BYTES, Cutter, LineForm, Piece, Stream
+from supervisor.streams.watch import Watch
 
 CHUNK_BYTES = LINE_MAX_BYTES  # a pipe's usual capacity; the cutter wants no more than a line's length at a time
 READS_PER_TURN = 64  # then the loop's other tasks have their turn
@@ -140,7 +140,7 @@ class Output:
         container: str,
         stdout: int,
         stderr: int | None,
-        watches: tuple["Watch", ...] = (),
+        watches: tuple[Watch, ...] = (),
         *,
         held: bool = False,
     ) -> "Capture":
@@ -250,7 +250,7 @@ class Capture:
         container: str,
         stdout: int,
         stderr: int | None,
-        watches: tuple["Watch", ...] = (),
+        watches: tuple[Watch, ...] = (),
         *,
         held: bool = False,
     ) -> None:
@@ -437,37 +437,6 @@ def _ended_with(tail: bytes, lines: bytes) -> bytes:
         return lines
     first = lines.find(b"\n", -TAIL_MAX_BYTES - 1, -1) + 1
     return lines[first or -TAIL_MAX_BYTES :]
-
-
-class Watch:
-    """Looks for lines that match a regular expression: a line of either stream, without its newline, as bytes.
-
-    Lines are looked at when they are read. While the console is behind (a paused pager), watched runs are read on until
-    half of what may wait has gathered (`console.OVERDRAFT_MAX_BYTES`); from then on nothing is found.
-    """
-
-    __slots__ = ("_found", "_pattern", "matched")
-
-    def __init__(self, pattern: str, found: Callable[[], None] | None = None) -> None:
-        """With `found`, which is called at the first match, it has seen enough then."""
-        self._pattern = _compiled(pattern)
-        self._found = found
-        self.matched = False  # since it was last set to False: nothing is looked at meanwhile
-
-    def see(self, lines: bytes) -> bool:
-        """Is it done with?"""
-        if self.matched or not any(map(self._pattern.search, lines[:-1].split(b"\n"))):
-            return False
-        self.matched = True
-        if self._found is None:
-            return False
-        self._found()
-        return True
-
-
-@lru_cache(maxsize=256)
-def _compiled(pattern: str) -> re.Pattern[bytes]:
-    return re.compile(pattern.encode())
 
 
 def _read_chunk(fd: int) -> bytes | None:

@@ -17,7 +17,8 @@ from supervisor.reporting.events import Events, TextEvents
 from supervisor.streams import console as console_module
 from supervisor.streams.console import BUFFER_MAX_BYTES, Console, ConsoleGoneError
 from supervisor.streams.lines import LINE_MAX_BYTES, LineForm, Piece, Stream, TextLines, layout_for
-from supervisor.streams.output import CHUNK_BYTES, Capture, Output, Watch
+from supervisor.streams.output import CHUNK_BYTES, Capture, Output
+from supervisor.streams.watch import Watch
 
 pytestmark = pytest.mark.anyio
 
