@@ -1,7 +1,8 @@
 """A new volume gets what the image has at its place, as in Docker: files, modes, owners, times, extended attributes.
 
-It is done once, while the volume is empty, in a directory beside it that then takes its place: a crash leaves an empty
-volume, or a whole one. Nothing of the image leads out of the image, and no symbolic link is followed.
+It is done once, while the volume is empty, in a directory beside it; when all is there, it is moved into the volume:
+that itself stays, as others may have it mounted. What a crash leaves is begun anew, or moved to its end, by the next
+start. Nothing of the image leads out of the image, and no symbolic link is followed.
 """
 
 import fcntl
@@ -20,18 +21,22 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 def seed(volume: str, lowers: Sequence[str], target: str) -> None:
     """Fill `volume`, if it is empty and an image's layer has a directory at `target`; the uppermost that has counts."""
-    if _is_filled(volume):
+    whole = _beside(volume, "whole")
+    if _is_filled(volume) and not os.path.lexists(whole):
         return
     lock = os.open(os.path.dirname(volume), _DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another container may share it, and start now
-        if not _is_filled(volume) and (source := _directory_in(lowers, target)) is not None:
-            try:
-                _replace(volume, source)
-            finally:
-                os.close(source)
+        if not os.path.lexists(whole) and not _is_filled(volume):
+            _prepare(volume, lowers, target, whole)
+        if os.path.lexists(whole):
+            _move(whole, volume)
     finally:
         os.close(lock)
+
+
+def _beside(volume: str, what: str) -> str:
+    return f"{os.path.dirname(volume)}/.{what}-{os.path.basename(volume)}"
 
 
 def _is_filled(directory: str) -> bool:
@@ -50,8 +55,16 @@ def _directory_in(lowers: Sequence[str], target: str) -> int | None:
     return None
 
 
-def _replace(volume: str, source: int) -> None:
-    beside = f"{os.path.dirname(volume)}/.new-{os.path.basename(volume)}"
+def _prepare(volume: str, lowers: Sequence[str], target: str, whole: str) -> None:
+    source = _directory_in(lowers, target)
+    if source is not None:
+        try:
+            _copy_beside(_beside(volume, "new"), source, whole)
+        finally:
+            os.close(source)
+
+
+def _copy_beside(beside: str, source: int, whole: str) -> None:
     if os.path.lexists(beside):  # of one that was killed
         remove_tree(beside)
     os.mkdir(beside, 0o700)
@@ -63,7 +76,22 @@ def _replace(volume: str, source: int) -> None:
         raise
     finally:
         os.close(made)
-    os.rename(beside, volume)
+    os.rename(beside, whole)
+
+
+def _move(whole: str, volume: str) -> None:
+    source = os.open(whole, _DIRECTORY | os.O_NOFOLLOW)
+    try:
+        target = os.open(volume, _DIRECTORY | os.O_NOFOLLOW)
+        try:
+            for name in os.listdir(source):
+                os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+            _dress(source, target, os.fstat(source))
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    os.rmdir(whole)
 
 
 def _copy_directory(source: int, target: int) -> None:

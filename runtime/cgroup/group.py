@@ -90,7 +90,7 @@ class Cgroup:
         """Have it be like `to`, which has all of its places and perhaps more, while it lives: its processes come along.
         `resets` are limits that it had. OSError names the file.
         """
-        for index in to.own:
+        for index in range(len(self.places), len(to.places)):  # what it has had may be gone, and stays so
             with suppress(FileExistsError):
                 os.mkdir(to.directory(index))
         for index, setting in (*resets, *to.settings):

@@ -193,12 +193,14 @@ class LogWriter:
     def remove(self, container: str) -> None:
         """Its log goes, with all that it holds."""
         self._policies.pop(container, None)
+        self._ended.discard(container)
         self._take_in(container, Call(lambda: self._end(container), partial(self._store.remove, container)))
 
     def rename(self, container: str, to: str) -> None:
         """Its log is another container's, who has none. Who follows it reads to its end, and is done."""
         if container in self._policies:
             self._policies[to] = self._policies.pop(container)
+        self._ended.discard(container)
         self._take_in(container, Call(lambda: self._end(container), partial(self._store.rename, container, to)))
 
     def limit(self, max_total_bytes: int | None) -> None:

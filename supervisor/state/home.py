@@ -19,7 +19,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from supervisor.state import cgroups, ids
 STRAYS_GONE_S = 10.0  # the longest a killed stray may take to end
 COPIES_GONE_S = 5.0  # the longest that a killed supervisor's lock may be held by what it was about to start
 COPIES_LOOK_S = 0.005
+LOCKS = Path("/proc/locks")
 PID_MAX = 1 << 22  # proc_sys_kernel(5); more is no pid, but damage
 
 
@@ -240,7 +241,7 @@ def running(state: Path) -> dict[str, int]:
     found = {}
     for lock in sorted(state.absolute().glob("stacks/*/lock")):
         with suppress(FileNotFoundError):
-            if (pid := held.get(lock.stat().st_ino)) is not None and _holds(pid, lock):
+            if (pid := _holder(lock, held)) is not None:
                 found[lock.parent.name] = pid
     return found
 
@@ -257,10 +258,8 @@ def left(home: Home) -> Left | None:
 
 def is_held(home: Home) -> bool:
     """Does it run?"""
-    lock = home.path / "lock"
     with suppress(FileNotFoundError, NotADirectoryError):
-        pid = _flocks().get(lock.stat().st_ino)
-        return pid is not None and _holds(pid, lock)
+        return _holder(home.path / "lock", _flocks()) is not None
     return False
 
 
@@ -323,17 +322,21 @@ def discard_logs(home: Home) -> bool:
     return True
 
 
-def _flocks() -> dict[int, int]:
-    """Inode to pid, of all exclusive flock(2)s: `1: FLOCK ADVISORY WRITE 4242 fe:01:131 0 EOF`."""
-    lines = (line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines())
-    return {
-        int(words[5].split(":")[2]): int(words[4]) for words in lines if words[1:4] == ["FLOCK", "ADVISORY", "WRITE"]
-    }
+def _flocks() -> dict[int, list[int]]:
+    """Inodes to pids, of all exclusive flock(2)s: `1: FLOCK ADVISORY WRITE 4242 fe:01:131 0 EOF`."""
+    found: dict[int, list[int]] = {}
+    for words in map(str.split, LOCKS.read_text(encoding="ascii").splitlines()):
+        if words[1:4] == ["FLOCK", "ADVISORY", "WRITE"]:
+            found.setdefault(int(words[5].split(":")[2]), []).append(int(words[4]))
+    return found
 
 
-def _holds(pid: int, lock: Path) -> bool:
-    """An inode's number alone may be that of another file system's file: the holder has signed the lock."""
-    return _signature(lock.read_bytes()[:32]) == pid
+def _holder(lock: Path, held: Mapping[int, Sequence[int]]) -> int | None:
+    """Files of several file systems have the same number, and may all be locked: the holder of this one has signed it.
+    FileNotFoundError.
+    """
+    pids = held.get(lock.stat().st_ino, ())
+    return next((pid for pid in pids if pid == _signature(lock.read_bytes()[:32])), None)
 
 
 def sweep(home: Home) -> Left:

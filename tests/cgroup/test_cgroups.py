@@ -242,6 +242,18 @@ def test_figures_tell_what_was_used(branch: Branch, start: Start) -> None:
 # --- many, and what was left -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("branch", ["host", "v1"], indirect=True)
+def test_one_that_is_gone_is_not_made_again_by_other_limits(branch: Branch) -> None:
+    needs("memory")
+    cgroup = made(branch)
+    other, resets = branch.changed(cgroup, Limits(), Limits(memory_bytes=64 * MIB))
+    cgroup.remove()
+    with pytest.raises(FileNotFoundError):
+        cgroup.change(other, resets)
+    assert not os.path.exists(cgroup.directory(0))
+    other.remove()
+
+
 @EVERY_KIND
 def test_five_hundred_are_made_read_and_removed(branch: Branch) -> None:
     cgroups = [made(branch, name=f"c.{number}") for number in range(500)]

@@ -156,6 +156,20 @@ async def test_a_removed_log_is_gone_and_its_followers_are_done(writing: Writing
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["b"]
 
 
+async def test_of_removed_logs_nothing_is_remembered(writing: Writing) -> None:
+    async with writing() as writer:
+        for container in ("a", "b", "c"):
+            writer.open(container, LogPolicy())
+            put(writer, container, b"text")
+            writer.end(container)
+        while len(writer._ended) < 3:
+            await anyio.lowlevel.checkpoint()
+        writer.rename("b", "d")
+        for container in ("a", "c", "d"):
+            writer.remove(container)
+    assert (writer._ended, writer._policies, writer._followed) == (set(), {}, {})
+
+
 async def test_an_idle_log_holds_no_descriptor(writing: Writing) -> None:
     async with writing() as writer:
         await read(writer.logs("0"))  # the loop has all that it needs

@@ -71,6 +71,30 @@ def test_what_was_begun_by_one_that_was_killed_is_begun_again(image: Path, volum
     assert sorted(path.name for path in volume.iterdir()) == ["deep", "link", "pipe"]
 
 
+def test_who_has_it_mounted_already_sees_what_it_is_filled_with(image: Path, volume: Path) -> None:
+    mounted = os.open(volume, os.O_PATH | os.O_DIRECTORY)
+    try:
+        seeding.seed(str(volume), [str(image)], "/var/lib/db")
+        assert os.stat("deep/file", dir_fd=mounted).st_size == 100_000
+    finally:
+        os.close(mounted)
+
+
+def test_what_was_moved_half_is_moved_to_its_end(image: Path, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    (volume.parent / ".whole-db/deep").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(seeding, "_dress", killed)
+        with pytest.raises(KeyboardInterrupt):
+            seeding.seed(str(volume), [str(image)], "/var/lib/db")
+    assert (volume / "deep").is_dir()
+    seeding.seed(str(volume), [str(image)], "/var/lib/db")
+    assert [path.name for path in volume.iterdir()] == ["deep"]
+    assert [path.name for path in volume.parent.iterdir()] == ["db"]
+
+
 def test_the_first_layer_that_has_it_counts(image: Path, volume: Path, tmp_path: Path) -> None:
     (tmp_path / "top/var/lib/db").mkdir(parents=True)
     (tmp_path / "top/var/lib/db/upper").touch()
