@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Ended, Live, Pysup
-from waiting import PATIENCE_S
+from command import Ended, Pysup
+from family import killed
 
 from runtime import linux
 
@@ -19,17 +18,6 @@ pytestmark = pytest.mark.kernel
 
 SLEEP = {"cmd": ["sleep", "1000"], "stop_signal": "SIGKILL"}
 NOTHING = "nothing is left of any killed supervisor\n"
-
-
-def killed(live: Live) -> None:
-    """SIGKILL it, and see its children die."""
-    task = Path(f"/proc/{live.process.pid}/task/{live.process.pid}/children")
-    descriptors = [os.pidfd_open(int(pid)) for pid in task.read_text(encoding="ascii").split()]
-    live.signal(signal.SIGKILL)
-    live.process.wait(PATIENCE_S)
-    for descriptor in descriptors:
-        assert select.select([descriptor], [], [], PATIENCE_S)[0]
-        os.close(descriptor)
 
 
 def gc(pysup: Pysup, *arguments: str) -> Ended:

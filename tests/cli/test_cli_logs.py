@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import Ended, Pysup, script
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kernel
 
@@ -54,8 +54,7 @@ def test_after_a_crash_one_sees_what_happened(pysup: Pysup) -> None:
     with pysup.live("up", pysup.stack({"id": "a", "cmd": script("echo up; exec sleep 1000")})) as live:
         live.sees("a     | up")
         kept = pysup.state / "stacks/stack/logs/a/0.log"
-        while not kept.exists() or not kept.read_bytes().endswith(b"up\n"):
-            live.process.poll()
+        until(lambda: kept.exists() and kept.read_bytes().endswith(b"up\n"))
         live.signal(signal.SIGKILL)
         live.process.wait(PATIENCE_S)
     assert logs(pysup) == Ended(0, "a     | up\n", NOTE)

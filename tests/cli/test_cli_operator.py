@@ -26,7 +26,7 @@ from command import ENVIRONMENT, Ended, Live
 from fake_commands import view
 from screen import at_terminal
 from served import Stage, populated
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, until
 
 from supervisor.api.server import serve
 from supervisor.api.shelf import Folders
@@ -510,8 +510,7 @@ def test_exec_with_a_terminal(stage: Stage, run: Path, tmp_path: Path) -> None:
 def test_attach_types_to_a_container_and_leaves_by_its_keys(stage: Stage, run: Path, tmp_path: Path) -> None:
     assert stage.commands.known["term"].tty
     with at_terminal(argv("attach", "term", "--detach-keys", "ctrl-a,q"), tmp_path, PYSUP_RUN=str(run)) as screen:
-        while ("resize", "term", 24, 80) not in stage.commands.asked:
-            pass
+        until(lambda: ("resize", "term", 24, 80) in stage.commands.asked)
         screen.type("hello")
         screen.sees("hello")
         screen.type("\x01q")
@@ -521,8 +520,7 @@ def test_attach_types_to_a_container_and_leaves_by_its_keys(stage: Stage, run: P
 
 def test_attach_without_a_terminal(stage: Stage, live: Callable[..., Live]) -> None:
     shown = live("attach", "web.1")
-    while "web.1" not in stage.commands.echoes:
-        pass
+    until(lambda: "web.1" in stage.commands.echoes)
     stage.do(stage.commands.echoes["web.1"].say, Stream.STDERR, b"said\n")
     shown.sees("said")
     stage.do(stage.commands.put, "web.1", phase=Phase.EXITED, exit_status=9, finished_at=time.time(), wanted_up=False)

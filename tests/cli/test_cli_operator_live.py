@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from command import ENVIRONMENT, Ended, Live, Pysup, script
 from screen import at_terminal
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kernel
 
@@ -53,6 +53,8 @@ class Operator:
         path.write_text(json.dumps({"name": name, "containers": containers}))
         with self.pysup.live("up", "--run", str(self.run), str(path)) as live:
             live.sees("all 3 containers are up")
+            for each in ("db    |", "web.1 |", "web.2 |"):
+                live.sees(f"{each} up")
             yield live
 
     def statuses(self) -> dict[str, str]:
@@ -215,6 +217,7 @@ def test_the_environment_names_the_state_directory_for_every_command(operator: O
     with home.live("up", path) as live:
         live.sees("all 1 containers")
         assert at_home("ps", "-a", "-q").out == "c\n"
+        until((home.state / "stacks/stack/logs/c/0.log").exists)
     assert at_home("ps", "-a", "-q") == Ended(0, "")
     assert "| up" in at_home("logs").out
 

@@ -86,7 +86,8 @@ def test_wait_has_a_limit_and_the_stack_goes_on(pysup: Pysup, pysup_command: Com
 
 
 def test_the_first_that_ends_ends_all_if_so_asked(pysup: Pysup) -> None:
-    done = pysup("up", "--abort-on-exit", stack(pysup, DB, WEB, JOB, OTHER))
+    last = {**JOB, "depends_on": ["web"]}
+    done = pysup("up", "--abort-on-exit", stack(pysup, DB, WEB, last, OTHER))
     assert done.status == 1
     assert "job: ended, so all others are stopped" in done.out
     assert done.out.index("web: stopped") < done.out.index("db: stopping")

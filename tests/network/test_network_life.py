@@ -13,12 +13,11 @@ from typing import Any
 
 import docker
 import pytest
-from command import Live, Pysup
+from command import Pysup
+from family import killed
 from lan import HOST, Lan, Place
 from netstack import prefix, stack_of
-from waiting import PATIENCE_S, until
-
-from runtime import pidfd
+from waiting import until
 
 pytestmark = pytest.mark.kernel
 
@@ -132,7 +131,7 @@ def test_after_a_crash_the_next_start_removes_what_is_left_and_nothing_else(host
     path.write_text(json.dumps({"name": "crash", **spec(*containers, networks={"back": {"internal": True}})}))
     with pysup.live("up", str(path), prefix=prefix(hosts, pysup)) as live:
         live.sees(" up\n")
-        _killed(live)
+        killed(live)
     assert "pysup-crash" not in hosts.host.run("nft", "list", "tables")  # it went with its owner
     left = [name for name in hosts.links() if name != "br-others"]
     assert left
@@ -142,17 +141,6 @@ def test_after_a_crash_the_next_start_removes_what_is_left_and_nothing_else(host
         live.signal(signal.SIGINT)
         assert live.ends() == 0
     assert not pysup.left()
-
-
-def _killed(live: Live) -> None:
-    pid = live.process.pid
-    family = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    live.signal(signal.SIGKILL)
-    live.process.wait(PATIENCE_S)
-    for child in family:
-        descriptor = pidfd.opened(int(child))
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 @pytest.mark.usefixtures("others")

@@ -4,7 +4,6 @@ is restarted or killed for it.
 
 import os
 import re
-import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Self
 
 import pytest
 from command import Live, Pysup, script
+from family import children, end
 from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
@@ -62,22 +62,6 @@ def gate() -> Iterator[Gate]:
         yield made
 
 
-def wait_for_the_end_of_all(pids: list[int]) -> None:
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        assert select.select([descriptor], [], [], PATIENCE_S)[0], f"{pid} does not end"
-        os.close(descriptor)
-
-
-def children(live: Live) -> list[int]:
-    """Its containers and launchers."""
-    pid = live.process.pid
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-
-
 def resident_kib(live: Live) -> int:
     status = Path(f"/proc/{live.process.pid}/status").read_text(encoding="ascii")
     return int(status.partition("VmRSS:")[2].split()[0])
@@ -101,9 +85,9 @@ def test_a_paused_terminal_loses_nothing_and_holds_up_no_supervision(pysup: Pysu
             came.append(gate.comes())
             gate.open()
         assert resident_kib(live) < RESIDENT_MAX_KIB
-        family = children(live)
+        family = children(live.process.pid)
         live.signal(signal.SIGINT)
-        wait_for_the_end_of_all(family)
+        end(family)
         live.text = live.process.communicate(timeout=PATIENCE_S)[0].decode()
         assert live.process.returncode == 1  # as `once` failed
     for number in range(1, FLOODS + 1):
@@ -145,6 +129,8 @@ def test_a_supervisor_that_was_stopped_for_a_while_goes_on_as_if_nothing_had_bee
         assert gate.comes() == "ends"
         live.sees("writes: exited with status 0")
         live.sees("later: exited with status 0")
+        while live.text.count("ends: started") < 3:  # it may have knocked before that was told
+            live.reads(live.text.count("\n") + 1)
         live.signal(signal.SIGINT)
         assert live.ends() == 0
     before, _, _ = live.text.partition("stopping on SIGINT")

@@ -2,7 +2,6 @@
 
 import os
 import random
-import select
 import signal
 import subprocess
 import sys
@@ -10,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from command import ENVIRONMENT, Live, Pysup, script
+from family import children, end, killed, wakes
 from waiting import PATIENCE_S
-
-from runtime import pidfd
 
 pytestmark = pytest.mark.kernel
 
@@ -34,29 +32,11 @@ def members(state: Path) -> list[int]:
     return found
 
 
-def wait_for_the_end_of(pids: list[int]) -> None:
-    """Each is dead within the time that a test may wait."""
-    for pid in pids:
-        descriptor = pidfd.opened(pid)
-        if descriptor is None:
-            continue
-        assert select.select([descriptor], [], [], PATIENCE_S)[0], f"{pid} outlives its supervisor"
-        os.close(descriptor)
-
-
-def children(live: Live) -> list[int]:
-    pid = live.process.pid
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-
-
-def killed(live: Live, state: Path) -> None:
-    """SIGKILL it, and see its launchers and containers die, one that was being made at that moment included."""
-    family = children(live)
-    live.signal(signal.SIGKILL)
-    live.process.wait(PATIENCE_S)
-    wait_for_the_end_of(family)
+def killed_with_all(live: Live, state: Path) -> None:
+    """Those that were being made at that moment included."""
+    killed(live)
     while left := members(state):
-        wait_for_the_end_of(left)
+        end(left)
 
 
 def services(pysup: Pysup, count: int) -> str:
@@ -71,7 +51,7 @@ def test_whenever_it_is_killed_all_ends_and_the_next_one_sweeps(pysup: Pysup, mo
     lines = random.Random(SEED + moment).randrange(1, 40)
     with pysup.live("up", services(pysup, 30)) as live:
         live.reads(lines)
-        killed(live, pysup.state)
+        killed_with_all(live, pysup.state)
     after = pysup("up", pysup.stack({"id": "after", "cmd": ["true"]}))
     assert after.status == 0
     assert "swept what an earlier run left" in after.out
@@ -84,7 +64,7 @@ def test_a_killed_one_while_it_stops_leaves_nothing_to_live(pysup: Pysup) -> Non
         live.sees("containers are up")
         live.signal(signal.SIGINT)
         live.sees("stopping (SIGTERM)")
-        killed(live, pysup.state)
+        killed_with_all(live, pysup.state)
 
 
 def test_a_container_that_cleared_its_death_signal_is_found_by_the_next(pysup: Pysup, image: Path) -> None:
@@ -101,7 +81,7 @@ def test_a_container_that_cleared_its_death_signal_is_found_by_the_next(pysup: P
     (stray,) = members(pysup.state)
     after = pysup("up", pysup.stack({"id": "after", "cmd": ["true"]}))
     assert "1 process, 1 cgroup and the directory of outlaw" in after.out
-    wait_for_the_end_of([stray])
+    end([stray])
     assert pysup.left() == []
 
 
@@ -117,19 +97,11 @@ def test_a_stack_has_one_supervisor(pysup: Pysup) -> None:
     assert pysup("up", pysup.stack({"id": "a", "cmd": ["true"]})).status == 0
 
 
-def switches(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-
-
 def test_an_idle_stack_never_wakes_up(pysup: Pysup) -> None:
     with pysup.live("up", pysup.stack({"id": "a", "cmd": ["sleep", "1000"], "replicas": 50, "init": True})) as live:
         live.sees("containers are up")
-        ours = [live.process.pid, *(pid for pid in children(live) if is_launcher(pid))]
-        settled = [switches(pid) for pid in ours]
-        # Time passing while nothing happens is the subject here: there is no event to wait for.
-        select.select([], [], [], IDLE_S)
-        assert sum(switches(pid) for pid in ours) - sum(settled) <= 2  # the tail of what came before
+        ours = [live.process.pid, *(pid for pid in children(live.process.pid) if is_launcher(pid))]
+        assert wakes(ours, IDLE_S) <= 2
         live.signal(signal.SIGINT)
         assert live.ends() == 0
 
@@ -141,7 +113,7 @@ def is_launcher(pid: int) -> bool:
 def test_a_supervisor_that_was_stopped_for_a_while_loses_nothing(pysup: Pysup) -> None:
     with pysup.live("up", pysup.stack({"id": "a", "cmd": ["sleep", "1000"], "replicas": 20})) as live:
         live.sees("containers are up")
-        victims = [pid for pid in children(live) if not is_launcher(pid)]
+        victims = [pid for pid in children(live.process.pid) if not is_launcher(pid)]
         live.signal(signal.SIGSTOP)
         for pid in victims:
             os.kill(pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import anyio
+from family import children
 from waiting import PATIENCE_S
 
 from runtime import launcher, security, spawn, streams
@@ -265,11 +266,6 @@ def end(pid: int) -> None:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         kill(pid)
         wait(pid)
-
-
-def children(pid: int) -> list[int]:
-    """The children of a process, as we number them."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
 def apart(script: str, *arguments: str, under: Sequence[str] = ()) -> subprocess.Popen[str]:
