@@ -285,6 +285,12 @@ DEVPTS_OPTIONS = "newinstance,ptmxmode=0666,mode=0620"
 
 
 @lower.register
+def _(step: plan.TakeLinksAway, asm: Assembler) -> None:
+    for path in step.paths:
+        asm.call("unlinkat", AT_FDCWD, path, 0, forgive=(errno.ENOENT,))
+
+
+@lower.register
 def _(step: plan.ShowFiles, asm: Assembler) -> None:
     for directory in {os.path.dirname(file.path): None for file in step.files}:
         _make_directory(asm, directory)

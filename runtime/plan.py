@@ -219,6 +219,18 @@ class EtcFile:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeLinksAway:
+    """Symbolic links of the image that lead nowhere, where files of the container's own are to be shown. The
+    /etc/resolv.conf of an installed system is often one, to what a service makes in /run.
+    """
+
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"take {', '.join(self.paths)} away, which leads nowhere"
+
+
+@dataclass(frozen=True, slots=True)
 class ShowFiles:
     """Bind small files over those of the image. They live in the tmpfs of /dev, where their names are taken away
     again.

@@ -7,11 +7,13 @@ kernel has it.
 
 import os
 import stat
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from runtime import linux, plan, volumes
 from runtime.capabilities import CAPABILITIES
 from runtime.config import ContainerConfig
+from runtime.inside import open_inside
 from runtime.userns import Users
 
 MASKED = (
@@ -58,6 +60,8 @@ def steps(
     What the user mounts comes after /dev, which it may be in, and before /proc: see lower.py.
     """
     made: list[plan.Step] = []
+    files = _files(config)
+    stale = _leading_nowhere(config.lowers, files)
     detached = is_detached(config, users)
     if config.memory_bytes is not None:
         owner = (stat.S_IMODE(root.st_mode), *users.created(root.st_uid, root.st_gid))
@@ -75,7 +79,8 @@ def steps(
         plan.MountDev(config.terminal, config.shm_bytes, users.tty_gid),
         *map(users.device, found.devices),
         *_closing(config, found),
-        plan.ShowFiles(_files(config)),
+        *([plan.TakeLinksAway(stale)] if stale else []),
+        plan.ShowFiles(files),
         *([plan.ShowNotify(config.terminal)] if config.notify else []),
         *volumes.steps(users.mounts(config.mounts), found, first),
         plan.MountSys(read_only=not config.privileged),
@@ -125,3 +130,20 @@ def _files(config: ContainerConfig) -> tuple[plan.EtcFile, ...]:
     if config.resolv_conf is not None:
         files.append(plan.EtcFile("/etc/resolv.conf", config.resolv_conf))
     return tuple(files)
+
+
+def _leading_nowhere(lowers: Sequence[str], files: Iterable[plan.EtcFile]) -> tuple[str, ...]:
+    """Of the places of files those where the image has a symbolic link that does not lead to one."""
+    tops = ((file.path, next((each for each in lowers if os.path.lexists(each + file.path)), "")) for file in files)
+    return tuple(path for path, lower in tops if os.path.islink(lower + path) and not _leads_on(lower, path))
+
+
+def _leads_on(lower: str, path: str) -> bool:
+    root = os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(open_inside(root, path, os.O_PATH))
+    except OSError:
+        return False
+    finally:
+        os.close(root)
+    return True

@@ -30,6 +30,8 @@ from runtime.security import clone_flags
 
 F_ADD_SEALS, F_SEAL_FUTURE_WRITE = 1033, 0x10  # fcntl(2); Python's fcntl lacks the second
 REQUESTS_MAX = 8  # in flight to one launcher: they fit its socket's buffer
+CONTROL_BYTES = 8 << 20  # of that: a new one is shown a directory for each image at once, about 700 bytes each
+_SO_SNDBUFFORCE = 32  # socket(7)
 _BOOT = "import sys; sys.path.append({root!r}); from runtime.launcher import main; main({state!r}, {soft}, {hard})"
 
 
@@ -172,6 +174,8 @@ def _check_size(plan: Plan, image: bytes) -> None:
 def _control() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
+    with suppress(PermissionError):
+        ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, CONTROL_BYTES)
     return ours, theirs
 
 

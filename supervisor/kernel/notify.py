@@ -5,9 +5,10 @@ with the start and is all that the container gets. So who sends is known without
 is taken away when the start is over, not before: what has no name can't be mounted (fs/dcache.c: d_set_mounted). All
 sockets are in one epoll set with one task (see streams/output.py): a silent container costs a descriptor.
 
-A datagram has lines of NAME=VALUE. Known are READY=1, STATUS=, WATCHDOG=1, WATCHDOG=trigger and EXTEND_TIMEOUT_USEC=;
-all else is passed over. There is no room for descriptors when a datagram is taken, so the kernel closes those that
-came with it: which answers BARRIER=1 (sd_notify_barrier(3)), and drops FDSTORE=1.
+A datagram has lines of NAME=VALUE, of which the first LINES_MAX count. Known are READY=1, STATUS=, WATCHDOG=1,
+WATCHDOG=trigger and EXTEND_TIMEOUT_USEC=; all else is passed over. There is no room for descriptors when a datagram is
+taken, so the kernel closes those that came with it: which answers BARRIER=1 (sd_notify_barrier(3)), and drops
+FDSTORE=1.
 
 One socket gives at most MESSAGES_PER_TURN before others have their turn; who says more waits in its own sendmsg(2).
 """
@@ -26,6 +27,7 @@ from runtime import linux
 from supervisor.core.checks import Notice
 
 MESSAGE_MAX_BYTES = 64 << 10  # a longer one is passed over
+LINES_MAX = 64  # of a message: thousands of them would keep the loop from everybody else
 MESSAGES_PER_TURN = 16
 SOCKETS_PER_TURN = 64
 LAST_MESSAGES_MAX = 1024  # of a run that has ended; the kernel queues net.unix.max_dgram_qlen of them
@@ -40,7 +42,7 @@ NOTHING = Notice()
 def parse(message: bytes) -> Notice:
     """What a datagram says; NOTHING if that is nothing we know. Of two lines with one name the last counts."""
     notice = NOTHING
-    for line in message.split(b"\n"):
+    for line in message.split(b"\n", LINES_MAX)[:LINES_MAX]:
         name, _, value = line.partition(b"=")
         notice = _told(notice, name, value)
     return notice

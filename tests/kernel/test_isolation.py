@@ -1,6 +1,7 @@
 """What a process inside a container sees, has and can't do."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -83,6 +84,24 @@ def test_the_host_name_is_its_own(driver: Driver) -> None:
     assert lines(driver, "cat", "/etc/hostname", hostname="box") == ["box"]
     assert any(line.endswith("\tbox") for line in lines(driver, "cat", "/etc/hosts", hostname="box"))
     assert os.uname().nodename == before
+
+
+@pytest.mark.parametrize("target", ["../run/systemd/resolve/stub-resolv.conf", "/nowhere", "resolv.conf"])
+def test_a_link_of_the_image_that_leads_nowhere_gives_way_to_a_file(
+    driver: Driver, tmp_path: Path, target: str
+) -> None:
+    image = tmp_path / "installed"
+    shutil.copytree(driver.image, image, symlinks=True)
+    (image / "etc/resolv.conf").unlink(missing_ok=True)
+    (image / "etc/resolv.conf").symlink_to(target)
+    (image / "etc/hosts").unlink(missing_ok=True)
+    (image / "etc/hosts").symlink_to("names")
+    (image / "etc/names").touch()
+    driver.attach(image)
+    script = "cat /etc/resolv.conf; tail -n 1 /etc/names; readlink /etc/hosts"
+    shown = driver.run("sh", "-c", script, lowers=(str(image),), resolv_conf=b"nameserver ::1\n", hostname="box")
+    assert shown.stdout.split("\n") == ["nameserver ::1", "127.0.1.1\tbox", "names", ""]
+    assert os.readlink(image / "etc/resolv.conf") == target
 
 
 def test_only_the_standard_descriptors_are_open(driver: Driver) -> None:

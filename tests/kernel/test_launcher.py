@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import struct
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from driver import Driver, LaunchError, wait
+from waiting import PATIENCE_S
 
 from runtime import launcher, program, spawn
 from runtime.build import build_plan
@@ -72,6 +74,17 @@ def test_its_command_line_tells_what_it_is_and_nothing_else(driver: Driver) -> N
 
 def test_its_directory_keeps_nothing_of_the_host_busy(driver: Driver) -> None:
     assert proc(driver, "cwd").readlink() == Path("/")
+
+
+def test_it_is_shown_the_directories_of_a_thousand_images_at_once(driver: Driver, tmp_path: Path) -> None:
+    for number in range(1000):
+        (tmp_path / str(number)).mkdir()
+        driver.launcher.attach(number, str(tmp_path / str(number)))
+    replies: list[Reply] = []
+    while len(replies) < 1000:
+        assert select.select([driver.launcher], [], [], PATIENCE_S)[0]
+        replies += driver.launcher.receive()
+    assert {reply.error for reply in replies} == {0}
 
 
 # --- its twins -------------------------------------------------------------------------------------------------------

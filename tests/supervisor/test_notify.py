@@ -56,6 +56,11 @@ def test_what_is_known_is_taken_and_all_else_passed_over(message: bytes, notice:
     assert parse(message) == notice
 
 
+def test_of_many_lines_the_first_count_so_that_nobody_keeps_the_loop() -> None:
+    assert parse(b"X=\n" * (notify.LINES_MAX - 1) + b"READY=1") == READY
+    assert parse(b"X=\n" * notify.LINES_MAX + b"READY=1") == NOTHING
+
+
 def test_a_long_status_is_cut() -> None:
     status = parse(b"STATUS=" + "é".encode() * 10_000).status
     assert status == "é" * notify.STATUS_MAX
