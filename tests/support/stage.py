@@ -13,6 +13,7 @@ from fake import Call, FakeRunner, Script, What
 
 from runtime.config import ContainerConfig
 from runtime.users import User
+from supervisor.core.checks import Health, Tcp
 from supervisor.core.policy import Backoff, Condition, Dependency, Policy, RestartPolicy
 from supervisor.core.states import Event, Pause, Unpause
 from supervisor.entry import Entry, Update
@@ -21,7 +22,10 @@ from supervisor.stack.tree import Stack, Summary
 NOBODY = User(0, 0, (0,), "root", "/root")
 STARTED, COMPLETED = Dependency(Condition.STARTED), Dependency(Condition.COMPLETED)
 READY, HEALTHY = Dependency(Condition.READY), Dependency(Condition.HEALTHY)
+LOOKED_AT = Health(Tcp(80), interval_s=1.0, retries=1, start_period_s=0.0, start_interval_s=0.5)
+HANGS_S = 10_000.0  # in virtual time
 
+Scripts = Mapping[str, Script | Sequence[Script]]
 Cue = tuple[float | str, str]  # when, or after which event: a method of the stack; or a word and to whom it is said
 WORDS: Mapping[str, Callable[[], Event]] = {"pause": Pause, "unpause": Unpause}
 
@@ -123,7 +127,7 @@ class Play:
 
 async def play(
     all_entries: Iterable[Entry],
-    scripts: Mapping[str, Script | Sequence[Script]] | None = None,
+    scripts: Scripts | None = None,
     cues: Sequence[Cue] = (),
     *,
     starts_max: int = 64,
@@ -178,6 +182,17 @@ def on_virtual_clock(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
     """Call an async function where an hour is nothing, and every time is exact."""
     call = partial(function, *args, **kwargs)
     return anyio.run(call, backend="trio", backend_options={"clock": virtual_clock()})
+
+
+def on_stage(
+    all_entries: Iterable[Entry],
+    scripts: Scripts | None = None,
+    cues: Sequence[Cue] = (),
+    **manner: Any,
+) -> Play:
+    """Play it in virtual time."""
+    seen: Play = on_virtual_clock(partial(play, hangs_s=HANGS_S, **manner), all_entries, scripts, cues)
+    return seen
 
 
 def in_order(seed: int) -> None:
