@@ -7,6 +7,7 @@ or a fork.
 """
 
 import os
+from functools import lru_cache
 
 from runtime import devices, network, plan, rootfs, security, volumes
 from runtime.cgroup.group import Cgroup
@@ -15,6 +16,8 @@ from runtime.errors import ImageError
 from runtime.idmap import Ids
 from runtime.lower import FD_MORE
 from runtime.userns import Users
+
+CANDIDATES_KEPT = 256  # lists of them: replicas have the same
 
 # By number: include/uapi/asm-generic/resource.h
 RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime").split()
@@ -142,6 +145,7 @@ def execution(config: ContainerConfig, argv: tuple[str, ...]) -> list[plan.Step]
     ]
 
 
+@lru_cache(maxsize=CANDIDATES_KEPT)
 def candidates(program: str, path: str) -> tuple[str, ...]:
     """Where execvp(3) would look: the word itself if it has a slash, else each directory of PATH."""
     if "/" in program:

@@ -93,7 +93,12 @@ def steps(
 def is_detached(config: ContainerConfig, users: Users) -> bool:
     """Is the root made without being mounted? With ids of its own its layers must be mounted before."""
     fits = users.ids is None and len(os.fsencode(config.directory)) <= _PARAMETER_MAX
-    return fits and linux.kernel_version() >= _DETACHED_SINCE
+    return fits and _mounts_detached_layers()
+
+
+@cache
+def _mounts_detached_layers() -> bool:
+    return linux.kernel_version() >= _DETACHED_SINCE
 
 
 def _closing(config: ContainerConfig, found: volumes.Found) -> list[plan.Step]:

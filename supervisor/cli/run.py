@@ -3,17 +3,22 @@
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import anyio
 import click
 
 from runtime.images.lookup import search_path
-from supervisor import spec
 from supervisor.cli import options
+from supervisor.cli.apart import apart
 from supervisor.errors import StackError
-from supervisor.state.home import Home, locked
-from supervisor.streams.terminal import is_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runtime.config import ContainerConfig
+    from supervisor import spec
 
 # A fault names a key of the spec, as `ulimits.nofile: …`; whoever called `pysup run` wrote an option.
 _FAULT = re.compile(r'(\w+)(?:\[\d+\]|\["(?:[^"\\]|\\.)*"\]|\.([\w.-]+))?(.*)', re.DOTALL)
@@ -28,6 +33,7 @@ _WRITTEN = {
     "extra_hosts": "--add-host",
     "stop_grace_s": "--stop-grace",
 }
+_STORAGES = ("disk", "memory")  # supervisor/spec/terms.py has them, which is slow to load
 _LIMITS = {"memory": "--memory", "cpus": "--cpus", "pids": "--pids-limit"}
 
 
@@ -40,7 +46,7 @@ _LIMITS = {"memory": "--memory", "cpus": "--cpus", "pids": "--pids-limit"}
 @click.option("-w", "--workdir", metavar="DIR", help="Start in this directory; made if it is not there.")
 @click.option("--hostname", metavar="NAME", help="Its host name; default: ID.")
 @click.option("--network", type=click.Choice(["host", "none"]), help="The host's network, or one with loopback only.")
-@click.option("--storage", type=options.words(spec.Storage), help="Where what it writes goes.")
+@click.option("--storage", type=click.Choice(_STORAGES), help="Where what it writes goes.")
 @click.option("--storage-size", metavar="SIZE", help="The limit of --storage memory; default 64MiB.")
 @click.option("--keep", is_flag=True, help="Keep what it writes, and go on with it at the next run.")
 @click.option("--init", is_flag=True, help="Run a small init as process 1.")
@@ -103,8 +109,7 @@ def run(
         "stop_grace_s": stop_grace,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in given.items()},
     }
-    container = _container(_present(entry))
-    return _run(container, images, state, _wants_terminal(tty))
+    return _run(apart(partial(_compiled, _present(entry), images, state, tty)), state)
 
 
 def _present(given: Mapping[str, object]) -> dict[str, object]:
@@ -112,7 +117,21 @@ def _present(given: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _container(entry: Mapping[str, object]) -> spec.Container:
+def _compiled(
+    entry: Mapping[str, object], images: Path | None, state: Path, tty: bool | None
+) -> "tuple[ContainerConfig, float]":
+    """The container, and how long it may take to end. In a child: see apart.py."""
+    from supervisor.compile.compiler import Images, compile_single  # noqa: PLC0415 (slow to load)
+    from supervisor.state.home import Home  # noqa: PLC0415 (slow to load)
+
+    container = _container(entry)
+    found, home = Images(search_path(None, images, Path.cwd())), Home.of_single(state, container.id)
+    return compile_single(container, found, home, terminal=_wants_terminal(tty)), container.stop_grace_s
+
+
+def _container(entry: Mapping[str, object]) -> "spec.Container":
+    from supervisor import spec  # noqa: PLC0415 (slow to load)
+
     try:
         return spec.container(entry)
     except spec.SpecError as error:
@@ -130,6 +149,8 @@ def _as_written(fault: str) -> str:
 
 
 def _wants_terminal(tty: bool | None) -> bool:
+    from supervisor.streams.terminal import is_terminal  # noqa: PLC0415 (slow to load)
+
     if tty and not is_terminal():
         raise StackError("-t needs a terminal on standard input and output: leave it out, or give --no-tty")
     return is_terminal() if tty is None else tty
@@ -159,17 +180,19 @@ def _number(text: str) -> object:
     return int(text) if text.removeprefix("-").isdecimal() else text
 
 
-def _run(container: spec.Container, images: Path | None, state: Path, terminal: bool) -> int:
-    from supervisor.compile.compiler import Images, compile_single  # noqa: PLC0415 (after the arguments are known to be right)
-    from supervisor.single import Single, run_single  # noqa: PLC0415 (slow to load)
+def _run(read: "Callable[[], tuple[ContainerConfig, float]]", state: Path) -> int:
+    # Loaded while the child compiles.
+    import anyio  # noqa: PLC0415 (slow to load)
 
-    found = Images(search_path(None, images, Path.cwd()))
-    home = Home.of_single(state, container.id)
+    from supervisor.single import Single, run_single  # noqa: PLC0415 (slow to load)
+    from supervisor.state.home import Home, locked  # noqa: PLC0415 (slow to load)
+
+    config, stop_grace_s = read()
+    home = Home.of_single(state, config.id)
     with locked(home):
-        config = compile_single(container, found, home, terminal=terminal)
         options.raise_limits()
-        status = anyio.run(run_single, Single(config, home.path, container.stop_grace_s, _complain))
-        if container.keep:
+        status = anyio.run(run_single, Single(config, home.path, stop_grace_s, _complain))
+        if config.keep:
             click.echo(f"pysup: kept what it wrote in {config.directory}/upper", err=True)
     return status.exit_status
 

@@ -111,7 +111,7 @@ class Board:
         self._attached: dict[Service, tuple[Attachment, ...]] = {}
         self.reloads: Reloads | None = None  # None: nobody knows where the spec is
         self._over = False  # nothing more will change
-        self._changes = anyio.Event()
+        self._changes: anyio.Event | None = None  # made when somebody waits
         for service in stack.services:
             chronicle.record(service.entry.id, name)
         stack.listeners.append(self._changed)
@@ -501,8 +501,9 @@ class Board:
 
     def wake(self) -> None:
         """Something has changed that somebody may wait for."""
-        self._changes.set()
-        self._changes = anyio.Event()
+        if self._changes is not None:
+            self._changes.set()
+            self._changes = None
 
     def close(self) -> None:
         """The stack has ended: so does all that waits for something of it."""
@@ -516,6 +517,7 @@ class Board:
         while not done():
             if self._over:
                 raise ConflictError(f"the stack {self.name} has ended")
+            self._changes = self._changes or anyio.Event()
             await self._changes.wait()
 
     def _changed(self, service: Service) -> None:

@@ -31,12 +31,11 @@ Step = tuple[State, Actions]
 
 
 def wait(state: State, now: float) -> Step:
-    waiting = replace(state, phase=Phase.WAITING, since=now)
-    return replace(waiting, deadline=next_wait(waiting, now)), ()
+    return replace(state, phase=Phase.WAITING, since=now, deadline=next_wait(state, now, now)), ()
 
 
-def next_wait(state: State, now: float) -> float | None:
-    return next((at for wait_s in state.policy.waits_s if (at := state.since + wait_s) > now), None)
+def next_wait(state: State, since: float, now: float) -> float | None:
+    return next((at for wait_s in state.policy.waits_s if (at := since + wait_s) > now), None)
 
 
 def activate(state: State, now: float) -> Step:
@@ -214,7 +213,10 @@ def rested(state: State, event: Ended, now: float) -> State:
     """After a run: what belonged to it is gone; a long one clears the count of retries."""
     stable = is_stable(state.policy.backoff, ran_s(state, now))
     return replace(
-        _unwatched(state),
+        state,
+        limit_at=None,
+        check_at=None,
+        watchdog_at=None,
         pid=None,
         started_at=None,
         ready_at=None,

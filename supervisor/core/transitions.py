@@ -99,7 +99,7 @@ def refuse(state: State, event: Event, _now: float, _chance: float) -> Step:
 @to()
 def ask_again(state: State, _event: Event, now: float, _chance: float) -> Step:
     """A wait for dependencies may have been long enough."""
-    return replace(state, deadline=moves.next_wait(state, now)), (Ask(),)
+    return replace(state, deadline=moves.next_wait(state, state.since, now)), (Ask(),)
 
 
 @to(Phase.EXITED)
@@ -112,7 +112,7 @@ def stay_down(state: State, _event: Event, _now: float, _chance: float) -> Step:
 def wait_by_policy(state: State, event: Event, now: float, _chance: float) -> Step:
     """Another policy, while it waits for dependencies: waits may be shorter now, or longer."""
     waiting = moves.by_policy(state, event)
-    return replace(waiting, deadline=moves.next_wait(waiting, now)), ()
+    return replace(waiting, deadline=moves.next_wait(waiting, waiting.since, now)), ()
 
 
 @to()
@@ -190,7 +190,9 @@ def wait_again(state: State, _event: Event, now: float, _chance: float) -> Step:
     """A dependency went while it waited for its turn, or a stop called its turn off."""
     if not state.wanted_up:
         return moves.stopped(state)
-    return replace(state, phase=Phase.WAITING, deadline=moves.next_wait(state, now), ending=Ending.DOWN), ()
+    return replace(
+        state, phase=Phase.WAITING, deadline=moves.next_wait(state, state.since, now), ending=Ending.DOWN
+    ), ()
 
 
 # --- while it runs ----------------------------------------------------------------------------------------------------

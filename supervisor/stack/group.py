@@ -56,8 +56,10 @@ class Group:
         expected = self._expected()
         self.phases[before.phase] -= 1
         self.phases[after.phase] += 1
-        self.met.subtract(before.met)
-        self.met.update(after.met)
+        for condition in before.met - after.met:
+            self.met[condition] -= 1
+        for condition in after.met - before.met:
+            self.met[condition] += 1
         for condition in before.lost - after.lost:
             del self.lost[condition][service]
         for condition in after.lost - before.lost:
@@ -65,7 +67,7 @@ class Group:
         return self._expected() != expected
 
     def _expected(self) -> list[tuple[bool, bool]]:
-        return [(self.meets(each), bool(self.lost[each])) for each in Condition]
+        return [(self.meets(each), bool(self.lost[each])) for each in Condition] if self.dependents else []
 
     def meets(self, condition: Condition) -> bool:
         """Do all members meet a dependent's condition?"""

@@ -10,6 +10,9 @@ import pytest
 from command import ENVIRONMENT, IMAGE, Ended, Pysup
 from waiting import PATIENCE_S
 
+from supervisor.cli.run import _STORAGES
+from supervisor.spec import Storage
+
 pytestmark = pytest.mark.kernel
 
 TRAP = "trap 'echo got; exit 5' INT; echo up; while :; do sleep 0.05; done"
@@ -253,3 +256,7 @@ def test_who_ignores_being_stopped_is_killed_after_the_grace_period(pysup: Pysup
         live.signal(number)
         assert live.ends() == 128 + signal.SIGKILL
     assert pysup.left() == []
+
+
+def test_the_storages_of_the_command_line_are_those_of_a_spec() -> None:
+    assert list(_STORAGES) == [each.value for each in Storage]
