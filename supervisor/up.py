@@ -237,6 +237,7 @@ def _tree(stack: Compiled, runner: KernelRunner, told: Told, manner: Manner) -> 
         starts_max=manner.starts_max,
         chance=random.random,
         abort_on_exit=manner.abort_on_exit,
+        decisive=manner.exit_code_from,
         stay=manner.stays,
     )
     tree.checked = told.metrics.checked

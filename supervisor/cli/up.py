@@ -108,7 +108,12 @@ class Show:
 @click.option(
     "--wait-timeout", "wait_timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="The longest to wait."
 )
-@click.option("--abort-on-exit", "--abort-on-container-exit", is_flag=True, help="Stop all when one has ended.")
+@click.option(
+    "--abort-on-exit",
+    "--abort-on-container-exit",
+    is_flag=True,
+    help="Stop all when one has ended, unless it has completed what others wait for.",
+)
 @click.option("--exit-code-from", metavar="ID", help="Exit with the status of this container; stops all when it ends.")
 @click.option(
     "-t", "--timeout", "timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="Grace period of every stop."

@@ -82,6 +82,11 @@ class Group:
     def is_final(self) -> bool:
         return sum(self.phases[phase] for phase in FINAL) == len(self.services)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Does anybody wait for its completion?"""
+        return any(other.depends_on[self.name].condition is Condition.COMPLETED for other in self.dependents)
+
     def post(self, event: Event, among: frozenset[Phase] | None = None) -> None:
         """To every member, or to those in some phases."""
         for service in self.services:

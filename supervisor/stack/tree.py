@@ -58,6 +58,7 @@ class Stack:
         starts_max: int,
         chance: Callable[[], float] = random.random,
         abort_on_exit: bool = False,
+        decisive: str | None = None,
         stay: bool = False,
     ) -> None:
         self._runner = runner
@@ -65,6 +66,7 @@ class Stack:
         self._starts_max = starts_max
         self._chance = chance
         self._abort_on_exit = abort_on_exit
+        self._decisive = decisive  # the group whose end is always a reason for that
         self._stay = stay  # also when all are final: until it is told to stop
         self._stopping = False
         self._groups: dict[str, Group] = {}
@@ -387,10 +389,16 @@ class Stack:
         if group.is_final:
             for name in group.depends_on:
                 self._stop_if_unneeded(self._groups[name])
-        if self._abort_on_exit and not group.stopping and service not in self.leaving:
+        if self._aborts(group, service):
             self._emit("aborting", service.entry.id, {})
             self.stop()
         self._end_if_over()
+
+    def _aborts(self, group: Group, service: Service) -> bool:
+        """Is its end a reason to stop all others? Not if it has completed what somebody waits for to begin."""
+        if not self._abort_on_exit or group.stopping or service in self.leaving:
+            return False
+        return group.name == self._decisive or not (service.state.completed and group.is_awaited)
 
     def _end_if_over(self) -> None:
         """Who is told to stop meanwhile is not over before the change has seen it, either."""

@@ -100,6 +100,17 @@ def test_the_exit_status_may_be_that_of_one(pysup: Pysup) -> None:
     assert pysup("up", "--exit-code-from", "job", stack(pysup, DB, WEB, fine)).status == 0
 
 
+def test_the_exit_status_is_waited_for_though_a_job_before_it_has_ended(pysup: Pysup) -> None:
+    first = {"id": "first", "cmd": ["true"]}
+    test = {**JOB, "depends_on": {"first": {"condition": "completed"}}}
+    done = pysup("up", "--exit-code-from", "job", stack(pysup, first, test, OTHER))
+    assert done.status == 5
+    assert "first: ended, so" not in done.out
+    last = {"id": "last", "cmd": ["sleep", "1000"], "depends_on": {"job": {"condition": "completed"}}}
+    fine = {"id": "job", "cmd": ["true"]}
+    assert pysup("up", "--exit-code-from", "job", stack(pysup, fine, last, OTHER)).status == 0
+
+
 def test_the_exit_status_can_only_be_of_one_that_is_there(pysup: Pysup) -> None:
     done = pysup("up", "--exit-code-from", "jbo", stack(pysup, DB, JOB))
     assert (done.status, done.complaint) == (125, "--exit-code-from jbo: no such container in the stack")
@@ -138,7 +149,7 @@ def test_thousands_start_run_and_stop(pysup: Pysup, pysup_command: Command) -> N
     assert done.status == 0, done.err
     assert done.out.endswith(f"all {MANY} containers are up\n")
     assert len(pysup_command("ps", "-q").out.split()) == MANY
-    assert pysup_command("logs", f"many.{MANY}").out.endswith(f"I am {MANY}\n")
+    until(lambda: pysup_command("logs", f"many.{MANY}").out.endswith(f"I am {MANY}\n"))
     assert pysup_command("down").status == 0
     assert pysup.left() == []
 

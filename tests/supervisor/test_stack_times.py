@@ -160,6 +160,15 @@ def test_a_stack_may_end_with_the_first_that_does() -> None:
     assert seen.containers("buried") == ["job", "web", "db"]
 
 
+def test_what_others_wait_for_to_complete_may_end_though_any_end_is_to_end_all() -> None:
+    stack = [*entries("job"), *entries("web", conditions={"job": Dependency(Condition.COMPLETED)})]
+    seen = on_stage(stack, {"job": Script(runs_s=3), "web": Script(runs_s=4)}, abort_on_exit=True)
+    assert (seen.ended_s, seen.failed) == (7, {})
+    assert [name for name in ("job", "web") if "aborting" in seen.events(name)] == ["web"]
+    seen = on_stage(stack, {"job": Script(runs_s=3, status=Exited(4)), "web": Script()}, abort_on_exit=True)
+    assert (seen.ended_s, list(seen.failed)) == (3, ["job", "web"])
+
+
 def test_a_restart_is_no_end_for_which_a_stack_ends() -> None:
     seen = on_stage(entries("web", restart="always"), {"web": Script(runs_s=3)}, [(20, "stop")], abort_on_exit=True)
     assert seen.ended_s == 20.0

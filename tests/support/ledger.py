@@ -413,7 +413,7 @@ class Ledger:
         self._hold("the_stop_command_fails_after_it_ran", account, account.commanded is True)
 
     def _told_aborting(self, account: Account, _fields: Mapping[str, Any]) -> None:
-        self._hold("it_aborts_when_it_is_to", account, self.abort and account.where in FINAL)
+        self._hold("it_aborts_when_it_is_to", account, self.abort and self._aborts(account))
         self.stop_s = min(self.stop_s, self.now_s)
 
     def _told_stopping(self, account: Account, _fields: Mapping[str, Any]) -> None:
@@ -516,10 +516,16 @@ class Ledger:
                 self._settle_run(account, horizon_s)
             if account.down_s < math.inf:
                 self._settle_stop(account)
-        aborts = self.abort and any(each.where in FINAL for each in self.accounts.values())
+        aborts = self.abort and any(map(self._aborts, self.accounts.values()))
         self._hold("it_aborts", None, not aborts or self.stop_s < math.inf)
         up = self.accounts and all(each.was_up for each in self.accounts.values())
         self._hold("the_stack_says_when_it_is_up", None, not up or self.up_told)
+
+    def _aborts(self, account: Account) -> bool:
+        """Has it come to an end that nobody waits for?"""
+        group = account.entry.group
+        needs = [each.entry.depends_on[group].condition for each in self.dependents.get(group, ())]
+        return account.where in FINAL and not (account.where is Where.DONE and Condition.COMPLETED in needs)
 
     def _settle_ends(self) -> None:
         """Nothing was told to follow these: they are done."""
