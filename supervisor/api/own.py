@@ -67,6 +67,7 @@ def _listed(stack: str, view: View, at: float) -> dict[str, Any]:
         "failure": view.failure,
         "restarts": view.restarts,
         "pid": view.pid,
+        "userns": None if view.ids is None else str(view.ids),
         "created_at": view.created_at,
         "started_at": view.started_at,
         "finished_at": view.finished_at,

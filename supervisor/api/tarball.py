@@ -93,8 +93,9 @@ def name_of(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2] or "/"
 
 
-def walk(top: int, resolve: int = PLAIN) -> Iterator[tuple[str, os.stat_result]]:
-    """All that is below a directory, parents first, without following symlinks. What goes meanwhile is left out.
+def walk(top: int, resolve: int = PLAIN, beside: frozenset[int] = frozenset()) -> Iterator[tuple[str, os.stat_result]]:
+    """All that is below a directory, parents first, without following symlinks. What goes meanwhile is left out, and
+    what is in file systems of `beside`, by their devices.
 
     However deep it is, few descriptors are held. RefusedError if there is too much.
     """
@@ -113,7 +114,7 @@ def walk(top: int, resolve: int = PLAIN) -> Iterator[tuple[str, os.stat_result]]
                 if count > limits.ENTRIES_MAX:
                     raise conflict(f"there are more than {limits.ENTRIES_MAX} files: too many at once")
                 path = f"{folder}/{name}" if folder else name
-                if stat.S_ISDIR(status.st_mode):
+                if stat.S_ISDIR(status.st_mode) and status.st_dev not in beside:
                     left.append(path)
                 yield path, status
         finally:
@@ -133,6 +134,9 @@ def _entries(directory: int) -> Iterator[tuple[str, os.stat_result]]:
 def pack(root: int, path: str, out: IO[bytes], ids: Ids | None = None) -> None:
     """Write what is at `path`, and all below it, as a tar stream. With `ids` owners are as inside. RefusedError if
     there is nothing.
+
+    The kernel's own files are in it only where `path` is one of them: they are no files of the container's, some can't
+    be read, and others never end.
     """
     with opened(root, path) as top, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         name, status = name_of(path), _seen_inside(os.fstat(top), ids)
@@ -141,7 +145,7 @@ def pack(root: int, path: str, out: IO[bytes], ids: Ids | None = None) -> None:
             return
         tar.addfile(_header(name, status))
         seen: dict[tuple[int, int], str] = {}
-        for below, found in walk(top):
+        for below, found in walk(top, beside=_kernels(root) - {status.st_dev}):
             _add_file(tar, top, below, f"{name.rstrip('/')}/{below}", _seen_inside(found, ids), seen)
 
 
@@ -151,6 +155,15 @@ def pack_all(root: int, out: IO[bytes], ids: Ids | None = None) -> None:
         seen: dict[tuple[int, int], str] = {}
         for path, found in walk(root, WITHIN):
             _add_file(tar, root, path, path, _seen_inside(found, ids), seen, WITHIN)
+
+
+def _kernels(root: int) -> frozenset[int]:
+    """The devices of what is mounted at /proc and /sys."""
+    found = set()
+    for name in ("proc", "sys"):
+        with suppress(RefusedError), opened(root, name) as descriptor:
+            found.add(os.fstat(descriptor).st_dev)
+    return frozenset(found - {os.fstat(root).st_dev})
 
 
 def _seen_inside(status: os.stat_result, ids: Ids | None) -> os.stat_result:

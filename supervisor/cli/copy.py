@@ -106,6 +106,9 @@ class _Place:
                 found = json.loads(base64.b64decode(reply.headers[_HEADER]))
         except NoSuchContainerError:  # the same status: the path is not there
             return None
+        except CommandError:  # a head comes without words: the whole answer says why
+            self._client.request("GET", self._url, {"path": path}).close()
+            raise
         return int(found["mode"])
 
     def _put(self, folder: str, pieces: Iterator[bytes]) -> None:

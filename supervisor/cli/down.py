@@ -23,7 +23,7 @@ from supervisor.state.home import Home, remove_volumes, running
 @options.named("-s", "--stack")
 @options.state
 @options.run_dir
-@click.option("-t", "--timeout", "timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="Kill it after this.")
+@click.option("-t", "--timeout", "timeout_s", type=options.Seconds(), metavar="SECONDS", help="Kill it after this.")
 @click.option("--all", "every", is_flag=True, help="All stacks that run.")
 @click.option("-v", "--volumes", is_flag=True, help="Remove its volumes too, whether it runs or not.")
 def down(

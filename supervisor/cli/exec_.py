@@ -24,7 +24,7 @@ def _raw() -> Iterator[None]:
 # --- exec ------------------------------------------------------------------------------------------------------------
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @options.on_stack
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on: it is, without this too.")
 @click.option(
@@ -136,7 +136,11 @@ def attach(stack: stacks.Stack, id_: str, *, detach_keys: str | None, no_stdin: 
     """
     name = name_in_path(str(stacks.single(stack, id_)["id"]))
     client = stack.client
-    config = client.get(f"/containers/{name}/json")["Config"]
+    found = client.get(f"/containers/{name}/json")
+    config = found["Config"]
+    if not (runs := found["State"]["Running"]):
+        name_ = found["Name"].removeprefix("/")
+        click.echo(f"pysup: {name_} does not run: its next start is waited for, Ctrl-C leaves", err=True)
     terminal, stdin = config["Tty"], config["OpenStdin"] and not no_stdin
     is_raw = terminal and stdin and isatty(0) and isatty(1)
 
@@ -152,7 +156,7 @@ def attach(stack: stacks.Stack, id_: str, *, detach_keys: str | None, no_stdin: 
         if is_raw:
             resize(*window())
         session = Session(connection, terminal=terminal, stdin=stdin)
-        passed_on = (signal.SIGTERM, signal.SIGHUP) if is_raw else PASSED_ON if sig_proxy else ()
+        passed_on = (signal.SIGTERM, signal.SIGHUP) if is_raw else PASSED_ON if sig_proxy and runs else ()
         number = session.run(passed_on, pass_on, resize if is_raw else None)
     if number is not None:
         return 128 + number

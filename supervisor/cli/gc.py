@@ -48,11 +48,13 @@ def gc(context: click.Context, *, state: Path, run_dir: Path | None, dry: bool, 
     """Remove what killed supervisors left.
 
     That is processes, cgroups, the directories of runs, and sockets. What runs is left alone, and so is what was
-    written with keep: true. The exit status is 1 if something could not be removed.
+    written with keep: true, in volumes, and in logs without --logs. The exit status is 1 if something could not be
+    removed.
     """
     options.need_root()
     findings = [found for home in homes(state) if (found := _dealt_with(home, dry=dry)) is not None]
     findings += _sockets(str(options.run_of(state, run_dir)), state, dry=dry)
+    findings += _socketless(options.run_of(state, run_dir), state, dry=dry)
     if logs:
         findings += [found for home in homes(state) if (found := _without_logs(home, dry=dry)) is not None]
     click.echo(_as_json(findings) if as_json else _as_text(findings, dry=dry))
@@ -84,6 +86,21 @@ def _sockets(run: str, state: Path, *, dry: bool) -> Iterator[Finding]:
                     path.parent.rmdir()
                     path.parent.parent.rmdir()
             yield Finding(home, NOTHING, socket=str(path))
+
+
+def _socketless(run: Path, state: Path, *, dry: bool) -> Iterator[Finding]:
+    """Directories made for a socket that never came, perhaps for want of room."""
+    for folder in sorted(run.iterdir()) if run.is_dir() else ():
+        home = Home.of_stack(state, folder.name)
+        if not folder.is_dir() or any(folder.iterdir()) or is_held(home):  # who holds the lock is about to make it
+            continue
+        if not dry:
+            with suppress(OSError):  # or was, just now
+                folder.rmdir()
+        yield Finding(home, NOTHING, socket=str(folder))
+    if not dry:
+        with suppress(OSError):  # another stack's socket is there
+            run.rmdir()
 
 
 def _without_logs(home: Home, *, dry: bool) -> Finding | None:

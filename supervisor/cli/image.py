@@ -10,11 +10,18 @@ from runtime.images.from_host import create
 from runtime.images.listing import ImageInfo, ls
 from runtime.images.lookup import search_path
 from supervisor.cli import options
+from supervisor.cli.group import Group
 
 ROW_MAX_CHARS = 16 << 10  # a row is one line, for scripts; a terminal wraps it
 
 
-@click.group()
+class Images(Group):
+    """Commands that have to do with images."""
+
+    elsewhere = {"build": "create", "import": "create", "list": "ls", "pull": "create"}  # noqa: RUF012 (a Mapping)
+
+
+@click.group(cls=Images)
 def image() -> None:
     """List and make images.
 

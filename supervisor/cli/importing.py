@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from supervisor.cli import options
+from supervisor.cli.group import Group
 from supervisor.cli.writing import write_file
 from supervisor.compose import convert
 
 
-@click.group("import")
+@click.group("import", cls=Group)
 def importing() -> None:
     """Make a spec of what another tool reads."""
 

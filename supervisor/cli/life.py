@@ -14,7 +14,12 @@ from supervisor.cli.together import check, side_by_side
 from supervisor.client import name_in_path
 
 _timeout = click.option(
-    "-t", "--timeout", "timeout_s", type=click.IntRange(0), metavar="SECONDS", help="Its grace period, before SIGKILL."
+    "-t",
+    "--timeout",
+    "timeout_s",
+    type=options.Seconds(whole=True),
+    metavar="SECONDS",
+    help="Its grace period, before SIGKILL.",
 )
 
 

@@ -33,6 +33,7 @@ _FIELDS = {  # as Docker's templates name them
     "RunningFor": "age",
     "Pid": "pid",
     "Restarts": "restarts",
+    "Userns": "userns",
 }
 _FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
 
@@ -83,9 +84,17 @@ def _of(stack: Stack) -> list[Listed]:
 
 def _table(containers: Sequence[Listed], *, several: bool) -> str:
     stacks = {each["stack"] for each in containers}
-    head = ["NAME", "IMAGE", "COMMAND", "CREATED", "STATUS"]
+    some_own = any(each.get("userns") for each in containers)  # a supervisor that was there before us tells none
+    head = ["NAME", "IMAGE", "COMMAND", "CREATED", *(["USERNS"] if some_own else []), "STATUS"]
     rows = [
-        [readable(str(each["id"])), str(each["image"]), _brief(str(each["command"])), str(each["age"]), _status(each)]
+        [
+            readable(str(each["id"])),
+            str(each["image"]),
+            _brief(str(each["command"])),
+            str(each["age"]),
+            *([str(each.get("userns") or "host")] if some_own else []),
+            _status(each),
+        ]
         for each in containers
     ]
     if several and len(stacks) > 1:
@@ -119,7 +128,7 @@ def _by_template(template: str, containers: Sequence[Listed]) -> str:
 def _value(container: Listed, field: str) -> str:
     if field not in _FIELDS:
         raise CommandError(f"--format: there is no field {field}; there are {', '.join(_FIELDS)}")
-    value = container[_FIELDS[field]]
+    value = container.get(_FIELDS[field])
     return "" if value is None else readable(str(value))
 
 

@@ -14,6 +14,8 @@ import click
 from runtime.errors import PysupError
 from supervisor import __version__
 from supervisor.cli.explain import FAILURE, explain
+from supervisor.cli.group import Group
+from supervisor.cli.words import did_you_mean
 
 INTERRUPTED = 130
 
@@ -51,8 +53,24 @@ _FAMILIES = {  # command: (module, attribute)
 }
 
 
-class LazyGroup(click.Group):
+_ELSEWHERE = {  # what other tools call it
+    "build": "image create",
+    "check": "config",
+    "help": "--help",
+    "images": "image ls",
+    "list": "ps",
+    "ls": "ps",
+    "remove": "down",
+    "rm": "down",
+    "status": "ps",
+    "version": "--version",
+}
+
+
+class LazyGroup(Group):
     """Imports a command's module only when that command is asked for."""
+
+    elsewhere = _ELSEWHERE
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -111,7 +129,20 @@ def run() -> None:
 def _usage(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command_path if context else "pysup"
-    return f"{error.format_message().removesuffix('.')}; see {command} --help"
+    text = _complaint(error)
+    return f"{text}{' ' if text.endswith('?') else '; '}see {command} --help"
+
+
+def _complaint(error: click.ClickException) -> str:
+    """In our form, whichever click's is: on one line."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.NoSuchOption):
+        return f"no such option {error.option_name}{did_you_mean(error.option_name, error.possibilities or ())}"
+    text = " ".join(error.format_message().removesuffix(".").split())
+    text = text[:1].lower() + text[1:]
+    if text.startswith("got unexpected") and context and any(each.name == "file" for each in context.command.params):
+        text += ": which stack is said by -s NAME or -f FILE"
+    return text
 
 
 def _leave(code: int) -> None:

@@ -22,6 +22,27 @@ DEFAULT_STATE = Path(stacks.STATE)
 PROFILES = "PYSUP_PROFILES"  # the environment's, separated by commas: those of the options come on top
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.4 on
+    """A length of time, from 0 on; `whole` ones where Docker's API has no others."""
+
+    name = "seconds"
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self._number = int if whole else float
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Seconds. BadParameter."""
+        try:
+            seconds = self._number(value)
+        except ValueError:
+            seconds = -1
+        if not 0 <= seconds < float("inf"):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
 PATH = click.Path(readable=False, path_type=Path)  # whoever opens it says what is wrong with it
 
 images = click.option(

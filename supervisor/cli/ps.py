@@ -15,6 +15,9 @@ from supervisor.cli.listing import Wish
     "--format", "template", metavar="TEMPLATE", help="table, json, or a line for each: '{{.Name}} {{.Status}}'."
 )
 def ps(run: str, name: str | None, *, every: bool, quiet: bool, as_json: bool, template: str | None) -> None:
-    """List containers: of one stack, or of all that run."""
+    """List containers: of one stack, or of all that run.
+
+    USERNS is shown where one has ids of its own: inside:outside:count.
+    """
     wish = Wish(run, name, every=every, quiet=quiet, as_json=as_json, template=template)
     click.echo(wish.text(), nl=False)

@@ -8,6 +8,7 @@ nothing else loaded, so this keeps to what loads in no time.
 import os
 from collections.abc import Iterable, Sequence
 
+from supervisor.cli.words import did_you_mean, shortened
 from supervisor.client import Client
 from supervisor.errors import NoSuchContainerError, StackError
 
@@ -99,7 +100,7 @@ def chosen(run: str, name: str | None) -> Stack:
 
 def unclear(run: str, name: str | None, there: Sequence[str]) -> StackError:
     """Not one of those there are is meant, or none there is."""
-    said = "which stack? " if name is None else f"stack {name} does not run; "
+    said = "which stack? " if name is None else f"stack {shortened(name)} does not run; "
     if there:
         return StackError(f"{said}running: {', '.join(there)}" + ("; name one with --stack" if name is None else ""))
     return StackError(
@@ -142,10 +143,15 @@ def _named(containers: Sequence[Listed], word: str) -> list[Listed]:
             return exact
     near = [each for each in containers if word and any(str(each[name]).startswith(word) for name in ("id", "key"))]
     if not near:
-        raise NotThereError(f"{word}: no such container; there are {_shortened(each['id'] for each in containers)}")
+        raise NotThereError(f"{shortened(word)}: no such container; {_others(containers, word)}")
     if len({each["group"] for each in near}) == 1 and (len(near) == 1 or str(near[0]["group"]).startswith(word)):
         return near
     raise NotThereError(f"{word} is ambiguous: {_shortened(each['id'] for each in near)}")
+
+
+def _others(containers: Sequence[Listed], word: str) -> str:
+    names = {str(each[key]): None for each in containers for key in ("group", "id")}
+    return f"there are {_shortened(each['id'] for each in containers)}{did_you_mean(word, names)}"
 
 
 def _shortened(names: Iterable[object]) -> str:

@@ -106,7 +106,7 @@ class Show:
     "--wait", is_flag=True, help="Run in the background: return when all is ready and healthy, or has failed."
 )
 @click.option(
-    "--wait-timeout", "wait_timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="The longest to wait."
+    "--wait-timeout", "wait_timeout_s", type=options.Seconds(), metavar="SECONDS", help="The longest to wait."
 )
 @click.option(
     "--abort-on-exit",
@@ -116,7 +116,7 @@ class Show:
 )
 @click.option("--exit-code-from", metavar="ID", help="Exit with the status of this container; stops all when it ends.")
 @click.option(
-    "-t", "--timeout", "timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="Grace period of every stop."
+    "-t", "--timeout", "timeout_s", type=options.Seconds(), metavar="SECONDS", help="Grace period of every stop."
 )
 @click.option(
     "--parallel", type=click.IntRange(1), metavar="N", default=STARTS_MAX, show_default=True, help="Starts at once."

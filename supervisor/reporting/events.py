@@ -138,6 +138,13 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "log_unkept": ("its output is kept nowhere: driver stdout-json has no reader in the background",),
     "output_held": ("something outside the container holds its output open; not waiting for it",),
 }
+# The same where there is one of what a field counts.
+OF_ONE: Mapping[str, tuple[str, str]] = {
+    "watching": ("files", "watching the file of the spec"),
+    "stack_up": ("count", "all containers are up"),
+    "output_lost": ("lines", "a line was dropped: standard output is too slow"),
+    "log_lost": ("lines", "a line of its log was dropped"),
+}
 QUOTED = "last_lines"  # what a container wrote last, oldest first
 
 Template = tuple[str, frozenset[str]]  # with the fields that it names
@@ -208,7 +215,11 @@ def forms(log_format: LogFormat, layout: Layout, clock: Clock = time.time) -> tu
 
 def sentence(fields: Mapping[str, Any]) -> str:
     """An event in words, on one line."""
-    text = next(filter(None, (_filled(each, fields) for each in _TEMPLATES.get(fields["event"], ()))), None)
+    event = fields["event"]
+    counted, of_one = OF_ONE.get(event, ("", ""))
+    if of_one and fields.get(counted) == 1:
+        return of_one
+    text = next(filter(None, (_filled(each, fields) for each in _TEMPLATES.get(event, ()))), None)
     return printable(text or _listed(fields))
 
 

@@ -88,7 +88,7 @@ def test_origins_are_told_of_each_line(pysup: Pysup) -> None:
         (("-f", "none.yaml"), "none.yaml: can't be read: No such file or directory, expected a YAML file"),
         (("--env-file", "none", "stack.yaml"), "none: can't be read: No such file or directory, expected a file of"),
         (("--profile", "a b", "stack.yaml"), '--profile: is "a b", expected a profile'),
-        ((), "Missing argument 'FILE'; see pysup config --help"),
+        ((), "missing argument 'FILE'; see pysup config --help"),
     ],
 )
 def test_what_can_not_be_shown_is_one_line_and_125(pysup: Pysup, arguments: tuple[str, ...], complaint: str) -> None:

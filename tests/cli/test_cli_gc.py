@@ -63,6 +63,15 @@ def test_a_socket_that_was_being_made_is_removed_with_the_rest(crashed: Pysup) -
     assert crashed.left() == []
 
 
+def test_the_directory_of_a_socket_that_never_came_is_removed(pysup: Pysup) -> None:
+    folder = pysup.state / "run/stack"
+    folder.mkdir(parents=True)
+    assert gc(pysup, "--dry-run").out == f"stack stack: would remove {folder}\n"
+    assert gc(pysup).out == f"stack stack: removed {folder}\n"
+    assert not folder.parent.exists()
+    assert gc(pysup) == Ended(0, NOTHING)
+
+
 def test_a_dry_run_changes_nothing(crashed: Pysup) -> None:
     home = crashed.state / "stacks/stack"
     before = sorted(home.rglob("*"))

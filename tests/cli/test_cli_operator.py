@@ -28,6 +28,7 @@ from screen import at_terminal
 from served import Stage, populated
 from waiting import PATIENCE_S, until
 
+from runtime.idmap import Extent, Ids
 from supervisor.api.server import serve
 from supervisor.api.shelf import Folders
 from supervisor.cli import stacks
@@ -230,8 +231,19 @@ def test_all_words_that_name_nothing_are_told() -> None:
     assert str(told.value).splitlines() == [
         "nope: no such container; there are web.1, web.2, webdb, db",
         "we is ambiguous: web.1, web.2, webdb",
-        ": no such container; there are web.1, web.2, webdb, db",
+        "'': no such container; there are web.1, web.2, webdb, db",
     ]
+
+
+def test_a_word_that_is_nearly_a_containers_is_told_whose() -> None:
+    for word, meant in (("wbe", "web"), ("web.3", "web.2"), ("WEBDB", "webdb")):
+        with pytest.raises(stacks.NotThereError, match=rf"; did you mean {meant}\?$"):
+            stacks.selected(LISTED, (word,))
+
+
+def test_of_a_long_word_the_beginning_is_told() -> None:
+    with pytest.raises(stacks.NotThereError, match=f"^{'y' * 60}…: no such container"):
+        stacks.selected(LISTED, ("y" * 5000,))
 
 
 # --- ps --------------------------------------------------------------------------------------------------------------
@@ -246,6 +258,14 @@ def test_ps_shows_statuses_as_docker_does(stage: Stage, pysup: Pysup) -> None:
     assert lines["web.2"].endswith("restarts: 4")
     assert "Exited (3) " in lines["job"]
     assert lines["late"].endswith("Waiting for dependencies")
+
+
+def test_ps_shows_ids_where_a_container_has_its_own(stage: Stage, pysup: Pysup) -> None:
+    assert "USERNS" not in pysup("ps").out
+    stage.do(stage.commands.put, "web.2", ids=Ids((Extent(0, 700_000, 2000),), (Extent(0, 800_000, 2000),)))
+    head, first, second, *_ = pysup("ps").out.splitlines()
+    assert (head.split()[4], "   host   " in first, "0:700000:2000 0:800000:2000" in second) == ("USERNS", True, True)
+    assert pysup("ps", "--format", "{{.Userns}}").out.split("\n")[:2] == ["", "0:700000:2000 0:800000:2000"]
 
 
 @pytest.mark.parametrize("quick", [True, False])  # past the parser, or by it: `-qa` is one word too many for the former
@@ -518,6 +538,16 @@ def test_attach_types_to_a_container_and_leaves_by_its_keys(stage: Stage, run: P
         assert screen.settings() == screen.settings_before
 
 
+def test_attach_to_one_that_does_not_run_says_so_and_is_left_by_one_signal(
+    stage: Stage, live: Callable[..., Live]
+) -> None:
+    assert stage.commands.known["job"].pid is None
+    waiting = live("attach", "job")
+    waiting.sees("job does not run: its next start is waited for, Ctrl-C leaves")
+    waiting.signal(signal.SIGINT)
+    assert waiting.ends() == 130
+
+
 def test_attach_without_a_terminal(stage: Stage, live: Callable[..., Live]) -> None:
     shown = live("attach", "web.1")
     until(lambda: "web.1" in stage.commands.echoes)
@@ -599,6 +629,9 @@ def test_cp_says_what_is_wrong(stage: Stage, pysup: Pysup) -> None:
     assert "no such file" in pysup("cp", "nope", "web.1:/").complaint
     assert pysup("cp", "web.1:/nope", ".").status == 125
     assert "one of SRC and DST" in pysup("cp", "a", "b").complaint
+    (stage.root / "plain").write_text("")
+    assert "Not a directory" in pysup("cp", "/etc/hostname", "web.1:/plain/below").complaint
+    assert "job is not running" in pysup("cp", "/etc/hostname", "job:/").complaint
     assert "there is no such directory" in pysup("cp", "/etc/hostname", "web.1:/nope/").complaint
     assert stage.complaints == []
 

@@ -113,6 +113,10 @@ def test_commands_run_inside(operator: Operator) -> None:
         assert operator("exec", "web.1", "cat", "/tmp/copied").out == "data"
         assert operator("cp", "web.1:/tmp/copied", "back") == Ended(0, "")
         assert (operator.pysup.directory / "back").read_text() == "data"
+        # A whole root: the kernel's files, of which some can't be read, are not the container's.
+        assert operator("cp", "web.1:/", "all") == Ended(0, "")
+        assert (operator.pysup.directory / "all/tmp/copied").read_text() == "data"
+        assert [list((operator.pysup.directory / "all" / name).iterdir()) for name in ("proc", "sys")] == [[], []]
 
 
 def test_a_shell_inside(operator: Operator) -> None:
@@ -215,7 +219,7 @@ def test_the_environment_names_the_state_directory_for_every_command(operator: O
         return home(*words, PYSUP_STATE=str(home.state))
 
     with home.live("up", path) as live:
-        live.sees("all 1 containers")
+        live.sees("all containers are up")
         assert at_home("ps", "-a", "-q").out == "c\n"
         until((home.state / "stacks/stack/logs/c/0.log").exists)
     assert at_home("ps", "-a", "-q") == Ended(0, "")

@@ -191,9 +191,9 @@ def test_verbose_tells_of_every_attempt(pysup: Pysup) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--parallel", "0"), "Invalid value for '--parallel'"),
-        (("--log-format", "xml"), "Invalid value for '--log-format'"),
-        (("--ansi", "maybe"), "Invalid value for '--ansi'"),
+        (("--parallel", "0"), "invalid value for '--parallel'"),
+        (("--log-format", "xml"), "invalid value for '--log-format'"),
+        (("--ansi", "maybe"), "invalid value for '--ansi'"),
     ],
 )
 def test_a_bad_option_starts_nothing(pysup: Pysup, options: tuple[str, ...], complaint: str) -> None:

@@ -30,6 +30,8 @@ def test_an_event_of_a_container_is_a_line_of_pysup_that_names_it() -> None:
 
 def test_an_event_of_the_stack_names_no_container() -> None:
     assert said(PLAIN, lambda events: events.emit("stack_up", count=3)) == b"pysup | all 3 containers are up\n"
+    assert said(PLAIN, lambda events: events.emit("stack_up", count=1)) == b"pysup | all containers are up\n"
+    assert said(PLAIN, lambda events: events.emit("watching", files=1)) == b"pysup | watching the file of the spec\n"
 
 
 def test_coloured_by_container_and_level() -> None:
