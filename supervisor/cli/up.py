@@ -17,7 +17,7 @@ from supervisor.errors import StackError
 from supervisor.streams.lines import Ansi, layout_for, wants_colour
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from supervisor.entry import Compiled, Reading, Scale
 
@@ -62,6 +62,7 @@ class Wish:
         from supervisor.compile.compiler import Images, compile_stack, named_files  # noqa: PLC0415 (slow to load)
         from supervisor.entry import Reading, Scale  # noqa: PLC0415 (slow to load)
 
+        _stand_somewhere((*self.source.files, self.state, *([] if self.images is None else [self.images])))
         found = Images(self.image_path)
         spec = self.source.load(found.check, seen)
         seen += named_files(spec)
@@ -78,6 +79,19 @@ class Wish:
         stack = stack if self.timeout_s is None else _with_grace(stack, self.timeout_s)
         replicas = {each.id: own[each.id] for each in spec.containers}
         return Reading(stack, replicas, held, tuple(dict.fromkeys(seen)))
+
+
+def _stand_somewhere(paths: "Sequence[Path | None]") -> None:
+    """Months later the directory that the stack was started in may be gone. StackError if paths begin there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        if not all(path is not None and path.is_absolute() for path in paths):
+            raise StackError(
+                "the directory that pysup was started in is gone, and its paths begin there: start it from another, or "
+                "name the file from / on"
+            ) from error
+        os.chdir("/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,26 @@ def test_a_faulty_file_changes_nothing_and_says_where(stage: Stage) -> None:
         ends_well(stage, live)
 
 
+@pytest.mark.parametrize("absolute", [True, False])
+def test_the_directory_that_it_was_started_in_may_be_gone(stage: Stage, absolute: bool) -> None:
+    gone = stage.pysup.directory / "gone"
+    gone.mkdir()
+    stage.write({"id": "a"})
+    file = str(stage.file) if absolute else f"../{stage.file.name}"
+    inside = ("sh", "-c", 'cd gone && exec "$@"', "sh")
+    with stage.pysup.live("up", "--run", str(stage.run), file, prefix=inside) as live:
+        live.sees("all 1 container")
+        gone.rmdir()
+        stage.write({"id": "a"}, {"id": "b"})
+        done = stage("reload")
+        assert (done.status, "is gone, and its paths begin there" in done.err) == (
+            (0, False) if absolute else (125, True)
+        )
+        assert stage.states() == {"a": "running", **({"b": "running"} if absolute else {})}
+        ends_well(stage, live)
+    assert "internal error" not in live.text
+
+
 def test_sighup_reloads_and_systemd_is_told(stage: Stage) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(stage.run / "notify"))
