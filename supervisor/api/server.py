@@ -6,7 +6,7 @@ told to `complain`, and ends that call alone: containers are no part of it.
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from supervisor.api.routes import ROUTES
 from supervisor.api.routing import API_VERSION
 from supervisor.api.shapes import labels_of
 from supervisor.api.shelf import Images
+from supervisor.api.vigil import lost
 from supervisor.api.wire import GoneError, SlowError, Wire, listening
 from supervisor.commands import Commands
+from supervisor.errors import StackError
 
 HEADERS = {
     "Server": f"pysup/{__version__} (linux)",
@@ -61,32 +63,48 @@ async def serve(
             tasks.start_soon(ring.run)
             api = Api(commands, images, tasks, complain, ring, leaving)
             task_status.started()
-            await _Server(api, listener).run()
+            await _Server(api, path, group).run(listener)
             tasks.cancel_scope.cancel()
 
 
 class _Server:
-    def __init__(self, api: Api, listener: socket.socket) -> None:
+    def __init__(self, api: Api, path: Path, group: int | None) -> None:
         self._api = api
-        self._listener = listener
+        self._path = path
+        self._group = group
         self._open = 0
         self._answering = 0
         self._rested = anyio.Event()  # made anew when somebody is to be answered
 
-    async def run(self) -> None:
+    async def run(self, listener: socket.socket) -> None:
         async with anyio.create_task_group() as connections:
-            connections.start_soon(self._accept, connections)
+            connections.start_soon(self._listen, listener, connections)
             await self._api.leaving.wait()
             with anyio.move_on_after(limits.FAREWELL_S):
                 while self._answering:
                     await self._rested.wait()
             connections.cancel_scope.cancel()
 
-    async def _accept(self, connections: anyio.abc.TaskGroup) -> None:
+    async def _listen(self, listener: socket.socket, connections: anyio.abc.TaskGroup) -> None:
+        """There, and if somebody takes that away, at another in its place."""
+        with ExitStack() as made:
+            while True:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._accept, listener, connections)
+                    await lost(self._path)
+                    tasks.cancel_scope.cancel()
+                try:
+                    self._path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+                    listener = made.enter_context(listening(self._path, self._group))
+                except (OSError, StackError) as error:
+                    self._api.complain(f"control socket: it was taken away, and can't be made again: {error}")
+                    return
+
+    async def _accept(self, listener: socket.socket, connections: anyio.abc.TaskGroup) -> None:
         while not self._api.leaving.is_set():
-            await anyio.wait_readable(self._listener)
+            await anyio.wait_readable(listener)
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = listener.accept()
             except BlockingIOError:
                 continue
             except OSError:  # EMFILE, ENFILE: some will close; ECONNABORTED: he thought better of it

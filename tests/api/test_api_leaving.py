@@ -1,7 +1,9 @@
 """A stack that ends: whoever is told something by its socket then is told the rest, in good order."""
 
 import json
+import shutil
 import socket
+import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -105,3 +107,28 @@ def test_many_are_seen_off(stage: Stage) -> None:
     until_gone(stage)
     with pytest.raises(StackError, match="no supervisor listens"):
         stage.client.get("/_ping")
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_a_socket_that_was_taken_away_is_made_again(stage: Stage, directory: bool) -> None:
+    followed = stage.client.request("GET", "/events", {})
+    for _ in range(3):
+        if directory:
+            away = stage.socket.parent.rename(stage.socket.parent.with_name(f"{stage.socket.parent.name}-away"))
+            shutil.rmtree(away)
+        else:
+            stage.socket.unlink()
+        until(lambda: stage.socket.exists() and stage.client.answers())
+        assert stat.S_IMODE(stage.socket.stat().st_mode) == 0o600
+    followed.close()  # who was connected still is
+
+
+def test_a_socket_that_cannot_be_made_again_is_told(stage: Stage) -> None:
+    place = stage.socket.parent
+    away = place.rename(place.with_name(f"{place.name}-away"))
+    place.write_text("in the way")
+    until(lambda: stage.complaints)
+    place.unlink()
+    away.rename(place)
+    stage.socket.unlink()
+    assert "can't be made again" in stage.complaints.pop()
