@@ -187,7 +187,7 @@ def test_a_quota_of_the_processor_holds(branch: Branch, start: Start) -> None:
     needs("cpu")
     cgroup = made(branch, Limits(cpus=0.2))
     process = start(cgroup, "sh", "-c", "while :; do :; done")
-    before, began = cgroup.figures().cpu_ns or 0, time.monotonic_ns()
+    began, before = time.monotonic_ns(), cgroup.figures().cpu_ns or 0
     until(lambda: (cgroup.figures().cpu_throttled_periods or 0) >= 3)
     used, passed = (cgroup.figures().cpu_ns or 0) - before, time.monotonic_ns() - began
     cgroup.kill()
