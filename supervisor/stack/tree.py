@@ -275,7 +275,7 @@ class Stack:
         async with anyio.create_task_group() as tasks:
             self._around = around = Surroundings(
                 runner=self._runner,
-                starts=anyio.Semaphore(self._starts_max, fast_acquire=True),
+                starts=anyio.Semaphore(self._starts_max),
                 checks=anyio.Semaphore(CHECKS_MAX),
                 tasks=tasks,
                 tell=self._tell,
