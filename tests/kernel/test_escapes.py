@@ -1,13 +1,10 @@
 """Known ways out of containers, each tried from inside: named after their CVE where they have one."""
 
 import errno
-import fcntl
 import os
-import select
 import signal
 import socket
 import sys
-import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -16,28 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from driver import Driver, LaunchError, Result, children, kill, read_all, read_until, run_apart, wait
-from probing import make_probing, probe
-from rootfs import make_busybox
-from steps import Pause
+from driver import Driver, LaunchError, Result, kill, python, read_all, read_until, run_apart, wait
+from probing import probe
 
-from runtime import linux, plan, rootfs, security, spawn, streams
+from runtime import linux, plan, rootfs, security
 from runtime.assemble import Assembler, Descriptor
 from runtime.build import build_plan
-from runtime.capabilities import CAPABILITIES
-from runtime.cgroup.group import Cgroup
-from runtime.cgroup.limits import Limits
 from runtime.config import ContainerConfig, Network
-from runtime.enter import build_entry
-from runtime.idmap import Ids, block
-from runtime.images.from_host import create
-from runtime.lower import FD_MORE, lower, lower_plan
+from runtime.lower import FD_MORE, lower
 from runtime.mounts import Bind, Tmpfs
 from runtime.seccomp.calls import numbers
 from runtime.seccomp.load import default_filter
 from runtime.status import Exited, Signaled
 from runtime.users import User
-from supervisor.state import cgroups
 
 pytestmark = pytest.mark.kernel
 
@@ -45,52 +33,7 @@ APP = User(1000, 1000, (1000,), "app", "/home/app")
 USUAL = security.capability_mask((), (), privileged=False)
 DEFAULT = default_filter(USUAL)
 MEMORY = 1 << 20
-OWN = block(1 << 31)
-ROOT = User(0, 0, (0,), "root", "/root")
 MASKED = next(path for path in rootfs.MASKED if os.path.isfile(path))
-
-
-@pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    """An image of busybox to put traps into."""
-    return make_busybox(tmp_path / "mine")
-
-
-@pytest.fixture(params=["native", "python"])
-def trapped(mine: Path, state: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
-    """A driver of that image."""
-    with Driver(state, mine, in_python=request.param == "python") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def probing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_probing(tmp_path_factory.mktemp("images") / "probing")
-
-
-@pytest.fixture
-def prober(probing: Path, state: Path) -> Iterator[Driver]:
-    """A driver of an image with a program that makes any system call."""
-    with Driver(state, probing) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def pythonic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(create("python", tmp_path_factory.mktemp("images"), ["sh"], python=True).path)
-
-
-@pytest.fixture
-def snake(pythonic: Path, state: Path) -> Iterator[Driver]:
-    """A driver of an image with Python."""
-    with Driver(state, pythonic) as made:
-        yield made
-
-
-def python(driver: Driver, script: str, **changes: object) -> Result:
-    """Run a script in a container."""
-    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    return driver.run("python3", "-c", script, env=(("PATH", path),), memory_bytes=MEMORY, **changes)
 
 
 @contextmanager
@@ -104,7 +47,7 @@ def running(driver: Driver, script: str, **changes: object) -> Iterator[tuple[in
         assert wait(pid) == Signaled(signal.SIGKILL)
 
 
-# --- the host's interpreter ------------------------------------------------------------------------------------------
+# --- the host's interpreter -------------------------------------------------------------------------------------------
 
 
 def set_interpreter_trap(image: Path) -> None:
@@ -149,7 +92,7 @@ def test_cve_2019_5736_no_library_of_the_host_is_mapped(driver: Driver) -> None:
         assert files == {"/bin/busybox"}
 
 
-# --- descriptors -----------------------------------------------------------------------------------------------------
+# --- descriptors ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -221,7 +164,7 @@ def test_cve_2024_21626_nor_of_a_command_that_enters(trapped: Driver) -> None:
             trapped.enter(config, pid, "true")
 
 
-# --- what the image puts in our way ----------------------------------------------------------------------------------
+# --- what the image puts in our way -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", ["/proc/sysrq-trigger", "../etc/passwd", "/dev/sda"])
@@ -342,7 +285,7 @@ def test_cve_2021_30465_a_volume_whose_directory_is_swapped_for_a_link_leads_now
     assert str(host) not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
 
 
-# --- cgroups, mounts, namespaces, devices ----------------------------------------------------------------------------
+# --- cgroups, mounts, namespaces, devices -----------------------------------------------------------------------------
 
 
 def test_cve_2022_0492_no_release_agent_can_be_set(prober: Driver) -> None:
@@ -406,162 +349,7 @@ def test_a_device_that_is_made_can_not_be_opened(driver: Driver) -> None:
         assert inside.stdout == "1\n"
 
 
-# --- other processes -------------------------------------------------------------------------------------------------
-
-
-PTRACE = 1 << CAPABILITIES.index("CAP_SYS_PTRACE")
-SCAN = """
-echo up
-while :; do
-    for p in /proc/[0-9]*; do ls -l $p/fd/ $p/cwd $p/exe; head -c 9999 $p/environ | tr '\\0' ' '; done 2>/dev/null
-    echo scanned
-done
-"""
-
-
-@pytest.mark.parametrize("before", [plan.NewSession, plan.SetUser, plan.CloseDescriptors])
-@pytest.mark.parametrize(("capabilities", "userns"), [(USUAL, None), (USUAL | PTRACE, OWN)])
-def test_cve_2016_9962_who_enters_can_not_be_looked_into(
-    driver: Driver, before: type, capabilities: int, userns: Ids | None
-) -> None:
-    """However long it takes to execute: until then it has the launcher's memory and descriptors. Who has CAP_SYS_PTRACE
-    on the host may look into all; in a user namespace it does not count until what enters has joined that.
-    """
-    config = driver.config(
-        "sh", "-c", SCAN, memory_bytes=MEMORY, capabilities=capabilities, userns=userns, user=ROOT, network=Network.NONE
-    )
-    entry = build_entry(config, ["true"], ids=userns)
-    position = next(n for n, step in enumerate(entry.steps) if isinstance(step, before))
-    paused = replace(entry, steps=(*entry.steps[:position], Pause(2), *entry.steps[position:]))
-    stdin, go_on = os.pipe()
-    with driver.started(config) as (pid, made):
-        read_until(made.stdout, "up\n")
-        own, pidfd, inner = driver.own(config), os.pidfd_open(pid), streams.pipes(stdin, entry.owner)
-        descriptors = (*inner.theirs, pidfd, *(() if own is None else (own.user,)))
-        driver.launcher.enter(driver._next(), paused, lower_plan(paused).image, descriptors, in_python=driver.in_python)
-        inner.close_theirs()
-        read_until(inner.stderr, "paused")
-        seen = "".join(read_until(made.stdout, "scanned\n") for _ in range(3))
-        os.close(go_on)
-        reply = driver.reply()
-        assert reply.error == 0
-        assert wait(reply.pid) == Exited(0)
-        kill(pid)
-        wait(pid)
-        inner.close()
-        os.close(pidfd)
-    os.close(stdin)
-    theirs = ("socket:", "net:", "pid:", "mnt:", "user:", "/memfd", "LC_ALL", "python", str(driver.state))
-    assert [line for line in seen.splitlines() if any(word in line for word in theirs)] == []
-    assert "/bin/busybox" in seen
-
-
-STOPPER = """
-echo up
-while :; do
-    for p in /proc/[0-9]*; do
-        [ $p = /proc/1 ] || kill -STOP ${p#/proc/}
-    done
-    grep -h '^State:.*stopped' /proc/[0-9]*/status
-done 2>/dev/null
-"""
-
-
-def test_who_is_stopped_on_his_way_in_keeps_no_other_waiting(trapped: Driver) -> None:
-    """Root in a container may stop a process that enters it, as it is root's: the launcher goes on."""
-    config = trapped.config("sh", "-c", STOPPER, memory_bytes=MEMORY, capabilities=USUAL)
-    entry = build_entry(config, ["true"])
-    paused = replace(entry, steps=(*entry.steps[:-1], Pause(2), entry.steps[-1]))
-    stdin, go_on = os.pipe()
-    with trapped.started(config) as (pid, made):
-        read_until(made.stdout, "up\n")
-        before = os.listdir(f"/proc/{trapped.launcher.pid}/fd")
-        pidfd, inner = os.pidfd_open(pid), streams.pipes(stdin, entry.owner)
-        number, image = trapped._next(), lower_plan(paused).image
-        trapped.launcher.enter(number, paused, image, (*inner.theirs, pidfd), in_python=trapped.in_python)
-        inner.close_theirs()
-        read_until(made.stdout, "stopped")
-        os.close(go_on)
-        assert trapped.run("echo", "another", memory_bytes=MEMORY).stdout == "another\n"
-        trapped.launcher.cancel(number)
-        reply = trapped.reply()
-        assert (reply.number, reply.error) == (number, errno.ETIMEDOUT)
-        kill(reply.pid)
-        assert wait(reply.pid) == Signaled(signal.SIGKILL)
-        assert str(spawn.launch_error(paused, reply.call, reply.error)).startswith("c: enter it: killed")
-        assert trapped.run("true", memory_bytes=MEMORY).status == Exited(0)
-        assert os.listdir(f"/proc/{trapped.launcher.pid}/fd") == before
-        kill(pid)
-        wait(pid)
-        inner.close()
-        os.close(pidfd)
-    os.close(stdin)
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "userns", "shared"),
-    [(USUAL, None, True), (USUAL | PTRACE, OWN, True), (USUAL | PTRACE, None, False)],
-)
-def test_the_launchers_memory_is_shared_with_nobody_who_can_be_traced(
-    trapped: Driver, capabilities: int, userns: Ids | None, *, shared: bool
-) -> None:
-    config = trapped.config(
-        "sh", "-c", "echo up; exec sleep 1000", memory_bytes=MEMORY, capabilities=capabilities, userns=userns
-    )
-    entry = build_entry(config, ["true"], ids=userns)
-    paused = replace(entry, steps=(*entry.steps[:-1], Pause(2), entry.steps[-1]))
-    stdin, go_on = os.pipe()
-    with trapped.started(config) as (pid, made):
-        read_until(made.stdout, "up\n")
-        own, pidfd, inner = trapped.own(config), os.pidfd_open(pid), streams.pipes(stdin, entry.owner)
-        descriptors = (*inner.theirs, pidfd, *(() if own is None else (own.user,)))
-        before = {pid, trapped.launcher.pid}
-        trapped.launcher.enter(
-            trapped._next(), paused, lower_plan(paused).image, descriptors, in_python=trapped.in_python
-        )
-        inner.close_theirs()
-        read_until(inner.stderr, "paused")
-        (entering,) = set(children(os.getpid())) - before
-        same = linux.syscall(numbers(linux.MACHINE)["kcmp"], entering, trapped.launcher.pid, 1, 0, 0, 0, 0) == 0
-        assert same is (shared and not trapped.in_python)
-        os.close(go_on)
-        assert trapped.reply().error == 0
-        assert wait(entering) == Exited(0)
-        kill(pid)
-        wait(pid)
-        inner.close()
-        os.close(pidfd)
-    os.close(stdin)
-
-
-@pytest.mark.parametrize("user", [User(0, 0, (0,), "root", "/root"), APP])
-def test_whoever_may_trace_the_init_finds_nothing_of_the_launchers(driver: Driver, user: User) -> None:
-    """It forbids that (dumpable), which does not count for CAP_SYS_PTRACE: so there must be nothing to find, from the
-    command's first instruction on.
-    """
-    script = "cat /proc/1/maps; ls /proc/1/fd; readlink /proc/1/exe; cat /proc/1/environ"
-    for _ in range(10):
-        shown = driver.run("sh", "-c", script, init=True, capabilities=USUAL | PTRACE, user=user, memory_bytes=MEMORY)
-        if user is APP:
-            assert shown.stdout == ""
-            continue
-        *maps, exe, environ = shown.stdout.splitlines()
-        named = {line.split(maxsplit=5)[5] for line in maps if len(line.split()) > 5}
-        assert {name for name in named if not name.startswith("[v")} == {"/memfd:init (deleted)", "[stack]"}
-        assert (exe, environ) == ("/memfd:init (deleted)", "2\0")
-        assert "python" not in shown.stdout
-
-
-def test_nor_can_the_inits_program_be_written_to(driver: Driver) -> None:
-    """All containers with an init have the same."""
-    script = "echo x >/proc/1/exe; echo x >>/proc/1/exe; head -c 3 /proc/1/exe"
-    for _ in range(2):
-        shown = driver.run("sh", "-c", script, init=True, capabilities=USUAL | PTRACE, memory_bytes=MEMORY)
-        assert shown.stdout == "\x7fEL", shown
-        assert shown.stderr.count("Operation not permitted") + shown.stderr.count("Text file busy") == 2, shown
-
-
-# --- keys, terminals, sockets ----------------------------------------------------------------------------------------
+# --- keys, terminals, sockets -----------------------------------------------------------------------------------------
 
 
 def test_keyrings_can_not_be_reached(prober: Driver) -> None:
@@ -598,119 +386,3 @@ def test_abstract_sockets_of_the_host_are_in_its_network(snake: Driver, network:
         server.listen()
         script = f"import socket\nsocket.socket(socket.AF_UNIX).connect({name!r})"
         assert (python(snake, script, network=network, seccomp=DEFAULT).status == Exited(0)) is reached
-
-
-# --- floods ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_fork_bomb_is_bounded_by_nproc(snake: Driver) -> None:
-    """Of a user that nobody else has here: the limit counts a user's processes on the whole host."""
-    script = """
-import os, signal
-try:
-    for made in range(200):
-        if not os.fork(): signal.pause()
-except BlockingIOError:
-    print("refused", made)
-"""
-    bomb = User(54_321, 54_321, (54_321,), "bomb", "/")
-    result = python(snake, script, user=bomb, rlimits=((6, 20, 20),), seccomp=DEFAULT)
-    assert (result.status, result.stdout) == (Exited(0), "refused 19\n"), result
-
-
-def test_a_descriptor_bomb_hits_its_own_limit(snake: Driver) -> None:
-    script = """
-import os, errno
-held = []
-try:
-    while True: held.append(os.open("/dev/null", os.O_RDONLY))
-except OSError as error:
-    os.closerange(3, 9999)
-    print(errno.errorcode[error.errno], len(held) + 3)
-"""
-    assert python(snake, script, rlimits=((7, 256, 256),), seccomp=DEFAULT).stdout == "EMFILE 256\n"
-
-
-def test_a_fork_bomb_is_bounded_by_its_cgroup(snake: Driver, tmp_path: Path) -> None:
-    """Whoever it is, and whatever he has on the host."""
-    script = """
-import os, signal
-try:
-    for made in range(200):
-        if not os.fork(): signal.pause()
-except BlockingIOError:
-    print("refused", made)
-"""
-    with cgroups.branch(tmp_path) as branch:
-        cgroup = branch.cgroup("c", Limits(pids=20))
-        assert cgroup is not None
-        result = in_cgroup(snake, cgroup, script)
-        assert (result.status, result.stdout) == (Exited(0), "refused 19\n"), result
-        snake.launcher.remove(snake._next(), None, cgroup)
-        assert snake.reply().error == 0
-
-
-def in_cgroup(driver: Driver, cgroup: Cgroup, script: str) -> Result:
-    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    config = driver.config("python3", "-c", script, env=(("PATH", path),), memory_bytes=MEMORY, seccomp=DEFAULT)
-    whole = build_plan(config, cgroup)
-    with driver.requested(whole, more=cgroup.descriptors) as made:
-        pid = driver.executed(whole, made)
-        said = read_all(made.stdout), read_all(made.stderr)
-        return Result(wait(pid), *said)
-
-
-def test_nobody_inside_is_spared_when_memory_runs_out(state: Path, image: Path) -> None:
-    """Whatever our own process was granted by who started it: its containers neither have that nor may take it."""
-    before, own = Path("/proc/self/oom_score_adj").read_bytes(), Path("/proc/self/oom_score_adj")
-    script = "cat /proc/self/oom_score_adj; echo -1 > /proc/self/oom_score_adj; echo 300 > /proc/self/oom_score_adj"
-    try:
-        with suppress(PermissionError):  # we have no CAP_SYS_RESOURCE: then nobody has granted us anything
-            own.write_text("-500", encoding="ascii")
-        with Driver(state, image) as made:
-            shown = made.run("sh", "-c", script, memory_bytes=MEMORY)
-    finally:
-        own.write_bytes(before)
-    assert (shown.status, shown.stdout) == (Exited(0), "0\n")
-    assert "Permission denied" in shown.stderr
-
-
-FLOOD = """
-import os
-line = b"x" * 1023 + b"\\n"
-for _ in range(20_000): os.write(1, line)
-"""
-
-
-def test_a_flood_of_output_waits_for_its_reader(snake: Driver) -> None:
-    """It fills a pipe, and no memory of ours; what becomes of it on disk is bounded by `logs` (tests/logs)."""
-    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    config = snake.config("python3", "-c", FLOOD, env=(("PATH", path),), memory_bytes=MEMORY, seccomp=DEFAULT)
-    with snake.started(config) as (pid, made):
-        assert made.stdout is not None
-        poll, full = select.poll(), fcntl.fcntl(made.stdout, fcntl.F_GETPIPE_SZ)
-        poll.register(made.stdout, select.POLLIN)
-        while poll.poll(30_000) and queued(made.stdout) + 1024 <= full:
-            pass
-        assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        assert len(read_all(made.stdout)) == 20_000 * 1024
-        assert wait(pid) == Exited(0)
-
-
-def queued(pipe: int) -> int:
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
-@pytest.mark.parametrize("init", [False, True])
-def test_a_flood_of_zombies_goes_with_the_container(snake: Driver, *, init: bool) -> None:
-    script = """
-import os
-for _ in range(500):
-    if not os.fork(): os._exit(0)
-print("made")
-"""
-    result = python(snake, script, init=init, seccomp=DEFAULT)
-    assert (result.status, result.stdout) == (Exited(0), "made\n")
-    pidfd = os.pidfd_open(snake.launcher.pid)
-    assert not select.select([pidfd], [], [], 0)[0]
-    os.close(pidfd)

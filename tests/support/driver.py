@@ -302,3 +302,9 @@ __all__ = [
     "run_apart",
     "wait",
 ]
+
+
+def python(driver: Driver, script: str, **changes: object) -> Result:
+    """Run a script in a container of an image with Python, in memory."""
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+    return driver.run("python3", "-c", script, env=(("PATH", path),), memory_bytes=1 << 20, **changes)
