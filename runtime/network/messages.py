@@ -343,10 +343,6 @@ def differs(value: bytes) -> Expression:
     return "cmp", (("SREG", _REG_1), ("OP", _NEQ), ("DATA", _value(value)))
 
 
-def between(low: bytes, high: bytes) -> Expression:
-    return "range", (("SREG", _REG_1), ("OP", 0), ("FROM_DATA", _value(low)), ("TO_DATA", _value(high)))
-
-
 def verdict(code: int) -> Expression:
     """DROP or ACCEPT: the last word of the chain."""
     decision = {"attrs": [("NFTA_DATA_VERDICT", {"attrs": [("NFTA_VERDICT_CODE", code)]})]}

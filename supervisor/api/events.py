@@ -49,6 +49,11 @@ async def events(call: Call) -> Answering:
         raise bad(f"`since` time ({since:.0f}) cannot be after `until` time ({until:.0f})")
     place = call.api.ring.place(past=since is not None)
 
+    def asked_for(entry: Entry) -> list[Shape]:
+        if entry.happening.at < (since or 0) or (until is not None and entry.happening.at > until):
+            return []
+        return [shape for shape in shapes(entry) if passes(shape, filters)]
+
     async def write(reply: Reply) -> None:
         await reply.begin()
         limit_s = None if until is None else max(0.0, until - now())
@@ -56,10 +61,8 @@ async def events(call: Call) -> Answering:
         with anyio.move_on_after(limit_s):
             async with aclosing(call.api.ring.read(place, follow=follow)) as entries:
                 async for entry in entries:
-                    if (since or 0) <= entry.happening.at and (until is None or entry.happening.at <= until):
-                        for shape in shapes(entry):
-                            if passes(shape, filters):
-                                await reply.send(encoded(shape))
+                    for shape in asked_for(entry):
+                        await reply.send(encoded(shape))
 
     return Stream(write)
 

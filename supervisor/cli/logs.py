@@ -265,56 +265,73 @@ class _Tale:
         self.lines.append(Line(time, self._container, stream, text, continues, cut))
 
 
-def merged(tales: Sequence[_Tale], *, follow: bool) -> Iterator[list[Line]]:
-    """Batches of lines, until all tales are over."""
-    is_past = True
-    poll = select.poll()
-    watched = {tale.feed.fileno(): tale for tale in tales}
-    order = {id(tale): number for number, tale in enumerate(tales)}
-    heads: list[tuple[bytes, int]] = []  # of those that have a line
-    empty = set(watched)
-    for tale in tales:
-        poll.register(tale.feed.fileno(), select.POLLIN)
+class _Merge:
+    """Lines of several tales in the order of their times. With `follow` that holds for what is past only."""
 
-    def read(number: int) -> None:
-        tale = watched[number]
+    def __init__(self, tales: Sequence[_Tale], *, follow: bool) -> None:
+        self._tales = tales
+        self._follow = follow
+        self._is_past = True
+        self._poll = select.poll()
+        self._watched = {tale.feed.fileno(): tale for tale in tales}
+        self._order = {id(tale): number for number, tale in enumerate(tales)}
+        self._heads: list[tuple[bytes, int]] = []  # of those that have a line
+        self._empty = set(self._watched)
+        for number in self._watched:
+            self._poll.register(number, select.POLLIN)
+
+    def batches(self) -> Iterator[list[Line]]:
+        """Until all tales are over."""
+        while self._watched:
+            ready = [number for number, _ in self._poll.poll(QUIET_MS if self._follow and self._is_past else None)]
+            self._is_past = self._is_past and bool(ready)
+            for number in ready:
+                self._read(number)
+            batch = []
+            while self._heads and (not self._empty or self._is_live):
+                batch.append(self._take())
+            if batch:
+                yield batch
+        yield [self._take() for _ in range(sum(len(tale.lines) for tale in self._tales))]
+
+    @property
+    def _is_live(self) -> bool:
+        """Lines come as they are written: nobody is waited for."""
+        return self._follow and not self._is_past
+
+    def _read(self, number: int) -> None:
+        tale = self._watched[number]
         had_none = not tale.lines
         tale.read()
         if had_none and tale.lines:
-            heapq.heappush(heads, (tale.lines[0].time, order[id(tale)]))
-            empty.discard(number)
+            heapq.heappush(self._heads, (tale.lines[0].time, self._order[id(tale)]))
+            self._empty.discard(number)
         if tale.feed.is_over:
-            del watched[number]
-            empty.discard(number)
-            poll.unregister(number)
+            del self._watched[number]
+            self._empty.discard(number)
+            self._poll.unregister(number)
             tale.feed.close()
-        elif len(tale.lines) > AHEAD_MAX and not (follow and not is_past):
-            poll.modify(number, 0)
+        elif len(tale.lines) > AHEAD_MAX and not self._is_live:
+            self._poll.modify(number, 0)
 
-    def take() -> Line:
-        _, place = heads[0]
-        tale = tales[place]
+    def _take(self) -> Line:
+        """The oldest of all."""
+        _, place = self._heads[0]
+        tale = self._tales[place]
         line = tale.lines.popleft()
         if tale.lines:
-            heapq.heapreplace(heads, (tale.lines[0].time, place))
+            heapq.heapreplace(self._heads, (tale.lines[0].time, place))
         else:
-            heapq.heappop(heads)
+            heapq.heappop(self._heads)
             if not tale.feed.is_over:
-                empty.add(tale.feed.fileno())
-                poll.modify(tale.feed.fileno(), select.POLLIN)
+                self._empty.add(tale.feed.fileno())
+                self._poll.modify(tale.feed.fileno(), select.POLLIN)
         return line
 
-    while watched:
-        ready = [number for number, _ in poll.poll(QUIET_MS if follow and is_past else None)]
-        is_past = is_past and bool(ready)
-        for number in ready:
-            read(number)
-        batch = []
-        while heads and (not empty or (follow and not is_past)):
-            batch.append(take())
-        if batch:
-            yield batch
-    yield [take() for _ in range(sum(len(tale.lines) for tale in tales))]
+
+def merged(tales: Sequence[_Tale], *, follow: bool) -> Iterator[list[Line]]:
+    """Batches of lines, until all tales are over."""
+    return _Merge(tales, follow=follow).batches()
 
 
 class _Clock:

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
+from functools import partial
 from termios import TIOCGWINSZ
 
 from runtime.errors import PysupError
@@ -50,18 +51,23 @@ class Session:
                 self._end_input()
             while True:
                 ready = self._wait(heard)
-                if heard in ready:
-                    for number in os.read(heard, CHUNK_BYTES):
-                        if number == signal.SIGWINCH and resize is not None:
-                            _unless_over(lambda: resize(*window()))
-                        elif self._leaves_on(number):
-                            return number
-                        else:
-                            _unless_over(lambda number=number: pass_on(number))  # type: ignore[misc]  # a lambda with a default
+                if heard in ready and (left_on := self._heed(heard, pass_on, resize)) is not None:
+                    return left_on
                 if 0 in ready and self._reads:
                     self._read()
                 if self._connection.fileno() in ready and not self._transfer(ready[self._connection.fileno()]):
                     return None
+
+    def _heed(self, heard: int, pass_on: Act, resize: Resize | None) -> int | None:
+        """Do what signals ask for; returns that on which it is to end."""
+        for number in os.read(heard, CHUNK_BYTES):
+            if number == signal.SIGWINCH and resize is not None:
+                _unless_over(lambda: resize(*window()))
+            elif self._leaves_on(number):
+                return number
+            else:
+                _unless_over(partial(pass_on, number))
+        return None
 
     def _wait(self, heard: int) -> dict[int, int]:
         poll = select.poll()

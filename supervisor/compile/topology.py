@@ -160,15 +160,8 @@ def _of_ports(
     """Two containers can't have the same port of the host."""
     for place, publication in enumerate(container.ports):
         where = f"{at}.ports[{place}]"
-        first, last = publication.target
-        if publication.published and first == last:
-            low, high = publication.published
-            if container.replicas > high - low + 1:
-                wrong = f"{publication} is too few ports for {container.replicas} replicas"
-                yield spec.fault(where, f"{wrong}; give a range such as {low}-{low + container.replicas - 1}:{first}")
-                continue
-        elif publication.published and container.replicas > 1:
-            yield spec.fault(where, f"{publication} is for one container, and there are {container.replicas}")
+        if (wrong := _too_few(publication, container.replicas)) is not None:
+            yield spec.fault(where, wrong)
             continue
         for one in instances(container):
             for port in _ports(publication, one.replica):
@@ -179,3 +172,16 @@ def _of_ports(
                     if not (port.address and address and port.address != address):
                         yield spec.fault(where, f"port {port.host}/{port.protocol} is published by {other} already")
                 others.append((port.address, one.id))
+
+
+def _too_few(publication: Publication, replicas: int) -> str | None:
+    """What is wrong where each replica is to have a port of its own."""
+    first, last = publication.target
+    if publication.published and first == last:
+        low, high = publication.published
+        if replicas > high - low + 1:
+            wrong = f"{publication} is too few ports for {replicas} replicas"
+            return f"{wrong}; give a range such as {low}-{low + replicas - 1}:{first}"
+    elif publication.published and replicas > 1:
+        return f"{publication} is for one container, and there are {replicas}"
+    return None
