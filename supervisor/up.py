@@ -260,7 +260,7 @@ def _board(
     workshop = ApiWorkshop(
         home, manner.images, runner.attach, logs, runner.leave, runner.uppers.discard, networked=networked
     )
-    return Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.ask, runner)
+    return Board(stack.name, tree, told.chronicle, told.metrics, logs, workshop, control.request, runner)
 
 
 def _promise(manner: Manner, tree: Stack, console: Console, crowds: Crowds, tasks: anyio.abc.TaskGroup) -> None:
@@ -369,6 +369,11 @@ class Control:
         """`pysup up | head`: a stack whose output is lost is stopped, not left running unseen."""
         if not self.asked:
             self.ask(str(error))
+
+    def request(self) -> None:
+        """Of an operator, or of two who don't know of each other: it stops, however often."""
+        if not self.asked:
+            self.ask("an operator's request")
 
     def ask(self, why: str) -> None:
         """The first time stops, the second kills."""

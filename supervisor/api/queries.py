@@ -12,6 +12,7 @@ _FALSE = frozenset({"", "0", "no", "false", "none"})  # as Docker's httputils.Bo
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(h|ms|m|s|us|µs|ns)")
 _NUMBER_MAX_CHARS = 20
+_FURTHEST_S = 1e15
 
 Filters = Mapping[str, tuple[str, ...]]
 
@@ -64,13 +65,16 @@ def moment(name: str, text: str, now: float) -> float:
     """A time as seconds since the epoch (`1700000000.000000001`), in RFC 3339, or as a duration before now (`10m`)."""
     if re.fullmatch(r"-?\d{1,15}(\.\d{1,18})?", text, re.ASCII):
         return float(text)
+    faulty = bad(f"{name}: {text[:100]!r} is not a time: give seconds since the epoch, RFC 3339 or 10m")
     if text and "".join("".join(found) for found in _DURATION_PART.findall(text)) == text:
-        return now - sum(float(count) * _UNITS_S[unit] for count, unit in _DURATION_PART.findall(text))
+        ago = sum(float(count) * _UNITS_S[unit] for count, unit in _DURATION_PART.findall(text))
+        if ago > _FURTHEST_S:
+            raise faulty
+        return now - ago
     try:
-        found = datetime.fromisoformat(_microseconds(text))
-    except ValueError as error:
-        raise bad(f"{name}: {text[:100]!r} is not a time: give seconds since the epoch, RFC 3339 or 10m") from error
-    return found.timestamp()
+        return datetime.fromisoformat(_microseconds(text)).timestamp()
+    except (ValueError, OverflowError) as error:  # the year 1 of a local time is none
+        raise faulty from error
 
 
 def _microseconds(text: str) -> str:

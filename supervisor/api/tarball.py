@@ -289,7 +289,7 @@ def unpack(root: int, path: str, source: IO[bytes], manner: Manner) -> int:
                         f"the archive has more than {limits.ENTRIES_MAX} entries or {limits.ARCHIVE_MAX_BYTES} bytes"
                     )
                 _Entry(root, path, tar, header, manner).unpack()
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:  # numbers as no file has them as well
         raise bad(f"not a tar archive, or not whole: {error}") from error
     except OSError as error:
         raise bad(f"{error.filename or path}: {error.strerror or error}") from error

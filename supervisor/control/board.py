@@ -97,7 +97,7 @@ class Board:
         metrics: Metrics,
         logs: LogWriter,
         workshop: Workshop,
-        ask: Callable[[str], None],
+        ask: Callable[[], None],
         host: Host,
     ) -> None:
         self.name = name
@@ -275,7 +275,7 @@ class Board:
 
     async def stop_all(self) -> None:
         """See `Commands.stop_all`."""
-        self._ask("an operator's request")
+        self._ask()
 
     async def scrape(self) -> Page:
         """See `Commands.scrape`."""

@@ -214,6 +214,12 @@ def test_a_time_that_ends_before_it_begins_makes_no_sense(stage: Stage) -> None:
         stage.client.get("/events", since=20, until=10)
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00", "9" * 200 + "h", "9" * 400 + "h"], ids=len)
+def test_a_time_that_no_clock_shows_is_none(stage: Stage, time: str) -> None:
+    with pytest.raises(CommandError, match="is not a time"):
+        stage.client.get("/containers/web.1/logs", stdout=1, since=time)
+
+
 def test_a_container_that_is_gone_before_its_end_is_heard_of_has_all_its_events(
     engine: docker.DockerClient, stage: Stage
 ) -> None:

@@ -238,6 +238,14 @@ def test_what_is_no_archive_is_refused(stage: Stage, data: bytes) -> None:
         put(stage, "/", data)
 
 
+@pytest.mark.parametrize("field", ["uid", "gid", "mtime"])
+def test_numbers_that_no_file_can_have_are_refused(stage: Stage, field: str) -> None:
+    header = tarfile.TarInfo("file")
+    setattr(header, field, 1 << 70)
+    with pytest.raises(CommandError, match="not a tar archive, or not whole"):
+        put(stage, "/", tar(header))
+
+
 def test_archives_go_into_directories_that_are_there(stage: Stage) -> None:
     (stage.root / "file").write_bytes(b"")
     with pytest.raises(CommandError, match="extraction point is not a directory"):

@@ -189,6 +189,16 @@ def test_who_watches_a_stack_ends_well_with_it(operator: Operator, words: tuple[
         assert watcher.returncode == 0
 
 
+def test_who_asks_twice_does_not_kill(operator: Operator) -> None:
+    with operator.up(cmd="trap 'sleep 1; exit 0' TERM; echo up; while :; do sleep 0.1; done") as stack:
+        both = [
+            subprocess.Popen(operator.argv("down"), env={**ENVIRONMENT, "PYSUP_RUN": str(operator.run)})
+            for _ in range(2)
+        ]
+        assert [each.wait(PATIENCE_S) for each in both] == [0, 0]
+        assert stack.ends() == 0
+
+
 def test_down_kills_what_does_not_stop(operator: Operator) -> None:
     with operator.up(cmd="trap '' TERM; echo up; while :; do sleep 1; done") as stack:
         assert operator("down", "-t", "0.1") == Ended(0, "")
