@@ -280,3 +280,12 @@ def test_no_file_names_the_place_of_this_checkout() -> None:
     here = re.compile(rb"(?<![\w.}/])" + re.escape(os.fsencode(CHECKOUT)) + rb"(?![\w.-])")
     files = [CHECKOUT / os.fsdecode(name) for name in names if name]
     assert [place(path) for path in files if path.is_file() and here.search(path.read_bytes())] == []
+
+
+def test_no_two_modules_of_tests_have_one_name() -> None:
+    """By that of a file alone pytest knows it, and stops at the second; so does the import of what tests share."""
+    names = [path.name for path in (CHECKOUT / "tests").glob("*/*.py")]
+    twice = {
+        name for name in names if names.count(name) > 1 and name not in {"__init__.py", "__main__.py", "conftest.py"}
+    }
+    assert twice == set()
