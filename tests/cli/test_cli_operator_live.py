@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from command import ENVIRONMENT, Ended, Live, Pysup, script
-from screen import at_terminal
+from screen import at_terminal, is_at_work
 from waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kernel
@@ -127,16 +127,7 @@ def test_a_shell_inside(operator: Operator) -> None:
         ) as screen,
     ):
         screen.sees("# ")
-        screen.resize(30, 100)
-        screen.type('sh -c \'trap "echo cau""ght; exit" INT; echo star""ted; while :; do sleep 0.05; done\'\n')
-        screen.sees("started")
-        screen.type("\x03")
-        screen.sees("caught")
-        screen.sees("# ")
-        screen.type("stty size; exit 4\n")
-        screen.sees("30 100")
-        assert screen.ends() == 4
-        assert screen.settings() == screen.settings_before
+        is_at_work(screen)
 
 
 def test_logs_and_processes(operator: Operator) -> None:

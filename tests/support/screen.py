@@ -102,3 +102,17 @@ def at_terminal(argv: Sequence[str], directory: Path, **env: str) -> Iterator[Sc
         screen.signal(signal.SIGKILL)
         screen.process.wait(PATIENCE_S)
         screen.close()
+
+
+def is_at_work(screen: Screen) -> None:
+    """A shell is at its prompt: it hears of another size, what it runs gets Ctrl-C, and all is left as it was."""
+    screen.resize(30, 100)
+    screen.type('sh -c \'trap "echo cau""ght; exit" INT; echo star""ted; while :; do sleep 0.05; done\'\n')
+    screen.sees("started")
+    screen.type("\x03")
+    screen.sees("caught")
+    screen.sees("# ")
+    screen.type("stty size; exit 4\n")
+    screen.sees("30 100")
+    assert screen.ends() == 4
+    assert screen.settings() == screen.settings_before
