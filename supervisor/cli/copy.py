@@ -30,7 +30,13 @@ _GO_DIRECTORY, _GO_DEVICE = 1 << 31, 1 << 26  # of os.FileMode
 _HEADER = "x-docker-container-path-stat"
 
 
-@click.command()
+_EXAMPLES = """\b
+Examples:
+  pysup cp nginx.conf web.1:/etc/nginx/
+  pysup cp db:/var/lib/db - > db.tar   a tar stream of all that is there"""
+
+
+@click.command(epilog=_EXAMPLES)
 @options.on_stack
 @click.option("-a", "--archive", is_flag=True, help="Keep owners, and with them set-user-ID bits and devices.")
 @click.argument("source", metavar="SRC")

@@ -24,7 +24,13 @@ def _raw() -> Iterator[None]:
 # --- exec ------------------------------------------------------------------------------------------------------------
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+_EXAMPLES = """\b
+Examples:
+  pysup exec web.1 sh                  a shell, with our terminal
+  pysup exec -u 1000 db pg_dump app > app.sql"""
+
+
+@click.command(context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
 @options.on_stack
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on: it is, without this too.")
 @click.option(

@@ -42,7 +42,10 @@ def _which(stack: stacks.Stack, ids: tuple[str, ...], fits: Callable[[stacks.Lis
 @options.on_stack
 @options.ids
 def start(stack: stacks.Stack, ids: tuple[str, ...]) -> None:
-    """Start containers that were stopped, or have ended."""
+    """Start containers that were stopped, or have ended.
+
+    Without IDs, all of these.
+    """
     _ask(stack, _which(stack, ids, lambda each: not each["running"]), "start")
 
 
@@ -51,7 +54,10 @@ def start(stack: stacks.Stack, ids: tuple[str, ...]) -> None:
 @options.ids
 @_timeout
 def stop(stack: stacks.Stack, ids: tuple[str, ...], *, timeout_s: int | None) -> None:
-    """Stop containers. They stay down until they are started; the stack goes on."""
+    """Stop containers. They stay down until they are started; the stack goes on.
+
+    Without IDs, all. `pysup down` ends the stack.
+    """
     _ask(stack, _which(stack, ids, bool)[::-1], "stop", t=timeout_s)
 
 
@@ -60,7 +66,10 @@ def stop(stack: stacks.Stack, ids: tuple[str, ...], *, timeout_s: int | None) ->
 @options.ids
 @_timeout
 def restart(stack: stacks.Stack, ids: tuple[str, ...], *, timeout_s: int | None) -> None:
-    """Stop containers and start them anew."""
+    """Stop containers and start them anew.
+
+    Without IDs, all.
+    """
     _ask(stack, _which(stack, ids, bool), "restart", t=timeout_s)
 
 
@@ -69,7 +78,10 @@ def restart(stack: stacks.Stack, ids: tuple[str, ...], *, timeout_s: int | None)
 @options.ids
 @click.option("-s", "--signal", metavar="SIGNAL", default="SIGKILL", show_default=True, help="A name or a number.")
 def kill(stack: stacks.Stack, ids: tuple[str, ...], *, signal: str) -> None:
-    """Send a signal to containers. After SIGKILL they stay down until they are started."""
+    """Send a signal to containers.
+
+    Without IDs, to all that run. After SIGKILL they stay down until they are started.
+    """
     _ask(stack, _which(stack, ids, lambda each: each["running"])[::-1], "kill", signal=signal)
 
 
@@ -77,7 +89,10 @@ def kill(stack: stacks.Stack, ids: tuple[str, ...], *, signal: str) -> None:
 @options.on_stack
 @options.ids
 def pause(stack: stacks.Stack, ids: tuple[str, ...]) -> None:
-    """Freeze all processes of containers, where they stand."""
+    """Freeze all processes of containers, where they stand.
+
+    Without IDs, of all that run.
+    """
     _ask(stack, _which(stack, ids, lambda each: each["state"] == "running"), "pause")
 
 
@@ -85,7 +100,10 @@ def pause(stack: stacks.Stack, ids: tuple[str, ...]) -> None:
 @options.on_stack
 @options.ids
 def unpause(stack: stacks.Stack, ids: tuple[str, ...]) -> None:
-    """Let frozen containers go on."""
+    """Let frozen containers go on.
+
+    Without IDs, all of these.
+    """
     _ask(stack, _which(stack, ids, lambda each: each["state"] == "paused"), "unpause")
 
 
@@ -96,7 +114,7 @@ def unpause(stack: stacks.Stack, ids: tuple[str, ...]) -> None:
 def wait(stack: stacks.Stack, ids: tuple[str, ...], *, as_json: bool) -> int:
     """Wait until containers have ended for good.
 
-    Their exit statuses are printed, in the order given. Exits with the first of these that is not 0.
+    Without IDs, all. Their exit statuses are printed, in the order given. Exits with the first of these that is not 0.
     """
 
     def ended(container: stacks.Listed) -> int:

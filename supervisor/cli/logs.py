@@ -39,7 +39,13 @@ UNREADABLE = ("none", "stdout-json")  # drivers that keep nothing
 _STREAMS = {1: Stream.STDOUT, 2: Stream.STDERR}
 
 
-@click.command()
+_EXAMPLES = """\b
+Examples:
+  pysup logs -f web                    all replicas of web, from now on
+  pysup logs -n 100 -t --since 1h      the last hour's, of each 100 lines"""
+
+
+@click.command(epilog=_EXAMPLES)
 @options.on_run_by_long_name
 @options.state
 @options.ids

@@ -92,6 +92,13 @@ Examples:
   pysup run c2 base sh                          the same with a terminal, if you have one
   pysup up stack.yaml                           all containers of a stack, supervised
 
+\b
+Exit statuses:
+  0    all is well
+  1    some of what was asked for could not be done, or a container has failed
+  125  nothing could be done: a wrong option, a faulty file, no such stack
+  run, exec and attach have those of the command in the container.
+
 pysup COMMAND --help tells more."""
 
 

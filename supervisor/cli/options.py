@@ -62,13 +62,13 @@ state = click.option(
 )
 
 
-def named(*names: str, short_file: bool = True) -> Decorator:
+def named(*names: str, short_file: bool = True, default: str = "the only one that runs") -> Decorator:
     """Give a command `name`: of the stack that is meant, if one is; by itself, or by its file."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         short = [name for name in ("-f",) if "-s" in names and short_file]  # where -s is something else, both are long
 
-        @click.option(*names, "name", metavar="NAME", help="Which stack; default: the only one that runs.")
+        @click.option(*names, "name", metavar="NAME", help=f"Which stack; default: {default}.")
         @click.option(*short, "--file", "file", type=PATH, metavar="FILE", help="Which stack: that of this spec.")
         @wraps(command)
         def with_name(*arguments: Any, name: str | None, file: Path | None, **options: Any) -> Any:
@@ -119,7 +119,7 @@ on_stack_by_long_name = _on_stack("--stack")  # where -s or -f is something else
 
 def on_stacks(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `run` and `name`: what is asked for may be of one stack, or of all."""
-    with_both: Callable[..., Any] = _sockets(named("-s", "--stack")(command))
+    with_both: Callable[..., Any] = _sockets(named("-s", "--stack", default="all that run")(command))
     return with_both
 
 
