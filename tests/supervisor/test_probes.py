@@ -135,9 +135,9 @@ async def test_100_commands_that_time_out_leave_no_process_and_no_zombie(made: C
 async def test_where_process_1_reaps_nothing_only_the_first_leaves_zombies(made: Containers) -> None:
     run = await made.start("sleep", "1000")
     tree = sh("(sleep 1000 & sleep 1000) & sleep 1000; true")
-    assert not (await run.check(tree, 0.5)).passed
-    left = len(inside(run))
-    assert left > 1
+    with anyio.fail_after(PATIENCE_S):
+        while (left := len(inside(run))) == 1:  # or its time was up before it had begun anything
+            assert not (await run.check(tree, 0.5)).passed
     for _ in range(8):
         assert not (await run.check(tree, 0.3)).passed
         await until(lambda: list(inside(run).values()).count("S") <= 1)
@@ -473,10 +473,10 @@ async def test_a_launcher_that_hangs_is_replaced_and_others_go_on(
     first = await made.start()
     (stuck,) = made.runner._means.pool.pids
     os.kill(stuck, signal.SIGSTOP)
-    monkeypatch.setattr(launchers, "ANSWER_S", 0.2)
+    monkeypatch.setattr(launchers, "ANSWER_S", 2.0)  # the check that is called off gives it up after that, too
     with anyio.fail_after(PATIENCE_S):
         assert not (await first.check(Exec(("true",)), 0.05)).passed  # its time is over before anybody is given up
-        with pytest.raises(LaunchError, match=r"has not answered for 0\.2 s"):
+        with pytest.raises(LaunchError, match=r"has not answered for 2 s"):
             await made.start("true")
         monkeypatch.undo()
         run = await made.start("true")
