@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from command import ENVIRONMENT, IMAGE, Pysup, script
+from family import in_front
 from screen import Screen, at_terminal
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.kernel
 
@@ -53,6 +54,7 @@ def test_job_control(pysup: Pysup, options: tuple[str, ...]) -> None:
         screen.type("fg\n")
         screen.sees("fg\r\n")
         screen.sees("sleep 1000")
+        until(lambda: in_front(screen.process.pid, "sleep"))  # the shell says so before it does it
         screen.type("\x03")
         screen.sees("^C")
         screen.type("echo $?-still-$((40 + 2)); exit 5\n")

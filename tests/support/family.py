@@ -20,6 +20,16 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
+def in_front(pid: int, name: str) -> bool:
+    """Is a process of this name, below that one, in the foreground of its terminal? proc_pid_stat(5)"""
+    for child in children(pid):
+        fields = Path(f"/proc/{child}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        group, foreground = fields[2], fields[5]
+        if (Path(f"/proc/{child}/comm").read_text().strip() == name and group == foreground) or in_front(child, name):
+            return True
+    return False
+
+
 def end(pids: Iterable[int]) -> None:
     """Wait until each of them has ended."""
     for pid in pids:
