@@ -270,9 +270,11 @@ class Commands(Protocol):
         """Its processes: the pid on the host, and what `ps -o` would show, by the names it has: processes/ps.py."""
         ...
 
-    def files(self, id_: str, *, write: bool = False, volumes: bool = True) -> AbstractAsyncContextManager["Files"]:
+    def files(
+        self, id_: str, *, write: bool = False, volumes: bool = True, or_image: bool = False
+    ) -> AbstractAsyncContextManager["Files"]:
         """Its files, whether it runs or not; without its volumes only where it does not run. It does not start while
-        somebody may write to them. ConflictError if there are none.
+        somebody may write to them. ConflictError if there are none any more, unless those of its image do.
         """
         ...
 

@@ -28,9 +28,11 @@ T = TypeVar("T")
 
 
 async def stat(call: Call) -> Answering:
-    """What is at a path, in a header."""
+    """What is at a path, in a header. Where there are no files any more, the image answers: the docker command asks
+    this before it sends something, and would otherwise take it for a directory that is not there.
+    """
     view, path = call.container(), _path(call)
-    return Answer(headers=await _looked_at(call, view.id, path), content_type=TAR)
+    return Answer(headers=await _looked_at(call, view.id, path, or_image=True), content_type=TAR)
 
 
 async def get(call: Call) -> Answering:
@@ -91,8 +93,8 @@ def _path(call: Call) -> str:
     return path
 
 
-async def _looked_at(call: Call, container: str, path: str) -> Headers:
-    async with call.commands.files(container) as files:
+async def _looked_at(call: Call, container: str, path: str, *, or_image: bool = False) -> Headers:
+    async with call.commands.files(container, or_image=or_image) as files:
         found = await call.api.aside(files.within, lambda root: tarball.look(root, path))
     shape = {
         "name": found.name,

@@ -445,10 +445,12 @@ class Board:
         return [(pid, described) for pid in self._live_run(id_).members() if (described := describe_process(pid))]
 
     @asynccontextmanager
-    async def files(self, id_: str, *, write: bool = False, volumes: bool = True) -> AsyncIterator[Files]:
+    async def files(
+        self, id_: str, *, write: bool = False, volumes: bool = True, or_image: bool = False
+    ) -> AsyncIterator[Files]:
         """See `Commands.files`."""
         service = self._service(id_)
-        if service.current is None:
+        if service.current is None and not or_image:
             self._insist_on_files(service, write=write)
         async with self._host.uppers.held(service.entry.config) if write else nullcontext():
             if (run := service.current) is None:

@@ -321,12 +321,31 @@ def test_a_start_waits_for_who_copies_into_it(engine: docker.DockerClient, made:
     assert one.logs() == b"all of it\n"
 
 
+def command_line(run: Path, home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    assert DOCKER is not None
+    environ = {**ENVIRONMENT, "DOCKER_HOST": f"unix://{run}/stack/pysup.sock", "HOME": str(home)}
+    return subprocess.run([DOCKER, *argv], env=environ, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+
+
+@needs_docker
+def test_docker_cp_says_what_is_gone(run: Path, engine: docker.DockerClient, tmp_path: Path) -> None:
+    plain = stopped(engine, "plain")
+    (tmp_path / "file").touch()
+    for words, why in (
+        ((str(tmp_path / "file"), "plain:/etc/"), "`keep: true` lets it go on"),
+        (("plain:/etc/file", str(tmp_path)), "went with its run"),
+    ):
+        done = command_line(run, tmp_path, "cp", *words)
+        assert done.returncode == 1
+        assert why in done.stderr
+    plain.start()
+
+
 @needs_docker
 def test_docker_create_cp_start(run: Path, tmp_path: Path) -> None:
     def cli(*argv: str) -> str:
-        assert DOCKER is not None
-        environ = {**ENVIRONMENT, "DOCKER_HOST": f"unix://{run}/stack/pysup.sock", "HOME": str(tmp_path)}
-        done = subprocess.run([DOCKER, *argv], env=environ, capture_output=True, text=True, timeout=LIMIT_S, check=True)
+        done = command_line(run, tmp_path, *argv)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     (tmp_path / "in").mkdir()

@@ -433,8 +433,10 @@ class FakeCommands:
         return [(4242, {**shown, "comm": "sleep"})]
 
     @asynccontextmanager
-    async def files(self, id_: str, *, write: bool = False, volumes: bool = True) -> AsyncIterator[Files]:
-        self.asked.append(("files", id_, write, volumes))
+    async def files(
+        self, id_: str, *, write: bool = False, volumes: bool = True, or_image: bool = False
+    ) -> AsyncIterator[Files]:
+        self.asked.append(("files", id_, write, volumes, or_image))
         if self.known[id_].phase not in LIVE:
             raise ConflictError(f"{id_} is not running: it has no files now")
         root = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
