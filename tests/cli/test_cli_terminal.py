@@ -207,6 +207,12 @@ class Tmux:
             self._text += os.read(self._output, 4096).decode(errors="replace")
         self._text = self._text.partition(word)[2]
 
+    def runs(self, name: str) -> None:
+        """Wait until a process of this name, somewhere below the pane's, is in the foreground of its terminal."""
+        argv = ["tmux", "-S", self._socket, "list-panes", "-F", "#{pane_pid}"]
+        pid = int(subprocess.run(argv, env=ENVIRONMENT, stdout=subprocess.PIPE, check=True).stdout)
+        until(lambda: in_front(pid, name))
+
     def close(self) -> None:
         os.close(self._output)
         self("kill-server")
@@ -231,12 +237,14 @@ def test_a_session_in_tmux(pysup: Pysup, tmux: Tmux) -> None:
     tmux.sees("# ")
     tmux.type("stty size; sleep 1000\n")
     tmux.sees("25 90")
+    tmux.runs("sleep")
     tmux.press("C-z")
     tmux.sees("Stopped")
     tmux("resize-window", "-x", "70", "-y", "20")
     tmux.type("stty size; fg\n")
     tmux.sees("20 70")
     tmux.sees("sleep 1000")
+    tmux.runs("sleep")
     tmux.press("C-c")
     tmux.type("exit 9\n")
     tmux.sees("st=9")

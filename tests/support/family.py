@@ -22,11 +22,13 @@ def children(pid: int) -> list[int]:
 
 def in_front(pid: int, name: str) -> bool:
     """Is a process of this name, below that one, in the foreground of its terminal? proc_pid_stat(5)"""
-    for child in children(pid):
-        fields = Path(f"/proc/{child}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        group, foreground = fields[2], fields[5]
-        if (Path(f"/proc/{child}/comm").read_text().strip() == name and group == foreground) or in_front(child, name):
-            return True
+    with suppress(FileNotFoundError, ProcessLookupError):  # one has ended meanwhile
+        for child in children(pid):
+            fields = Path(f"/proc/{child}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            group, foreground = fields[2], fields[5]
+            comm = Path(f"/proc/{child}/comm").read_text(encoding="ascii").strip()
+            if (comm == name and group == foreground) or in_front(child, name):
+                return True
     return False
 
 
