@@ -66,10 +66,11 @@ class Attachment:
         await self._begun()
         while data and self._stdin and not self._over and self._run is not None and self._run.stdin is not None:
             try:
-                data = data[os.write(self._run.stdin, data) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._run.stdin)
-            except OSError:  # it has closed its end
+                try:
+                    data = data[os.write(self._run.stdin, data) :]
+                except BlockingIOError:
+                    await self._run.room()
+            except OSError:  # it has closed its end, or there is no descriptor to wait on
                 return
 
     async def send_eof(self) -> None:

@@ -61,6 +61,7 @@ class KernelRun:
         "_pidfd",
         "_remove",
         "_watch",
+        "_writers",
         "oom",
         "pid",
         "stdin",
@@ -92,6 +93,7 @@ class KernelRun:
         self._remove = remove
         self.stdin = senses.stdin  # what can be written to its standard input, or terminal
         self.terminal = senses.terminal
+        self._writers: set[anyio.CancelScope] = set()  # who waits for room in it
         self._callback: Callable[[], None] | None = None
         self._checks: tuple[anyio.CancelScope, ...] = ()
         self._care: probes.Care | None = None  # made by the first command
@@ -234,11 +236,29 @@ class KernelRun:
             self._pidfd = None
         self.close_stdin()
 
+    async def room(self) -> None:
+        """Until its standard input takes more, or is closed. Many may wait.
+
+        The loop knows one who waits by his descriptor: each waits on one of his own, and closes it himself.
+        """
+        if self.stdin is None:
+            return
+        own = os.dup(self.stdin)
+        try:
+            with anyio.CancelScope() as scope:
+                self._writers.add(scope)
+                await anyio.wait_writable(own)
+        finally:
+            self._writers.discard(scope)
+            os.close(own)
+
     def close_stdin(self) -> None:
         """It reads its end of file, once it has read all else; of a terminal, this is its end."""
         if self.stdin is not None:
             os.close(self.stdin)
             self.stdin = None
+        for scope in self._writers:
+            scope.cancel()
 
     def resize(self, rows: int, columns: int) -> None:
         """Of its terminal; who has none has no size."""

@@ -207,6 +207,24 @@ def test_one_attaches_before_the_start_and_all_arrives(engine: docker.DockerClie
     made.remove()
 
 
+def test_who_closes_its_input_harms_nobody_who_waits_for_room_in_it(engine: docker.DockerClient) -> None:
+    made = engine.containers.create("busybox", ["sleep", "1000"], stdin_open=True)
+    made.start()
+    lines = [made.attach_socket(params={"stdin": 1, "stream": 1}) for _ in range(3)]
+    for line in lines[:2]:
+        line._sock.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            line._sock.sendall(b"y" * (8 << 20))
+    lines[2]._sock.shutdown(socket.SHUT_WR)
+    for _ in range(2):  # what it had as its number, others have now
+        assert engine.containers.run("busybox", ["echo", "well"], remove=True) == b"well\n"
+    for line in lines:
+        line.close()
+    for _ in range(2):
+        assert engine.containers.run("busybox", ["echo", "well"], remove=True) == b"well\n"
+    made.remove(force=True)
+
+
 def test_a_pause_holds(engine: docker.DockerClient) -> None:
     web = engine.containers.get("web")
     web.pause()
