@@ -68,6 +68,7 @@ _LEVELS: Mapping[str, Level] = {
     "out_of_memory": "warning",
     "timed_out": "warning",
     "pattern_slow": "warning",
+    "frozen": "warning",
     "unhealthy": "warning",
     "dependency_skipped": "warning",
     "stop_command_failed": "warning",

@@ -29,6 +29,7 @@ ACTIONS: Mapping[str, str] = {  # ours: Docker's
     "unhealthy": "health_status: unhealthy",
     "out_of_memory": "oom",
     "paused": "pause",
+    "frozen": "pause",
     "unpaused": "unpause",
     "renamed": "rename",
     "updated": "update",

@@ -15,7 +15,8 @@ Stop or Restart while STARTING is remembered, and acted on when the launch is an
 
 A paused run is in the phase that it was in, with its clock stopped: nothing of it is due, and when it goes on, what it
 had left of its times it still has. What looks at it or waits for its word begins a fresh interval then. Whatever ends a
-run lets it go on first.
+run lets it go on first. One that others have frozen is the same, but nobody tells when they let it go on: so it is
+looked at again (`look_at`), and `Due` is that it goes on, `Frozen` that it does not.
 """
 
 from supervisor.core.moves import Step
@@ -25,6 +26,7 @@ from supervisor.core.states import (
     DependenciesMet,
     DependencyFailed,
     Event,
+    Frozen,
     Heard,
     Pause,
     Phase,
@@ -59,6 +61,7 @@ from supervisor.core.transitions import (
     run_or_stop,
     run_over,
     send_stop_signal,
+    stand_still,
     start_again,
     start_failed,
     stay_down,
@@ -87,7 +90,7 @@ def step(state: State, event: Event, now: float, chance: float = 0.5) -> Step:
 
 
 # Answers that may come when nobody asks any more, and wishes that make sense where a run goes its way.
-_LATE = (DependenciesMet, DependencyFailed, Checked, Heard, Quiesced, Pause, Unpause)
+_LATE = (DependenciesMet, DependencyFailed, Checked, Heard, Quiesced, Pause, Unpause, Frozen)
 
 
 def _row(phase: Phase, **handlers: Handler) -> dict[tuple[Phase, type[Event]], Handler]:
@@ -131,6 +134,7 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Kill=kill,
         Pause=pause,
         Unpause=unpause,
+        Frozen=stand_still,
         Due=unready_or_check,
         Adapt=activate_by_policy,
     )
@@ -145,6 +149,7 @@ TABLE: dict[tuple[Phase, type[Event]], Handler] = (
         Kill=kill,
         Pause=pause,
         Unpause=unpause,
+        Frozen=stand_still,
         Due=time_out_or_check,
         Adapt=run_by_policy,
     )

@@ -22,6 +22,7 @@ from supervisor.core.states import (
 )
 
 SIGKILL = 9
+FROZEN_LOOK_S = 1.0  # from one look at what others have frozen to the next
 STUCK_S = 10.0  # from SIGKILL; after that nobody waits for the run any more
 
 Step = tuple[State, Actions]
@@ -88,6 +89,7 @@ def going_on(state: State, now: float) -> State:
     return replace(
         state,
         paused_at=None,
+        look_at=None,
         started_at=_later(state.started_at, paused_s),
         ready_at=_later(state.ready_at, paused_s),
         deadline=_later(state.deadline, paused_s),
@@ -97,6 +99,17 @@ def going_on(state: State, now: float) -> State:
 
 def _later(at: float | None, by_s: float) -> float | None:
     return None if at is None else at + by_s
+
+
+def stand_still(state: State, now: float) -> State:
+    """As if it were paused. What has run out since it was frozen, whenever that was, has not."""
+    ready = state.policy.ready
+    still = replace(state, paused_at=now, look_at=now + FROZEN_LOOK_S)
+    if ready is not None and is_due(state.deadline, now):
+        still = replace(still, deadline=now + ready.timeout_s)
+    if is_due(state.limit_at, now):
+        still = replace(still, limit_at=now + FROZEN_LOOK_S)
+    return still
 
 
 def look_afresh(state: State, now: float) -> State:
@@ -221,6 +234,7 @@ def rested(state: State, event: Ended, now: float) -> State:
         started_at=None,
         ready_at=None,
         paused_at=None,
+        look_at=None,
         deadline=None,
         health=None,
         failing=0,

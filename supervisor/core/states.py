@@ -69,6 +69,7 @@ class State:
     started_at: float | None = None
     ready_at: float | None = None
     paused_at: float | None = None  # its processes are frozen since then, and no time passes for it
+    look_at: float | None = None  # by others: when it is to be looked whether they still are
     deadline: float | None = None  # of the phase
     limit_at: float | None = None  # of the run (`timeout_s`)
     check_at: float | None = None  # the next try of a check; None while there is one under way
@@ -87,7 +88,7 @@ class State:
     def due_at(self) -> float | None:
         """When `Due` is to be delivered."""
         if self.paused_at is not None:
-            return None
+            return self.look_at
         times = [at for at in (self.deadline, self.limit_at, self.check_at, self.watchdog_at) if at is not None]
         return min(times) if times else None
 
@@ -205,6 +206,13 @@ class Unpause:
 
 
 @dataclass(frozen=True, slots=True)
+class Frozen:
+    """Others have stopped all its processes, by its cgroup or one above it. In place of `Due`, or of `Checked`, as
+    long as they are.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Adapt:
     """It is supervised by another policy from now on; a run that there is goes on."""
 
@@ -232,6 +240,7 @@ Event = (
     | Kill
     | Pause
     | Unpause
+    | Frozen
     | Adapt
     | Due
 )
@@ -251,6 +260,7 @@ EVENTS: tuple[type[Event], ...] = (
     Kill,
     Pause,
     Unpause,
+    Frozen,
     Adapt,
     Due,
 )

@@ -224,6 +224,8 @@ def listen_for_readiness(state: State, event: Event, now: float, _chance: float)
 @to(Phase.STOPPING)
 def unready_or_check(state: State, _event: Event, now: float, _chance: float) -> Step:
     """It took too long to be ready, or to run; or it is time for another try."""
+    if state.look_at is not None:
+        return _go_on(state, now)
     ready = state.policy.ready
     assert ready is not None
     if moves.is_due(state.deadline, now):
@@ -274,6 +276,8 @@ def listen_for_life(state: State, event: Event, now: float, _chance: float) -> S
 @to(Phase.STOPPING)
 def time_out_or_check(state: State, _event: Event, now: float, _chance: float) -> Step:
     """It ran too long, was silent too long, or it is time for a health check."""
+    if state.look_at is not None:
+        return _go_on(state, now)
     if moves.is_due(state.limit_at, now):
         return moves.time_out(state, now)
     health = moves.health_of(state)
@@ -303,9 +307,10 @@ def activate_by_policy(state: State, event: Event, now: float, _chance: float) -
 @to()
 def pause(state: State, _event: Event, now: float, _chance: float) -> Step:
     """Freeze it, and its times with it."""
-    if state.paused_at is not None:
+    if state.paused_at is not None and state.look_at is None:
         return state, ()
-    return replace(state, paused_at=now), (Freeze(), Report("paused"))
+    paused_at = now if state.paused_at is None else state.paused_at
+    return replace(state, paused_at=paused_at, look_at=None), (Freeze(), Report("paused"))
 
 
 @to()
@@ -313,7 +318,20 @@ def unpause(state: State, _event: Event, now: float, _chance: float) -> Step:
     """Let it go on, with what it had left of its times; it is looked at again after a whole interval."""
     if state.paused_at is None:
         return state, ()
-    return moves.look_afresh(moves.going_on(state, now), now), (Thaw(), Report("unpaused"))
+    after, actions = _go_on(state, now)
+    return after, (Thaw(), *actions)
+
+
+def _go_on(state: State, now: float) -> Step:
+    return moves.look_afresh(moves.going_on(state, now), now), (Report("unpaused"),)
+
+
+@to()
+def stand_still(state: State, _event: Event, now: float, _chance: float) -> Step:
+    """Others have frozen it: no time passes for it until a look at it finds that it goes on."""
+    if state.paused_at is None:
+        return moves.stand_still(state, now), (Report("frozen"),)
+    return state if state.look_at is None else replace(state, look_at=now + moves.FROZEN_LOOK_S), ()
 
 
 @to()

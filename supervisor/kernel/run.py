@@ -285,6 +285,13 @@ class KernelRun:
             with suppress(OSError):  # it is gone
                 self._cgroup.thaw()
 
+    def is_frozen(self) -> bool:
+        """See `Run.is_frozen`."""
+        try:
+            return self._cgroup is not None and self._cgroup.frozen
+        except OSError:  # it is gone, or we are out of descriptors
+            return False
+
     def figures(self) -> Figures:
         """What it uses. CgroupError where it has no cgroup."""
         return self.insist_on_cgroup().figures()

@@ -103,6 +103,7 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "exec_die": ("has executed, with status {exit_status}: {command}", "has executed: {command}"),
     "signalled": ("was sent {signal}",),
     "paused": ("paused",),
+    "frozen": ("frozen by others: until it goes on, none of its times runs out and no check is tried",),
     "unpaused": ("goes on",),
     "not_paused": ("could not be paused: {error}", "could not be paused"),
     "created": ("made from {image}", "made"),

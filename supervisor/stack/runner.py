@@ -32,6 +32,10 @@ class Run(Protocol):
         """Have it go on, whoever froze it: what is to end by itself must run. Never waits, raises nothing."""
         ...
 
+    def is_frozen(self) -> bool:
+        """Do none of its processes run, as its cgroup or one above it is frozen? False where that is not known."""
+        ...
+
     def apply(self, config: ContainerConfig) -> None:
         """Have what can be changed of a run (reload/difference.py) be as in `config`. Never waits, raises nothing."""
         ...

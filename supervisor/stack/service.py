@@ -32,6 +32,7 @@ from supervisor.core.states import (
     Ended,
     Event,
     Freeze,
+    Frozen,
     Heard,
     Kill,
     Launch,
@@ -187,7 +188,7 @@ class Service:
             if due_at is None:  # most of the time: no scope, which costs an idle container its memory
                 await self._woken.wait()
             elif await self._is_due(due_at, self._woken):
-                return Due()
+                return Frozen() if self._stands_still() else Due()
             self._woken = None
         event = self._mailbox.pop(0)
         if isinstance(event, _Mark):
@@ -204,6 +205,11 @@ class Service:
         if anyio.current_time() - due_at > LATE_S:
             await anyio.sleep(CATCH_UP_S)
         return not self._mailbox
+
+    def _stands_still(self) -> bool:
+        """Has somebody frozen what serves, or is about to? What is to end goes on before."""
+        serves = self._run is not None and self.state.phase in {Phase.ACTIVATING, Phase.RUNNING}
+        return serves and self._run is not None and self._run.is_frozen()
 
     async def _bury(self) -> Event:
         """Its process was reaped: see the run through to the last trace of it."""
@@ -349,6 +355,9 @@ class Service:
             with side.scope:
                 async with self._around.checks:
                     verdict = await self._look(self._run, probe, timeout_s)
+                if answer is _checked and not verdict.passed and self._run is not None and self._run.is_frozen():
+                    self.post(Frozen())
+                    return
                 if answer is _checked:
                     self._around.checked(verdict)
                 self.post(answer(verdict))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from cgroups import HOST
 from command import ENVIRONMENT, Ended, Live, Pysup, script
 from screen import at_terminal, is_at_work
 from waiting import PATIENCE_S, until
@@ -100,6 +101,45 @@ def test_a_paused_one_is_not_looked_at_and_can_be_stopped(operator: Operator) ->
         assert operator("stop", "web").out == "web\n"
         assert operator("wait", "web") == Ended(0, "0\n")
         assert "web: unhealthy" not in live.text
+
+
+@pytest.mark.skipif(HOST.processes is None, reason="no writable cgroups")
+def test_what_others_have_frozen_is_not_taken_for_ill(operator: Operator) -> None:
+    often = {"interval_s": 0.1, "start_interval_s": 0.1, "start_period_s": 0, "timeout_s": 0.5, "retries": 1}
+    web = {"id": "web", "image": "busybox", "cmd": script(WAITING), "health": {"exec": ["true"], **often}}
+    path = operator.pysup.directory / "stack.json"
+    path.write_text(json.dumps({"name": "stack", "containers": [web]}))
+    with operator.pysup.live("up", "--run", str(operator.run), str(path)) as live:
+        live.sees("web: healthy")
+        [pid] = [each["pid"] for each in json.loads(operator("ps", "--json").out)]
+        freeze(pid, frozen=True)
+        live.sees("web: frozen by others")
+        assert operator.statuses() == {"web": "paused"}
+        freeze(pid, frozen=False)
+        live.sees("web: goes on")
+        assert operator.statuses() == {"web": "running"}
+        freeze(pid, frozen=True)
+        live.sees("web: frozen by others", after="web: goes on")
+        assert operator("stop", "web").status == 0
+        assert "unhealthy" not in live.text
+
+
+def freeze(pid: int, *, frozen: bool) -> None:
+    """As somebody does who knows nothing of us."""
+    assert HOST.processes is not None
+    places = (Path(place) for place, _, _ in os.walk(HOST.processes.own))
+    place = next(place for place in places if holds(place, pid))
+    if HOST.processes.version == 2:
+        (place / "cgroup.freeze").write_text(str(int(frozen)))
+    else:
+        (place / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
+
+
+def holds(place: Path, pid: int) -> bool:
+    try:
+        return str(pid) in (place / "cgroup.procs").read_text().split()
+    except OSError:  # it has just gone
+        return False
 
 
 def test_commands_run_inside(operator: Operator) -> None:

@@ -8,6 +8,7 @@ from life import AT_ONCE, CRASH, Life, crashed, policy, running, starting
 
 from runtime.status import Exited, Signaled
 from supervisor.core.checks import Health, Log, Notice, Notify, OnUnhealthy, Ready, Tcp
+from supervisor.core.moves import FROZEN_LOOK_S
 from supervisor.core.policy import Backoff, RestartPolicy
 from supervisor.core.states import (
     Adapt,
@@ -16,6 +17,7 @@ from supervisor.core.states import (
     Ended,
     Event,
     Freeze,
+    Frozen,
     HealthStatus,
     Heard,
     Pause,
@@ -322,3 +324,46 @@ def test_to_pause_twice_or_what_does_not_run_changes_nothing() -> None:
     assert (life.did, life.state.paused_at) == ([], 0.0)
     assert life.on(Unpause(), Unpause()).did == []
     assert starting(policy()).on(Pause()).state.paused_at is None
+
+
+# --- frozen by others -------------------------------------------------------------------------------------------------
+
+
+def test_what_others_have_frozen_is_looked_at_until_it_goes_on_and_not_checked() -> None:
+    life = checked(running(policy(health=health())), WELL).after(10.0, Frozen())
+    for _ in range(100):
+        assert (life.did, life.state.due_at) == ([], life.now + FROZEN_LOOK_S)
+        life.after(FROZEN_LOOK_S, Frozen())
+    assert life.when_due().did == []
+    assert (life.state.paused_at, life.state.failing, life.state.due_at) == (None, 0, life.now + 10.0)
+    assert life.kinds[-2:] == ["frozen", "unpaused"]
+
+
+def test_a_check_of_what_others_have_frozen_does_not_count() -> None:
+    life = checked(running(policy(health=health())), WELL, SICK).when_due().on(Frozen()).when_due()
+    assert (life.state.failing, life.state.due_at) == (1, life.now + 10.0)
+
+
+def test_who_is_silent_because_others_have_frozen_it_is_not_unhealthy() -> None:
+    life = watched().on(ALIVE).after(5.0, Frozen()).when_due()
+    assert (life.phase, life.state.due_at) == (Phase.RUNNING, life.now + 5.0)
+
+
+def test_no_time_runs_out_for_what_others_have_frozen() -> None:
+    life = running(policy(ready=SAYS)).after(4.0, Frozen()).when_due()
+    assert (life.phase, life.state.due_at) == (Phase.ACTIVATING, life.now + 4.0)
+    life = running(policy(timeout_s=4.0)).after(4.0, Frozen()).when_due()
+    assert (life.phase, life.state.due_at) == (Phase.RUNNING, life.now + FROZEN_LOOK_S)
+    assert life.when_due().phase is Phase.STOPPING
+
+
+def test_what_others_have_frozen_may_be_paused_too_and_is_then_not_looked_at() -> None:
+    life = running(policy(health=health())).after(1.0, Frozen()).after(1.0, Pause())
+    assert (life.did, life.state.due_at, life.state.paused_at) == ([Freeze()], None, 1.0)
+    assert life.on(Frozen()).state.due_at is None
+    assert (life.on(Unpause()).did, life.state.paused_at) == ([Thaw()], None)
+
+
+def test_what_others_have_frozen_is_stopped_as_any_other() -> None:
+    life = running(policy(health=health())).after(1.0, Frozen(), Stop())
+    assert (life.phase, life.did, life.state.due_at) == (Phase.STOPPING, [Signal(SIGQUIT)], life.now + 3.0)

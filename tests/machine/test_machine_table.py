@@ -28,6 +28,7 @@ from supervisor.core.states import (
     Due,
     Ended,
     Event,
+    Frozen,
     Heard,
     Kill,
     Pause,
@@ -47,7 +48,7 @@ ANYWHERE = frozenset(Phase)
 # Users and dependencies may speak up at any time, and an answer may come too late. A launch is answered, a run ends and
 # a deadline comes where one is.
 CAN_HAPPEN: dict[type[Event], frozenset[Phase]] = {
-    **dict.fromkeys((Start, Restart, Stop, Kill, Pause, Unpause, Adapt), ANYWHERE),
+    **dict.fromkeys((Start, Restart, Stop, Kill, Pause, Unpause, Frozen, Adapt), ANYWHERE),
     **dict.fromkeys((DependenciesMet, DependencyFailed, Checked, Heard, Quiesced), ANYWHERE),
     **dict.fromkeys((Deferred, Started, StartFailed), frozenset({Phase.STARTING})),
     Ended: LIVE,
@@ -62,6 +63,7 @@ EXAMPLES: dict[type[Event], tuple[Event, ...]] = {
     Kill: (Kill(),),
     Pause: (Pause(),),
     Unpause: (Unpause(),),
+    Frozen: (Frozen(),),
     DependenciesMet: (DependenciesMet(), DependenciesMet(("cache failed",))),
     DependencyFailed: (DependencyFailed("db failed"),),
     Deferred: (Deferred(),),
@@ -157,7 +159,9 @@ def any_event(some: random.Random, state: State, patience: float) -> Event:
     sensible = [each for each in legal if is_sensible(state, each)]
     if Due() in sensible and some.random() < patience:
         return Due()
-    by_themselves = [each for each in sensible if not isinstance(each, Stop | Kill | Restart | Adapt | Pause | Unpause)]
+    by_themselves = [
+        each for each in sensible if not isinstance(each, Stop | Kill | Restart | Adapt | Pause | Unpause | Frozen)
+    ]
     return some.choice(by_themselves if by_themselves and some.random() < QUIET else sensible)
 
 
@@ -188,7 +192,10 @@ def is_sound(state: State) -> None:
         assert state.wanted_up
     if state.phase in {Phase.STOPPING, Phase.KILLING, Phase.STUCK}:
         assert (state.limit_at, state.check_at, state.watchdog_at) == (None, None, None)
-    assert state.paused_at is None or (state.phase in {Phase.ACTIVATING, Phase.RUNNING} and state.due_at is None)
+    assert state.paused_at is None or (
+        state.phase in {Phase.ACTIVATING, Phase.RUNNING} and state.due_at == state.look_at
+    )
+    assert state.look_at is None or state.paused_at is not None
 
 
 def test_random_lives_make_declared_moves_only() -> None:

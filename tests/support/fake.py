@@ -219,6 +219,10 @@ class FakeRun:
         for number in pending:
             self._heed(number)
 
+    def is_frozen(self) -> bool:
+        """See `Run.is_frozen`."""
+        return self._frozen_s is not None
+
     @property
     def is_stuck(self) -> bool:
         """Does not even SIGKILL end it, as far as anyone waits?"""

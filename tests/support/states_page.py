@@ -33,7 +33,8 @@ says what is done, and which phase follows.
 
 A paused container is in the phase that it was in, frozen, and its clock stands still: no check is tried, nothing is
 due, and the time until it is unpaused counts neither towards its `timeout_s` nor towards any other limit. When it goes
-on, what had to be heard or looked at gets a whole fresh interval. Whatever is to end it lets it go on first.
+on, what had to be heard or looked at gets a whole fresh interval. Whatever is to end it lets it go on first. So is one
+that others have frozen: `Frozen` comes in place of `Due`, as long as it is.
 """
 PICTURE = """## The picture
 
