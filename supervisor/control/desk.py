@@ -18,6 +18,7 @@ from supervisor.control.board import Board
 from supervisor.control.chronicle import Chronicle
 from supervisor.core.states import State
 from supervisor.entry import Compiled, Entry
+from supervisor.errors import StackError
 from supervisor.logs.policy import Driver
 from supervisor.logs.writer import LogWriter
 from supervisor.reporting import systemd
@@ -146,8 +147,14 @@ async def serving(
     from supervisor.api.server import serve  # noqa: PLC0415 (h11 and all of the API: not for a stack without a socket)
     from supervisor.api.shelf import Folders  # noqa: PLC0415 (the same)
 
-    socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
+        try:
+            socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StackError(
+                f"{error.filename}: the directory of the control socket can't be made: {error.strerror}; "
+                "give another with --run DIR"
+            ) from error
         async with anyio.create_task_group() as tasks:
             leave = anyio.Event()
             await tasks.start(partial(serve, socket, board, Folders(images), complain, group=group, leave=leave))

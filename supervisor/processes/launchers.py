@@ -99,9 +99,12 @@ class LauncherPool:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.start_soon(self._listen, self._seats[0])
                 task_status.started()
+                # Cancelled meanwhile, it ends when all are there: else nobody would hear of one that is under way.
+                self._tasks.cancel_scope.shield = True
                 while len(self._seats) < self._size:
                     self._seats.append(seat := await self._another())
                     self._tasks.start_soon(self._listen, seat)
+                self._tasks.cancel_scope.shield = False
         finally:
             await self._end()
 

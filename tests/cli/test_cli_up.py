@@ -201,6 +201,17 @@ def test_a_bad_option_starts_nothing(pysup: Pysup, options: tuple[str, ...], com
     assert (ended.status, ended.complaint.startswith(complaint)) == (125, True)
 
 
+@pytest.mark.parametrize("run", ["/proc/nosuch", "/dev/null", "y" * 120])
+def test_where_no_socket_can_be_made_nothing_starts_and_nothing_hangs(pysup: Pysup, run: str) -> None:
+    ended = pysup("up", "--run", run, pysup.stack({"id": "a", "cmd": "true"}))
+    assert (ended.status, ended.out) == (125, "")
+    assert (
+        ": the directory of the control socket can't be made: " in ended.complaint or ": too long " in ended.complaint
+    )
+    assert len(ended.err.splitlines()) == 1
+    assert pysup.left() == []
+
+
 def test_a_dry_run_shows_order_and_steps_starts_nothing_and_needs_no_root(pysup: Pysup) -> None:
     stack = pysup.stack(
         {"id": "a", "cmd": "true", "depends_on": ["b"], "replicas": 2}, {"id": "b", "cmd": "one two", "user": "7"}

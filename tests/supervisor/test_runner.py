@@ -20,7 +20,7 @@ from runtime.users import User
 from supervisor.core.checks import Notice
 from supervisor.core.policy import Policy
 from supervisor.kernel import KernelRunner, kernel
-from supervisor.processes.launchers import LAUNCHERS
+from supervisor.processes.launchers import ANSWER_S, LAUNCHERS
 from supervisor.stack.runner import Run, Runner
 from supervisor.state import cgroups
 
@@ -178,6 +178,15 @@ async def test_1000_that_die_in_the_same_instant_lose_and_leave_nothing(state: P
                 tasks.start_soon(one, number)
     assert ended == [Signaled(signal.SIGKILL)] * 1000
     assert left(state) == []
+
+
+@pytest.mark.kernel
+async def test_what_fails_at_once_waits_for_no_launcher_that_is_being_made(state: Path, image: Path) -> None:
+    began = anyio.current_time()
+    with pytest.RaisesGroup(OSError, flatten_subgroups=True):
+        async with runner("kernel", state, image):
+            raise OSError("there is no room for a socket")
+    assert anyio.current_time() - began < ANSWER_S / 2
 
 
 @pytest.mark.kernel
