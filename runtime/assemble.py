@@ -146,7 +146,7 @@ class Assembler:
         """Append a call. Errors in `forgive` count as success."""
         index = len(self._steps)
         self._steps.append(self.step)
-        self._words.append(program.FORK_INIT if name == "fork init" else NR[name])
+        self._words.append(program.PSEUDO[name] if name in program.PSEUDO else NR[name])
         for argument in arguments:
             word = argument if isinstance(argument, int) else self._word(argument, len(self._words) * 8)
             self._words.append(word)

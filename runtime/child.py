@@ -30,7 +30,7 @@ def run(linked: program.Linked, first: int, last: int) -> tuple[int, int]:
     for index in range(first, last):
         words = unpack(memory, index * program.CALL.size)
         rule = words[7]
-        result = fork_init(words[1], words[2]) if words[0] == program.FORK_INIT else syscall(*words)
+        result = syscall(*words) if words[0] >= 0 else _PSEUDO[words[0]](*words[1:4])
         if result < 0:
             error = _errno.value
             if not _forgives(rule, error):
@@ -115,6 +115,14 @@ def _main(linked: program.Linked, failure: int) -> None:
         os._exit(FAILED)
 
 
+def pass_on(flags: int, stack: int, parent_tid: int) -> int:
+    """clone(2); who has done that ends."""
+    child = linux.raw("clone", flags, stack, parent_tid)
+    if child > 0:
+        os._exit(0)
+    return child
+
+
 # --- the container's init ---------------------------------------------------------------------------------------------
 
 _ALL_SIGNALS = bytearray(b"\xff" * 8)
@@ -124,7 +132,7 @@ _SIG_SETMASK = 2
 _WNOHANG = 1
 
 
-def fork_init(capset_header: int, capset_data: int) -> int:
+def fork_init(capset_header: int, capset_data: int, _: int) -> int:
     """Fork. Returns 0 in the child, which goes on with the program, -1 on failure; the parent stays as init. The child
     waits until that has let go of the launcher's memory: until the pipe's other end is closed by execve.
     """
@@ -150,7 +158,7 @@ def fork_init(capset_header: int, capset_data: int) -> int:
 
 
 def _init(main_child: int, signals: int, capset_header: int, capset_data: int) -> None:
-    if linux.raw("capset", capset_header, capset_data) < 0:
+    if capset_header and linux.raw("capset", capset_header, capset_data) < 0:
         return
     _execute_init(main_child)
     linux.raw("close_range", 0, 0xFFFF_FFFF)
@@ -200,3 +208,6 @@ def _reap(main_child: int) -> None:
             exit_status = 128 + ended if ended else _STATUS[1]
     if exit_status >= 0:
         os._exit(exit_status)
+
+
+_PSEUDO = {program.FORK_INIT: fork_init, program.PASS: pass_on}

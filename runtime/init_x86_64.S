@@ -3,7 +3,10 @@
  *
  * The bytes are in native.py, which puts an ELF header before them; a test assembles this file and compares.
  *
- * Every signal is blocked when it begins. Its environment is one word: the pid of the command, in decimal.
+ * Every signal is blocked when it begins. Its environment is one word: the pid of the command, in decimal. Who has forked the command
+ * in the program that enters a container (launch_x86_64.S) goes on at `init`, with the pid in ebx.
+ *
+ * Where a filter forbids to wait for signals it waits for children, and where it forbids that too, it ends.
  */
         .intel_syntax noprefix
         .text
@@ -15,12 +18,13 @@ digit:
         movzx   eax, byte ptr [rsi]
         sub     eax, '0'
         cmp     eax, 9
-        ja      parsed
+        ja      init
         imul    ebx, ebx, 10
         add     ebx, eax
         inc     rsi
         jmp     digit
-parsed:
+        .balign 64
+init:
         mov     edi, 4                  # PR_SET_DUMPABLE
         xor     esi, esi
         mov     eax, 157                # prctl
@@ -33,6 +37,7 @@ parsed:
         mov     rbp, rsp
         push    0                       # a status
         mov     r12d, -1                # the command's exit status
+        mov     r13d, 1                 # WNOHANG, while signals tell when there is somebody to wait for
 
 next:
         mov     rdi, rbp
@@ -43,18 +48,22 @@ next:
         syscall
         cmp     eax, 17                 # SIGCHLD
         je      reap
+        cmp     eax, -4                 # EINTR: it was stopped
+        je      next
         test    eax, eax
-        jle     next
+        jle     deaf
         mov     edi, ebx
         mov     esi, eax
         mov     eax, 62                 # kill
         syscall
         jmp     next
 
+deaf:
+        xor     r13d, r13d
 reap:
         mov     rdi, -1
         mov     rsi, rsp
-        mov     edx, 1                  # WNOHANG
+        mov     edx, r13d
         xor     r10d, r10d
         mov     eax, 61                 # wait4
         syscall
@@ -73,7 +82,11 @@ signaled:
         jmp     reap
 reaped:
         test    r12d, r12d
-        js      next
+        jns     end
+        test    r13d, r13d
+        jnz     next
+        mov     r12d, 125
+end:
         mov     edi, r12d
         mov     eax, 231                # exit_group
         syscall

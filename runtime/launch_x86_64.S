@@ -11,11 +11,17 @@
  *         struct call *calls;                          16    64 bytes each: number, six arguments, rule
  *         u64 first, last;                             24, 32
  *         struct { u32 call, place; } *results;        40    ordered by call, ended by a call of ~0
- *         u64 failed_call, error;                      48, 56  written by a child that did not reach execve
+ *         struct { s32 call, error; } failure;         48    written by a child that did not reach execve
+ *         s64 report;                                  56    and where that is written to, if it is not -1
+ *         void *init;                                  64    where who has forked goes on: see `entry`
  *     };
  *
  * It returns what clone3 returned. The child shares the parent's stack, and the parent waits: so the child never touches the
  * stack, and keeps all it needs in registers that system calls preserve.
+ *
+ * The same loop is the program that enters a container apart from the launcher's memory: see native.py. That begins at `entry`, with
+ * its job behind it, and knows two calls more, which are none of the kernel's: to clone and leave, and to fork and go on as the
+ * init of who was forked.
  */
         .intel_syntax noprefix
         .text
@@ -60,7 +66,10 @@ next:
         mov     r10, [r15 + 32]
         mov     r8, [r15 + 40]
         mov     r9, [r15 + 48]
+        test    rax, rax
+        js      fork
         syscall                         # clobbers rcx and r11
+done:
         mov     rcx, [r15 + 56]         # the rule
         cmp     rax, -4096
         ja      failed
@@ -112,9 +121,71 @@ exhausted:
         dec     r13
         mov     eax, ebp
 report:
-        mov     [rbx + 48], r13
-        mov     [rbx + 56], rax
+        mov     [rbx + 48], r13d
+        mov     [rbx + 52], eax
+        mov     rdi, [rbx + 56]
+        lea     rsi, [rbx + 48]
+        mov     edx, 8
+        mov     eax, 1                  # write
+        syscall
         mov     edi, 125
         mov     eax, 231                # exit_group
         syscall
         hlt
+
+fork:
+        cmp     rax, -2
+        je      pass
+        push    -1                      # with every signal blocked, so that the init misses none
+        call    mask
+        mov     edi, 17                 # SIGCHLD
+        xor     esi, esi
+        xor     edx, edx
+        xor     r10d, r10d
+        xor     r8d, r8d
+        mov     eax, 56                 # clone
+        syscall
+        test    rax, rax
+        jg      parent
+        pop     rcx
+        push    0
+        mov     r12, rax
+        call    mask
+        mov     rax, r12
+        mov     r12, [rbx + 16]
+        pop     rcx
+        jmp     done
+parent:
+        mov     ebp, eax
+        xor     edi, edi
+        mov     esi, -1
+        xor     edx, edx
+        mov     eax, 436                # close_range
+        syscall
+        mov     rax, [rbx + 64]
+        mov     ebx, ebp
+        jmp     rax
+pass:
+        mov     eax, 56                 # clone
+        syscall
+        test    rax, rax
+        jle     done
+        xor     edi, edi
+        mov     eax, 231                # exit_group
+        syscall
+        hlt
+mask:
+        mov     edi, 2                  # SIG_SETMASK
+        lea     rsi, [rsp + 8]
+        xor     edx, edx
+        mov     r10d, 8
+        mov     eax, 14                 # rt_sigprocmask
+        syscall
+        ret
+
+        .balign 16
+entry:
+        lea     rbx, [rip + job]
+        jmp     child
+        .balign 16
+job:

@@ -27,7 +27,8 @@ Protocol, over a SOCK_SEQPACKET socketpair; one request, one reply, in order:
 A request that makes no sense is answered with EINVAL. The reply to START or ENTER comes when the command was executed;
 with a pid and an errno there was a child, which has ended, and the supervisor has it to reap. A payload over INLINE_MAX
 bytes comes in a memfd, the last descriptor (flag IN_MEMFD); IN_PYTHON asks for the loop in Python where there is a
-native one. End of file means: the supervisor is gone.
+native one. End of file means: the supervisor is gone. APART is an ENTER whose child makes another one, and ends: that
+may be reaped long before its reply, so it is not killed here either.
 
 All requests are answered in their order but ENTER, which nobody waits for: what enters a container can be seen there,
 and stopped, by who is root in it, or may be slow because the container has used up its share of the processor. One that
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 START, REMOVE, ATTACH, FORK, ENTER, HOLD, CANCEL = 1, 2, 3, 4, 5, 6, 7
-IN_MEMFD, IN_PYTHON = 1, 2
+IN_MEMFD, IN_PYTHON, APART = 1, 2, 4
 REQUEST = struct.Struct("=BBHIQ")
 REPLY = struct.Struct("=Iiii")
 INLINE_MAX = 64 << 10
@@ -197,9 +198,10 @@ def _become_root(path: str) -> None:
 class Entry:
     """Who enters a container, from its clone on."""
 
-    __slots__ = ("deadline", "job", "linked", "number", "pid")
+    __slots__ = ("apart", "deadline", "job", "linked", "number", "pid")
 
-    def __init__(self, number: int, pid: int, linked: program.Linked, job: "native.Job | None") -> None:
+    def __init__(self, number: int, pid: int, linked: program.Linked, job: "native.Job | None", *, apart: bool) -> None:
+        self.apart = apart
         self.number = number
         self.pid = pid
         self.linked = linked  # which it runs
@@ -280,7 +282,10 @@ def _conclude(control: _socket.socket, report: int) -> None:
 
 
 def _give_up(control: _socket.socket, report: int, entry: Entry) -> None:
-    """It has taken too long: kill it."""
+    """It has taken too long: kill it, unless its pid may be another's by now."""
+    if entry.apart:
+        _let_go(control, report, entry)
+        return
     try:
         pidfd = os.pidfd_open(entry.pid)
     except OSError:  # it has just ended; or there is no descriptor left, and there will be
@@ -332,7 +337,7 @@ def _answer(control: _socket.socket, request: memoryview, descriptors: list[int]
         if operation == START:
             return (number, *_start(payload, descriptors, clone_flags, in_python=bool(flags & IN_PYTHON)))
         if operation == ENTER:
-            failed = _enter(number, payload, descriptors, in_python=bool(flags & IN_PYTHON))
+            failed = _enter(number, payload, descriptors, flags)
             return None if failed is None else (number, *failed)
         if operation == CANCEL:
             _cancel(control, number)
@@ -380,7 +385,7 @@ def _start(payload: memoryview, descriptors: list[int], clone_flags: int, *, in_
     return (pid, error, call) if pid >= 0 else (0, -pid, -1)
 
 
-def _enter(number: int, payload: memoryview, descriptors: list[int], *, in_python: bool) -> tuple[int, int, int] | None:
+def _enter(number: int, payload: memoryview, descriptors: list[int], flags: int) -> tuple[int, int, int] | None:
     """The same in a container's pid namespace, which the prologue has joined: what is cloned next must not be there.
     None: it is under way.
     """
@@ -389,20 +394,20 @@ def _enter(number: int, payload: memoryview, descriptors: list[int], *, in_pytho
     linked = program.link(payload, linux.address_of, [*_life, program.NOTHING, *descriptors])
     try:
         call, error = child.run(linked, 0, linked.prologue)
-        return (0, error, call) if error else _begin(number, linked, in_python=in_python)
+        return (0, error, call) if error else _begin(number, linked, flags)
     finally:
         if linux.raw("setns", HOME, linux.CLONE_NEWPID) < 0:
             os.abort()
 
 
-def _begin(number: int, linked: program.Linked, *, in_python: bool) -> tuple[int, int, int] | None:
+def _begin(number: int, linked: program.Linked, asked: int) -> tuple[int, int, int] | None:
     cgroup = linked.cgroup()
     flags = linux.CLONE_PARENT | (linux.CLONE_INTO_CGROUP if cgroup else 0)
     report, writing = os.pipe2(os.O_CLOEXEC)
     os.dup2(writing, program.REPORT, inheritable=False)
     os.close(writing)
     job = None
-    if _native is None or in_python:
+    if _native is None or asked & IN_PYTHON:
         pid = child.begin(linked, flags, cgroup)
     else:
         pid, job = _native.begin(linked, flags, cgroup)
@@ -410,7 +415,7 @@ def _begin(number: int, linked: program.Linked, *, in_python: bool) -> tuple[int
     if pid < 0:
         os.close(report)
         return 0, -pid, -1
-    _entries[report] = Entry(number, pid, linked, job)
+    _entries[report] = Entry(number, pid, linked, job, apart=bool(asked & APART))
     return None
 
 

@@ -47,6 +47,7 @@ _NUMBERS = {  # name: (x86_64, every newer architecture)
     "inotify_rm_watch": (255, 28),
     "ioctl": (16, 29),
     "kill": (62, 129),
+    "madvise": (28, 233),
     "mkdirat": (258, 34),
     "mmap": (9, 222),
     "mknodat": (259, 33),
@@ -109,6 +110,7 @@ NR = {name: old if MACHINE == "x86_64" else new for name, (old, new) in _NUMBERS
 CLONE_VM = 0x100
 CLONE_VFORK = 0x4000
 CLONE_PARENT = 0x8000
+CLONE_PARENT_SETTID = 0x10_0000
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWCGROUP = 0x0200_0000
 CLONE_NEWUTS = 0x0400_0000
@@ -183,6 +185,7 @@ SIGKILL = 9
 CAPABILITY_VERSION_3 = 0x20080522
 RLIMIT_NOFILE = 7
 FUTEX_CMP_REQUEUE = 4
+MADV_DONTFORK = 10  # madvise(2)
 RLIM_INFINITY = (1 << 64) - 1
 P_ALL = 0
 

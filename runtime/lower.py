@@ -8,6 +8,8 @@ is no /proc whose magic links could.
 """
 
 import errno
+import fcntl
+import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from runtime.assemble import Assembler, Descriptor, Own, Pointed, Program, Resul
 from runtime.cgroup.group import Cgroup
 from runtime.linux import AT_FDCWD, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 from runtime.mounts import DATA, NO_PROGRAMS, READ_ONLY
-from runtime.program import REPORT
+from runtime.program import NOTHING, REPORT
 from runtime.remove import VOLATILE
 
 # The descriptors of a request, by position; the launcher adds the first three itself: two that are none,
@@ -31,6 +33,7 @@ FD_PIDFD = FD_MORE  # of an entry
 
 LAYERS = "/.layers"  # where layers are mounted that are shown with other ids
 _MEMORY_TREE, _ROOT_TREE = "memory", "root"  # results: what is mounted nowhere yet
+_PAGE = "page"  # and where that is which tells who was cloned
 LAYER_NAMES = ("upper", "work", "merged")
 SCRATCH = "/.scratch"  # an empty directory in the launcher's root, where the container's tmpfs is mounted
 MISSING_ONLY = (errno.EEXIST,)
@@ -499,6 +502,29 @@ def _(step: plan.EnterNamespaces, asm: Assembler) -> None:
 
 
 @lower.register
+def _(step: plan.BecomeEntry, asm: Assembler) -> None:
+    asm.call("dup3", Descriptor(step.page), NOTHING, 0)
+    if step.file is not None:
+        asm.call("fcntl", REPORT, fcntl.F_SETFD, 0)
+        asm.call("execveat", Descriptor(step.file), "", Strings((b"enter",)), Strings(()), linux.AT_EMPTY_PATH)
+
+
+@lower.register
+def _(step: plan.MapPage, asm: Assembler) -> None:
+    del step
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    page = asm.call("mmap", None, mmap.PAGESIZE, protection, mmap.MAP_SHARED, NOTHING, 0)
+    asm.call("madvise", page, mmap.PAGESIZE, linux.MADV_DONTFORK)
+    asm.keep(_PAGE, page)
+
+
+@lower.register
+def _(step: plan.Pass, asm: Assembler) -> None:
+    del step
+    asm.call("pass", linux.CLONE_PARENT | linux.CLONE_PARENT_SETTID, None, asm.kept(_PAGE))
+
+
+@lower.register
 def _(step: plan.HideMemory, asm: Assembler) -> None:
     del step
     asm.call("prctl", linux.PR_SET_DUMPABLE, 0)
@@ -575,7 +601,8 @@ def _(step: plan.LetInherit, asm: Assembler) -> None:
 
 @lower.register
 def _(step: plan.ForkInit, asm: Assembler) -> None:
-    asm.call("fork init", *_capset(step.capabilities, step.inheritable))
+    own = step.capabilities
+    asm.call("fork init", *((None, None) if own is None else _capset(own, step.inheritable)))
 
 
 # --- the process itself -----------------------------------------------------------------------------------------------
@@ -621,8 +648,9 @@ def _(step: plan.SetUmask, asm: Assembler) -> None:
 
 @lower.register
 def _(step: plan.DieWithSupervisor, asm: Assembler) -> None:
-    del step
     asm.call("prctl", linux.PR_SET_PDEATHSIG, linux.SIGKILL)
+    if not step.checked:
+        return
     # The signal is sent when the thread ends whose children we are. The kernel changes the word before that (see
     # linux.leave_word), so one of the two holds. All else that tells of its end does so too late: a pidfd afterwards,
     # a socket of its process when the last thread closes it, and that may be busy with the memory still. Here no more

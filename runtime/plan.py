@@ -448,9 +448,11 @@ class LetInherit:
 
 @dataclass(frozen=True, slots=True)
 class ForkInit:
-    """Fork: process 1 stays behind to reap zombies and forward signals, process 2 goes on to the command."""
+    """Fork: process 1 stays behind to reap zombies and forward signals, process 2 goes on to the command. None: with
+    the capabilities that it has.
+    """
 
-    capabilities: int
+    capabilities: int | None
     inheritable: int = 0  # of these, what it is to have beyond the bounding set
 
     def describe(self) -> str:
@@ -505,7 +507,11 @@ class SetUmask:
 
 @dataclass(frozen=True, slots=True)
 class DieWithSupervisor:
-    """PR_SET_PDEATHSIG, then a look whether the supervisor's main thread is still there: it may have died before."""
+    """PR_SET_PDEATHSIG, then a look whether the supervisor's main thread is still there: it may have died before. Not
+    `checked` by who has nothing of ours to look at; it is in a container that has.
+    """
+
+    checked: bool = True
 
     def describe(self) -> str:
         return "tie its life to the supervisor's"
@@ -546,6 +552,37 @@ class HideMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class BecomeEntry:
+    """execveat(2) of the calls that follow, as a program of its own, if there is that `file`: nothing else is left of
+    the launcher's memory. With the descriptor of a page.
+    """
+
+    page: int
+    file: int | None
+
+    def describe(self) -> str:
+        return "become what enters"
+
+
+@dataclass(frozen=True, slots=True)
+class MapPage:
+    """For this process alone: not for those that are cloned from it."""
+
+    def describe(self) -> str:
+        return "map a page"
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Clone into the pid namespace that was joined, another child of the supervisor, whose pid the page tells; who has
+    done that ends.
+    """
+
+    def describe(self) -> str:
+        return "clone into the container"
+
+
+@dataclass(frozen=True, slots=True)
 class KeepOrphans:
     """Its descendants stay its own when their parents end: PR_SET_CHILD_SUBREAPER(2const)."""
 
@@ -580,7 +617,7 @@ class Plan:
     owner: tuple[int, int]  # user and group whom the standard streams belong to
     stdin: bool = False  # its standard input can be written to
     tty_gid: int = TTY_GID
-    apart: bool = False  # its process shares no memory with the launcher: those who see it may be able to write there
+    apart: bool = False  # who sees its process may look into it: what it becomes comes along as a file
     userns: bool = False  # it joins one, and the network that this owns
     own_mounts: bool = False  # it makes its mount namespace itself
     cgroup: Cgroup | None = None  # the descriptors of its places go along, after all others

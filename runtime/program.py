@@ -30,12 +30,14 @@ MAGIC = 0x70737570
 HEADER = struct.Struct("=8I")
 CALL = struct.Struct("=8q")
 PAIR = struct.Struct("=2I")
-JOB = struct.Struct("=8Q")  # struct job of launch_x86_64.S
+JOB = struct.Struct("=6Q2iqQ")  # struct job of launch_x86_64.S
 WORD = struct.Struct("=q")
 HALF = struct.Struct("=i")
 NARROW = 0x8000_0000
-FORK_INIT = -1  # in place of a call's number: fork; the parent becomes the container's init (child.py)
+FORK_INIT = -1  # in place of a call's number: fork; the parent becomes the init of its child (child.py)
 FAILURE = struct.Struct("=ii")  # what a child writes when a call fails: its index and errno
+PASS = -2  # the same: clone(2); the parent ends
+PSEUDO = {"fork init": FORK_INIT, "pass": PASS}
 REPORT = 12  # the descriptor by which the loop in Python writes that; always taken in a launcher
 INIT = REPORT + 1  # the program that process 1 becomes once it has forked the command, where there is one
 NOTHING = INIT + 1  # a mount namespace with an empty directory

@@ -99,6 +99,7 @@ class Launcher:
         """Clone a process into a container that runs; after the streams comes a pidfd of the container."""
         _check_size(entry, image)
         flags = launcher.IN_PYTHON if in_python or entry.init or entry.apart else 0
+        flags |= launcher.APART if entry.apart else 0
         self._send(launcher.ENTER, number, image, descriptors, flags)
 
     def cancel(self, number: int) -> None:
@@ -303,5 +304,5 @@ def launch_error(plan: Plan, call: int, code: int) -> LaunchError:
 
 
 def _clone_into(plan: Plan) -> str:
-    entry = isinstance(plan.steps[0], JoinProcesses)
+    entry = any(isinstance(step, JoinProcesses) for step in plan.steps)
     return "clone into the container" if entry else "clone into new namespaces"

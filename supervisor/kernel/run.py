@@ -374,12 +374,11 @@ class KernelRun:
                 self._means.pool.discard(cgroup)
 
     async def _enter(self, entry: Plan, pidfd: int, streams: tuple[int, ...]) -> tuple[int, Exit]:
-        image = lower_plan(entry).image
-        places = () if entry.cgroup is None else entry.cgroup.descriptors
+        program = lower_plan(entry)
         spaces = () if self._own is None else (self._own.user,)
-        descriptors = (*streams, pidfd, *spaces, *places)
+        before = (*streams, pidfd, *spaces)
         try:
-            return await insist(partial(self._means.pool.enter, entry, image, descriptors, self.pid))
+            return await insist(partial(self._means.pool.enter, entry, program, before, self.pid))
         except ReplyError as error:
             raise spawn.launch_error(entry, error.reply.call, error.reply.error) from error
 

@@ -25,7 +25,9 @@ import anyio.abc
 import anyio.lowlevel
 
 from runtime import pidfd
+from runtime.assemble import Program
 from runtime.cgroup.group import Cgroup
+from runtime.enter import Passage
 from runtime.errors import LauncherLostError, LaunchError
 from runtime.launcher import ENTRIES_MAX
 from runtime.plan import Plan
@@ -42,6 +44,7 @@ REVIVALS_MAX = 5  # launchers that die one after the other without answering any
 
 ANSWER_S = 120.0  # the longest a launcher may take to answer
 STRAYS_S = 5.0  # the longest to wait for the end of strays: who is stuck in the kernel ends when that lets it
+FAILED_S = 5.0  # the longest who did not get to execute may take to end
 FAREWELL_S = 5.0  # the longest it may take to end after its socket was closed
 SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 SCARCE_S = 60.0  # the longest to wait for what another launcher takes
@@ -53,10 +56,11 @@ T = TypeVar("T")
 class Pending:
     """A request under way."""
 
-    __slots__ = ("answered", "exit", "is_start", "number", "reply")
+    __slots__ = ("answered", "exit", "is_start", "number", "passage", "reply")
 
-    def __init__(self, *, is_start: bool) -> None:
+    def __init__(self, *, is_start: bool, passage: Passage | None = None) -> None:
         self.is_start = is_start
+        self.passage = passage
         self.number = 0
         self.answered = anyio.Event()
         self.reply: Reply | None = None
@@ -184,17 +188,21 @@ class LauncherPool:
 
         return await self._started(plan, await self._request(send, start=True))
 
-    async def enter(self, entry: Plan, image: bytes, descriptors: Sequence[int], init: int) -> tuple[int, Exit]:
-        """The same for a command in a container whose process 1 is `init`. May be cancelled: what was begun then is
-        ended once it is known.
+    async def enter(self, entry: Plan, program: Program, descriptors: Sequence[int], init: int) -> tuple[int, Exit]:
+        """The same for a command in a container whose process 1 is `init`; `descriptors` are its streams and
+        namespaces. May be cancelled: what was begun then is ended once it is known.
         """
 
         def send(seat: Seat, number: int) -> None:
-            seat.launcher.enter(number, entry, image, descriptors)
+            seat.launcher.enter(number, entry, program.image, (*descriptors, *passage.descriptors))
 
         async with self._doors:
-            pending = Pending(is_start=True)
-            seat = await self._submit(send, pending)
+            passage = _passage(entry, program)
+            pending = Pending(is_start=True, passage=passage)
+            try:
+                seat = await self._submit(send, pending)
+            finally:
+                passage.close()
             try:
                 await self._answer(seat, pending)
             except anyio.get_cancelled_exc_class():
@@ -208,8 +216,10 @@ class LauncherPool:
         """See a command to its end that nobody waits for any more."""
         with suppress(LaunchError, OSError):
             await self._answer(seat, pending)
-            if pending.reply is not None and pending.exit is not None:
+            while pending.reply is not None and pending.exit is not None:
                 await end_command(pending.reply.pid, pending.exit, init, entry.cgroup, kept=entry.init)
+                if not self._follow(pending):
+                    break
             await self.remove(None, entry.cgroup)
 
     async def _started(self, plan: Plan, pending: Pending) -> tuple[int, Exit]:
@@ -217,8 +227,9 @@ class LauncherPool:
         if reply is None:
             raise LauncherLostError("the launcher died while it started the process", container=plan.id)
         if ended is not None and reply.error:
-            with anyio.CancelScope(shield=True):
-                await ended.wait()
+            await _end_failed(reply.pid, ended)
+            if self._follow(pending):
+                return await self._started(plan, pending)
         if ended is None or reply.error:
             raise ReplyError(reply)
         return reply.pid, ended
@@ -322,7 +333,16 @@ class LauncherPool:
         pending.reply = reply
         if reply.pid:
             pending.exit = self._reaper.claim(reply.pid)
+            self._follow(pending)
         pending.answered.set()
+
+    def _follow(self, pending: Pending) -> bool:
+        """Has whom the launcher cloned, to enter apart, made another of our children? Then it is about that one."""
+        reply = pending.reply
+        if reply is None or pending.passage is None or (inside := pending.passage.pid(reply.pid)) == reply.pid:
+            return False
+        pending.reply, pending.exit = reply._replace(pid=inside), self._reaper.claim(inside)
+        return True
 
     async def _revive(self, seat: Seat) -> None:
         self._deaths += 1
@@ -363,10 +383,10 @@ class LauncherPool:
             await pending.answered.wait()
 
     async def _kill_strays(self) -> None:
-        ends = await _when_not_scarce(self._killed_strays)
         with anyio.move_on_after(STRAYS_S):
-            for ended in ends:
-                await ended.wait()
+            while ends := await _when_not_scarce(self._killed_strays):  # who dies may just have made another
+                for ended in ends:
+                    await ended.wait()
         self._reaper.forget_unclaimed()
 
     def _killed_strays(self) -> list[Exit]:
@@ -383,6 +403,23 @@ class ReplyError(LaunchError):
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"call {reply.call} failed with errno {reply.error}")
         self.reply = reply
+
+
+async def _end_failed(pid: int, ended: Exit) -> None:
+    """It ends by itself, unless somebody in the container whom it entered keeps it from that."""
+    with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(FAILED_S):
+            await ended.wait()
+        if ended.status is None:
+            _kill(pid)
+        await ended.wait()
+
+
+def _passage(entry: Plan, program: Program) -> Passage:
+    try:
+        return Passage(entry, program)
+    except OSError as error:
+        raise LaunchError(f"make what enters it: {advise(error)}", container=entry.id) from error
 
 
 async def _when_not_scarce(work: Callable[[], T]) -> T:

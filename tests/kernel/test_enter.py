@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from driver import Driver, LaunchError, Result, Spoil, children, kill, read_all, read_until, wait
 
-from runtime import linux, program, streams
+from runtime import linux, program, security, streams
 from runtime.config import ContainerConfig, Network
 from runtime.enter import Door, build_entry
 from runtime.lower import lower_plan
@@ -69,7 +69,15 @@ FULL: dict[str, object] = {
     "umask": 0o027,
     "env": (("PATH", "/bin"), ("COLOUR", "blue")),
 }
-KINDS = {"root": {}, "user": FULL, "init": {**FULL, "init": True}, "privileged": {"privileged": True}}
+PTRACE = security.capability_mask(["CAP_SYS_PTRACE"], (), privileged=False)  # such are entered apart
+KINDS = {
+    "root": {},
+    "user": FULL,
+    "init": {**FULL, "init": True},
+    "privileged": {"privileged": True},
+    "apart": {"capabilities": PTRACE},
+    "apart, user": {**FULL, "capabilities": PTRACE},
+}
 NAMESPACES = ("mnt", "pid", "uts", "ipc", "net", "cgroup", "user", "time")
 SHOW = """
 for ns in mnt pid uts ipc net cgroup user time; do readlink /proc/self/ns/$ns; done
@@ -140,8 +148,9 @@ def test_what_can_not_be_executed_is_told_as_at_a_start(driver: Driver, name: st
         assert inside.run("true").status == Exited(0)
 
 
-def test_an_error_of_any_call_is_told_and_the_container_lives_on(driver: Driver) -> None:
-    with running(driver, **FULL) as inside:
+@pytest.mark.parametrize("changes", [FULL, {**FULL, "capabilities": PTRACE}], ids=["usual", "apart"])
+def test_an_error_of_any_call_is_told_and_the_container_lives_on(driver: Driver, changes: dict[str, object]) -> None:
+    with running(driver, **changes) as inside:
         entry = build_entry(inside.config, ("true",))
         steps = lower_plan(entry).steps
         wrong = []
@@ -156,9 +165,10 @@ def test_an_error_of_any_call_is_told_and_the_container_lives_on(driver: Driver)
         assert inside.run("true").status == Exited(0)
 
 
+@pytest.mark.parametrize("changes", [FULL, {**FULL, "capabilities": PTRACE}], ids=["usual", "apart"])
 @pytest.mark.parametrize("driver", ["python"], indirect=True)  # an init is always made by the loop in Python
-def test_an_error_beside_an_init_is_told_too_and_leaves_none(driver: Driver) -> None:
-    with running(driver, **FULL) as inside:
+def test_an_error_beside_an_init_is_told_too_and_leaves_none(driver: Driver, changes: dict[str, object]) -> None:
+    with running(driver, **changes) as inside:
         entry = build_entry(inside.config, ("true",), init=True)
         steps = lower_plan(entry).steps
         wrong = []

@@ -27,6 +27,19 @@ def test_the_bytes_are_those_of_the_source(tmp_path: Path, name: str, code: byte
     assert assembled.read_bytes() == code
 
 
+@pytest.mark.parametrize(("name", "symbol", "place"), [("init", "init", 64), ("launch", "job", len(native._X86_64))])
+def test_programs_go_on_where_the_source_says(tmp_path: Path, name: str, symbol: str, place: int) -> None:
+    if not MUST and not (shutil.which("as") and shutil.which("nm")):
+        pytest.skip("no binutils")
+    object_file = tmp_path / "code.o"
+    subprocess.run(["as", "-o", object_file, SOURCE.with_name(f"{name}_x86_64.S")], check=True)
+    shown = subprocess.run(["nm", object_file], stdout=subprocess.PIPE, text=True, check=True).stdout
+    symbols = {line.split()[2]: int(line.split()[0], 16) for line in shown.splitlines()}
+    assert symbols[symbol] == place
+    assert native._INIT_ENTRY == 64
+    assert name == "init" or symbols["entry"] == place - native._ENTRY_BYTES
+
+
 def test_the_source_has_no_relocations(tmp_path: Path) -> None:
     """It is mapped anywhere, and calls nothing."""
     if not MUST and not (shutil.which("as") and shutil.which("objdump")):

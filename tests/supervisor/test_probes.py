@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from descriptors import held, opened_since
+from family import children
 from real import APP, Containers, Told, containers, until
 from waiting import PATIENCE_S
 
@@ -23,6 +25,7 @@ from runtime import spawn
 from runtime.config import Network
 from runtime.enter import Door
 from runtime.errors import LaunchError
+from runtime.security import capability_mask
 from runtime.spawn import Launcher
 from supervisor.core.checks import Exec, File, Http, Log, Notice, Notify, Probe, Tcp, Verdict
 from supervisor.kernel import ENDED, KernelRun, probes
@@ -102,6 +105,15 @@ async def test_a_command_that_is_not_there_fails(made: Containers) -> None:
     )
 
 
+async def test_it_is_the_same_where_it_enters_apart(made: Containers) -> None:
+    run = await made.start(capabilities=PTRACE)
+    assert await run.check(sh("echo fine"), TIMEOUT_S) == Verdict(passed=True, detail="fine")
+    assert await run.check(sh("kill -TERM $$"), TIMEOUT_S) == failed("killed by signal 15")
+    assert (await run.check(Exec(("nosuch",)), TIMEOUT_S)).detail.startswith("execute nosuch: not found in the image")
+    await settled(run)
+    await until(lambda: set(children(os.getpid())) == {run.pid, *made.runner._means.pool.pids})  # nobody else is left
+
+
 async def test_a_command_has_the_containers_user_and_directory(made: Containers) -> None:
     run = await made.start(user=APP, workdir="/srv")
     assert (await run.check(sh("id -u; id -g; pwd"), TIMEOUT_S)).detail.split() == ["1000", "1000", "/srv"]
@@ -115,10 +127,16 @@ async def test_the_end_of_a_flood_is_kept(made: Containers) -> None:
     assert len(verdict.detail) < probes.OUTPUT_MAX_BYTES + 100
 
 
-@pytest.mark.parametrize("init", [True, False])
-async def test_at_its_timeout_a_command_ends_as_a_whole(made: Containers, *, init: bool) -> None:
+PTRACE = capability_mask(["CAP_SYS_PTRACE"], (), privileged=False)  # what enters such a container does so apart
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"init": True}, {"capabilities": PTRACE}, {"capabilities": PTRACE, "user": APP}]
+)
+async def test_at_its_timeout_a_command_ends_as_a_whole(made: Containers, changes: dict[str, Any]) -> None:
     script = "trap '' TERM; echo begun; (sleep 1000 & setsid sleep 1000 & exec sleep 1000) & sleep 1000; touch /tmp/on"
-    run = await made.start("sh", "-c", "sleep 1000 & wait", init=init)
+    run = await made.start("sh", "-c", "sleep 1000 & wait", **changes)
+    init = "init" in changes
     await settled(run, 3 if init else 2)
     assert await run.check(sh(script), 0.3) == failed("killed after 0.3 s: begun")
     await settled(run, 3 if init else 2)

@@ -20,7 +20,7 @@ from runtime import launcher, security, spawn, streams
 from runtime.build import build_plan
 from runtime.child import FAILED
 from runtime.config import ContainerConfig, Network
-from runtime.enter import build_entry
+from runtime.enter import Passage, build_entry
 from runtime.errors import LaunchError
 from runtime.lower import lower_plan
 from runtime.plan import Plan
@@ -178,11 +178,10 @@ class Driver:
         entry = build_entry(config, argv, init=init, ids=config.userns)
         made = streams.pipes(self._null, entry.owner)
         try:
-            descriptors = (*made.theirs, pidfd, *(() if own is None else (own.user,)))
-            image = spoil(lower_plan(entry).image)
-            self.launcher.enter(self._next(), entry, image, descriptors, in_python=self.in_python)
+            before = (*made.theirs, pidfd, *(() if own is None else (own.user,)))
+            passage = self.begin_entry(entry, before, spoil=spoil)
             made.close_theirs()
-            reply = self.reply()
+            reply = self.entered_by(passage)
             if reply.error:
                 if reply.pid:
                     assert wait(reply.pid) == Exited(FAILED)
@@ -190,6 +189,25 @@ class Driver:
             yield reply.pid, made
         finally:
             made.close()
+
+    def begin_entry(self, entry: Plan, before: Sequence[int], *, spoil: Spoil = bytes) -> Passage:
+        """Ask for it; `before` are its streams and namespaces."""
+        program = lower_plan(entry)
+        program = replace(program, image=spoil(program.image))
+        passage = Passage(entry, program)
+        descriptors = (*before, *passage.descriptors)
+        self.launcher.enter(self._next(), entry, program.image, descriptors, in_python=self.in_python)
+        passage.close()
+        return passage
+
+    def entered_by(self, passage: Passage) -> spawn.Reply:
+        """The reply, of who is in the container."""
+        reply = self.reply()
+        inside = passage.pid(reply.pid)
+        passage.forget()
+        if inside != reply.pid:
+            assert wait(reply.pid) == Exited(0)
+        return reply._replace(pid=inside)
 
     @contextmanager
     def requested(
