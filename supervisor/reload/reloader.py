@@ -206,12 +206,10 @@ class Reloader:
         if outcome.failures:
             first = outcome.failures[0]
             self._emit("reload_paused", first.id, {"reason": first.why, "left": left})
-            rest = f"{left} steps are left: pysup reload goes on with them" if left else "nothing is left to do"
+            rest = f"{_steps(left)} left: pysup reload goes on from there" if left else "nothing is left to do"
             return told.failed(f"{first.id} did not come up: {first.why}; {rest}")
         if left:
-            why = "the stack is being stopped" if self._stack.is_stopping else "another reload was asked for"
-            self._emit("reload_interrupted", None, {"reason": why, "left": left})
-            return told.failed(f"{why}: {left} steps are left")
+            return told.failed(self._interrupted(left))
         self._emit("reloaded", None, {"changes": told.text.splitlines()[-1]})
         return told
 
@@ -227,11 +225,18 @@ class Reloader:
         for each in outcome.failures:
             self._emit("rollback_failed", each.id, {"reason": each.why})
         if outcome.left:
-            self._emit("reload_interrupted", None, {"reason": "it was rolled back", "left": outcome.left})
+            end = f"on the way back, {self._interrupted(outcome.left)}"
         else:
             self._emit("rolled_back", first.id, {"reason": first.why})
+            end = "all is what it was before"
         also = "".join(f"; {each.id} did not come up then either: {each.why}" for each in outcome.failures)
-        return f"{first.id} did not come up: {first.why}; all is what it was before{also}"
+        return f"{first.id} did not come up: {first.why}; {end}{also}"
+
+    def _interrupted(self, left: int) -> str:
+        """Somebody is in a hurry, and so many steps were not begun: tells it, and says why."""
+        why = "the stack is being stopped" if self._stack.is_stopping else "another reload was asked for"
+        self._emit("reload_interrupted", None, {"reason": why, "left": left})
+        return f"{why}: {_steps(left)} left"
 
     def _tell_difference(self, text: str) -> None:
         lines = text.splitlines()[:-1]
@@ -243,6 +248,10 @@ class Reloader:
     def _next(self) -> int:
         self._generation += 1
         return self._generation
+
+
+def _steps(left: int) -> str:
+    return "1 step is" if left == 1 else f"{left} steps are"
 
 
 def _told(changes: Changes) -> Reloaded:

@@ -222,7 +222,7 @@ def test_a_reload_that_pauses_is_gone_on_with(stage: Stage) -> None:
         before = stage.pids()
         broken = {"id": "db", "cmd": BROKEN, "update": {"monitor_s": 30}}  # however slowly it fails
         stage.write(broken, {"id": "web", "depends_on": ["db"], "cmd": OTHER})
-        assert "1 steps are left" in stage("reload").err
+        assert "1 step is left" in stage("reload").err
         assert stage.pids()["web"] == before["web"]
         stage.write({"id": "db"}, {"id": "web", "depends_on": ["db"], "cmd": OTHER})
         assert stage("reload").status == 0

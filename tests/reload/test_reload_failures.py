@@ -57,7 +57,7 @@ def test_a_reload_that_pauses_leaves_the_rest_and_the_next_one_goes_on() -> None
     async def act(theatre: Theatre) -> None:
         answer = await theatre.reload([one("db", argv="y"), one("web", "db", argv="y")])
         assert answer.failure == (
-            "db did not come up: exited with status 1; 1 steps are left: pysup reload goes on with them"
+            "db did not come up: exited with status 1; 1 step is left: pysup reload goes on from there"
         )
         assert theatre.phases() == {"db": "failed", "web": "running"}
         assert theatre.stack.service("web").entry.config.argv == ("x",)
@@ -92,11 +92,37 @@ def test_another_reload_ends_the_waiting_of_the_first() -> None:
             tasks.start_soon(reload)
             await anyio.sleep(5)
             answer = await theatre.reload([one("web", argv="z"), one("lb", "web", argv="y")])
-        assert first[0].failure == "another reload was asked for: 1 steps are left"
+        assert first[0].failure == "another reload was asked for: 1 step is left"
         assert answer.failure is None
         assert [each.entry.config.argv for each in theatre.stack.services] == [("z",), ("y",)]
 
     play([one("web"), one("lb", "web")], act, {"web": [FINE, Script(serves_s=9e9), FINE]})
+
+
+def test_another_reload_interrupts_the_way_back_and_is_no_claim_that_all_is_as_before() -> None:
+    update = Update(on_failure=OnFailure.ROLLBACK)
+
+    async def act(theatre: Theatre) -> None:
+        first: list[Reloaded] = []
+
+        async def reload() -> None:
+            new = [one("db", argv="y"), one("web", "db", argv="y", update=update), one("lb", "web", argv="y")]
+            first.append(await theatre.reload(new))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reload)
+            await anyio.sleep(3)
+            assert theatre.events("web")[-1] == "rolling_back"  # db stops slowly
+            answer = await theatre.reload([one("db", argv="z"), one("web", "db", argv="z"), one("lb", "web", argv="z")])
+        assert first[0].failure == (
+            "web did not come up: exited with status 1; on the way back, another reload was asked for: 1 step is left"
+        )
+        assert "rolled_back" not in theatre.events("web")
+        assert answer.failure is None
+        assert [each.entry.config.argv for each in theatre.stack.services] == [("z",)] * 3
+
+    old = [one("db"), one("web", "db", update=update), one("lb", "web")]
+    play(old, act, {"db": [FINE, Script(stops_s=5.0), FINE], "web": [FINE, CRASH, FINE]})
 
 
 def test_a_stack_that_is_stopped_during_a_reload_stops() -> None:
