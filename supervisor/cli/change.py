@@ -1,7 +1,7 @@
 """Changes of a stack that runs: how many replicas there are, and what its file says now."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -20,7 +20,15 @@ def scale(stack: stacks.Stack, scales: tuple[str, ...]) -> None:
     Until the stack ends, it is scaled again, or its file has another number than now and is reloaded. Returns when all
     of them are up.
     """
-    _tell(stack.client.post("/pysup/scale", {"scales": dict(map(_scale, scales))}))
+    _tell(stack.client.post("/pysup/scale", {"scales": _numbers(scales)}))
+
+
+def _numbers(items: Iterable[str]) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for name, number in map(_scale, items):
+        if numbers.setdefault(name, number) != number:
+            raise PysupError(f"{name} is given two numbers, {numbers[name]} and {number}")
+    return numbers
 
 
 def _scale(item: str) -> tuple[str, int]:

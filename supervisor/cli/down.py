@@ -34,6 +34,8 @@ def down(
     Its containers get their stop signals and grace periods, dependents before what they depend on, as after a Ctrl-C.
     Returns when nothing of it is left, but for its volumes.
     """
+    if every and name is not None:
+        raise click.UsageError(f"--all means every stack, and {name} only one of them")
     run = str(options.run_of(state, run_dir))
     there = _supervisors(run, state)
     if volumes and name is not None and name not in there and Home.of_stack(state, name).volumes.is_dir():

@@ -76,7 +76,15 @@ def restart(stack: stacks.Stack, ids: tuple[str, ...], *, timeout_s: int | None)
 @click.command()
 @options.on_stack_by_long_name
 @options.ids
-@click.option("-s", "--signal", metavar="SIGNAL", default="SIGKILL", show_default=True, help="A name or a number.")
+@click.option(
+    "-s",
+    "--signal",
+    type=options.Signal(),
+    metavar="SIGNAL",
+    default="SIGKILL",
+    show_default=True,
+    help="A name or a number.",
+)
 def kill(stack: stacks.Stack, ids: tuple[str, ...], *, signal: str) -> None:
     """Send a signal to containers.
 

@@ -43,6 +43,17 @@ class Seconds(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
         return seconds
 
 
+class Signal(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.4 on
+    """A signal's name or number: the stack knows them, but takes an empty word for SIGKILL, as Docker's API has it."""
+
+    name = "signal"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The same. BadParameter."""
+        word = str(value).strip()
+        return word or self.fail("it is empty", param, ctx)
+
+
 PATH = click.Path(readable=False, path_type=Path)  # whoever opens it says what is wrong with it
 
 images = click.option(

@@ -337,6 +337,16 @@ def test_kill_sends_what_is_said(stage: Stage, pysup: Pysup) -> None:
     assert asked(stage, "kill") == [("kill", "web.1", signal.SIGUSR1)]
 
 
+def test_kill_without_a_signal_s_name_kills_nobody(stage: Stage, pysup: Pysup) -> None:
+    assert pysup("kill", "-s", "", "web.1").complaint.startswith("invalid value for '-s' / '--signal': it is empty")
+    assert asked(stage, "kill") == []
+
+
+def test_scale_takes_one_number_for_each(stage: Stage, pysup: Pysup) -> None:
+    assert pysup("scale", "web=2", "web=3").complaint == "web is given two numbers, 2 and 3"
+    assert asked(stage, "scale") == []
+
+
 def test_errors_of_all_are_told_and_what_could_be_done_is_done(stage: Stage, pysup: Pysup) -> None:
     ended = pysup("pause", "web.1", "job", "late")
     assert (ended.status, ended.out) == (1, "web.1\n")
