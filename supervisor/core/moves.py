@@ -181,9 +181,14 @@ def is_due(at: float | None, now: float) -> bool:
 
 
 def time_out(state: State, now: float) -> Step:
-    timeout_s = state.policy.timeout_s
     after, actions = end(state, Ending.JUDGED, f"not done within {now - began(state):.3g} s", now)
-    return after, (Report("timed_out", {"timeout_s": timeout_s}), *actions)
+    return after, (Report("timed_out", {"timeout_s": had_s(state, state.limit_at)}), *actions)
+
+
+def had_s(state: State, until: float | None) -> float:
+    """How long a run was given until then, with what it asked for itself (EXTEND_TIMEOUT_USEC=)."""
+    assert until is not None
+    return round(until - began(state), 3)
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------

@@ -226,14 +226,15 @@ def unready_or_check(state: State, _event: Event, now: float, _chance: float) ->
     """It took too long to be ready, or to run; or it is time for another try."""
     if state.look_at is not None:
         return _go_on(state, now)
-    ready = state.policy.ready
-    assert ready is not None
     if moves.is_due(state.deadline, now):
         reason = f"not ready within {now - moves.began(state):.3g} s" + (f" ({state.finding})" if state.finding else "")
         after, actions = moves.end(state, Ending.JUDGED, reason, now)
-        return after, (Report("not_ready", {"timeout_s": ready.timeout_s, "finding": state.finding}), *actions)
+        had_s = moves.had_s(state, state.deadline)
+        return after, (Report("not_ready", {"timeout_s": had_s, "finding": state.finding}), *actions)
     if moves.is_due(state.limit_at, now):
         return moves.time_out(state, now)
+    ready = state.policy.ready
+    assert ready is not None
     return replace(state, check_at=None), (Check(ready.probe, min(READY_TRY_S, ready.timeout_s)),)
 
 

@@ -91,6 +91,7 @@ def test_it_may_ask_for_more_time_but_never_for_less() -> None:
     life = running(policy(ready=SAYS)).after(3.0, Heard(Notice(extend_s=0.1)))
     assert life.state.due_at == 4.0
     assert life.on(Heard(Notice(extend_s=5.0))).state.due_at == 8.0
+    assert life.when_due().fields("not_ready") == [{"timeout_s": 8.0, "finding": ""}]  # not the 4 s of its spec
 
 
 def test_what_it_says_of_itself_is_told_once() -> None:
