@@ -5,7 +5,7 @@ kernel. Whatever is asked goes through the machine as an event, so nothing chang
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -244,6 +244,10 @@ class Commands(Protocol):
 
     def happenings(self) -> AsyncIterator[Happening]:
         """From now on, to the stack's end. One who does not keep up loses the oldest; an event `lost` counts them."""
+        ...
+
+    def reading(self, id_: str) -> AbstractContextManager[None]:
+        """Somebody reads its log, or is about to: it stays for him, although the container is removed."""
         ...
 
     def logs(

@@ -45,13 +45,14 @@ async def logs(call: Call) -> Answering:
     )
 
     async def write(reply: Reply) -> None:
-        await reply.begin()
-        gathered = Gathered(reply)
-        async with anyio.create_task_group() as tasks, aclosing(framed(lines, choice)) as pieces:
-            tasks.start_soon(gathered.run)
-            async for piece in pieces:
-                await gathered.put(piece)
-            gathered.close()
+        with call.commands.reading(view.id):
+            await reply.begin()
+            gathered = Gathered(reply)
+            async with anyio.create_task_group() as tasks, aclosing(framed(lines, choice)) as pieces:
+                tasks.start_soon(gathered.run)
+                async for piece in pieces:
+                    await gathered.put(piece)
+                gathered.close()
 
     return Stream(write, RAW if view.tty or call.version < (1, 42) else MULTIPLEXED)
 

@@ -6,7 +6,7 @@ chronicle.
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -377,6 +377,10 @@ class Board:
         return self.reloads
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def reading(self, id_: str) -> AbstractContextManager[None]:
+        """See `Commands.reading`."""
+        return self._logs.reading(self._service(id_).entry.id)
 
     def logs(
         self,

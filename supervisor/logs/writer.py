@@ -23,7 +23,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -105,6 +105,8 @@ class LogWriter:
         self._policies: dict[str, LogPolicy] = {}
         self._followed: dict[str, set[Followed]] = {}
         self._ended: set[str] = set()  # logs that get no more lines, unless they are opened again
+        self._readers: Counter[str] = Counter()  # by container: see `reading`
+        self._left: set[str] = set()  # removed, and there for those who read them
 
         self._changed = threading.Condition()  # guards what follows; held for a few instructions only
         self._queue: dict[str, list[Entry]] = {}
@@ -141,6 +143,7 @@ class LogWriter:
 
     def open(self, container: str, policy: LogPolicy) -> None:
         """A container has a log from now on, or again, or by another policy. Nothing is made before it has a line."""
+        self._clear(container)
         self._policies[container] = policy
         self._ended.discard(container)
 
@@ -191,17 +194,37 @@ class LogWriter:
             self._take_in(container, Call(lambda: self._end(container)))
 
     def remove(self, container: str) -> None:
-        """Its log goes, with all that it holds."""
+        """Its log goes, with all that it holds, once those who read it have read it, or another container has its name.
+
+        docker-py's `containers.run(remove=True)` reads what a container has said after it has removed it.
+        """
         self._policies.pop(container, None)
         self._ended.discard(container)
-        self._take_in(container, Call(lambda: self._end(container), partial(self._store.remove, container)))
+        self._left.add(container)
+        self._take_in(container, Call(lambda: self._end(container)))
+        if container not in self._readers:
+            self._clear(container)
+
+    def _clear(self, container: str) -> None:
+        """What was removed is there for nobody any more."""
+        if container in self._left:
+            self._left.remove(container)
+            self._take_in(container, Call(_nothing, partial(self._store.remove, container)))
 
     def rename(self, container: str, to: str) -> None:
         """Its log is another container's, who has none. Who follows it reads to its end, and is done."""
         if container in self._policies:
             self._policies[to] = self._policies.pop(container)
         self._ended.discard(container)
-        self._take_in(container, Call(lambda: self._end(container), partial(self._store.rename, container, to)))
+        is_left = to in self._left
+        self._left.discard(to)
+
+        def do() -> None:
+            if is_left:
+                self._store.remove(to)
+            self._store.rename(container, to)
+
+        self._take_in(container, Call(lambda: self._end(container), do))
 
     def limit(self, max_total_bytes: int | None) -> None:
         """All logs together have another limit: what is over it goes, once what was taken before is written."""
@@ -223,6 +246,8 @@ class LogWriter:
 
     async def aclose(self, limit_s: float = CLOSE_MAX_S) -> None:
         """Flush for at most `limit_s`, and tell what was not written."""
+        for container in sorted(self._left):
+            self._clear(container)
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -251,6 +276,18 @@ class LogWriter:
         os.close(self._wake)
 
     # Reading.
+
+    @contextlib.contextmanager
+    def reading(self, container: str) -> Iterator[None]:
+        """Somebody reads its log, or is about to: see `remove`."""
+        self._readers[container] += 1
+        try:
+            yield
+        finally:
+            self._readers[container] -= 1
+            if not self._readers[container]:
+                del self._readers[container]
+                self._clear(container)
 
     async def logs(
         self,

@@ -207,6 +207,11 @@ def test_one_attaches_before_the_start_and_all_arrives(engine: docker.DockerClie
     made.remove()
 
 
+def test_what_a_container_has_said_is_read_though_it_is_removed(engine: docker.DockerClient) -> None:
+    said = [engine.containers.run("busybox", ["echo", "well"], remove=True) for _ in range(30)]
+    assert said == [b"well\n"] * 30
+
+
 def _said(engine: docker.DockerClient) -> bytes:
     """What a container has said by its end."""
     made = engine.containers.run("busybox", ["echo", "well"], detach=True)

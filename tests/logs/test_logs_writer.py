@@ -9,7 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 
 import anyio
@@ -156,6 +156,49 @@ async def test_a_removed_log_is_gone_and_its_followers_are_done(writing: Writing
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["b"]
 
 
+async def test_who_was_about_to_read_a_log_has_all_of_it_though_it_is_removed(writing: Writing, tmp_path: Path) -> None:
+    async with writing() as writer:
+        writer.open("a", LogPolicy())
+        put(writer, "a", b"text")
+        with writer.reading("a"):
+            with writer.reading("a"):
+                writer.remove("a")
+                assert await read(writer.logs("a", follow=True)) == [b"text"]
+            assert await read(writer.logs("a")) == [b"text"]
+        assert await read(writer.logs("a")) == []
+        assert not (tmp_path / "logs/a").exists()
+
+
+async def test_a_removed_log_goes_at_once_where_another_container_gets_its_name(writing: Writing) -> None:
+    async with writing() as writer:
+        for container in "abc":
+            writer.open(container, LogPolicy())
+            put(writer, container, b"text of " + container.encode())
+        with writer.reading("a"), writer.reading("b"):
+            writer.remove("a")
+            writer.open("a", LogPolicy())
+            put(writer, "a", b"new")
+            assert await read(writer.logs("a")) == [b"new"]
+            writer.remove("b")
+            await read(writer.logs("b"))
+            writer.rename("c", "b")
+            assert await read(writer.logs("c")) == []
+            assert await read(writer.logs("b")) == [b"text of c"]
+        assert await read(writer.logs("a")) == [b"new"]
+        assert await read(writer.logs("b")) == [b"text of c"]
+
+
+async def test_a_removed_log_is_gone_at_the_end_whoever_reads_it(writing: Writing, tmp_path: Path) -> None:
+    with ExitStack() as readings:
+        async with writing() as writer:
+            writer.open("a", LogPolicy())
+            put(writer, "a", b"text")
+            readings.enter_context(writer.reading("a"))
+            writer.remove("a")
+            assert await read(writer.logs("a")) == [b"text"]
+        assert not (tmp_path / "logs/a").exists()
+
+
 async def test_of_removed_logs_nothing_is_remembered(writing: Writing) -> None:
     async with writing() as writer:
         for container in ("a", "b", "c"):
@@ -167,7 +210,7 @@ async def test_of_removed_logs_nothing_is_remembered(writing: Writing) -> None:
         writer.rename("b", "d")
         for container in ("a", "c", "d"):
             writer.remove(container)
-    assert (writer._ended, writer._policies, writer._followed) == (set(), {}, {})
+    assert (writer._ended, writer._policies, writer._followed, writer._left) == (set(), {}, {}, set())
 
 
 async def test_an_idle_log_holds_no_descriptor(writing: Writing) -> None:

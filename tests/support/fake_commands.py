@@ -14,7 +14,7 @@ import subprocess
 import termios
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -374,6 +374,10 @@ class FakeCommands:
                 yield self._told[place - 1]
             if not self.over:
                 await self._changed.wait()
+
+    def reading(self, id_: str) -> AbstractContextManager[None]:
+        self.asked.append(("reading", id_))
+        return nullcontext()
 
     async def logs(
         self,
