@@ -87,7 +87,7 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     "gave_up": ("given up after retry {retries}: {reason}", "failed: {reason}", "failed"),
     "stopping": ("stopping ({signal})", "stopping"),
     "stop_command_failed": ("stop command: {error}", "its stop command failed"),
-    "killing": ("killing: still there after {grace_s:g} s", "killing"),
+    "killing": ("killing: {why} after {grace_s:g} s", "killing: still there after {grace_s:g} s", "killing"),
     "stuck": (
         "still there {after_s:g} s after SIGKILL: {why}; not waiting for it any more",
         "still there {after_s:g} s after SIGKILL; not waiting for it any more",

@@ -226,6 +226,8 @@ class Service:
         if self.coming is not None and isinstance(event, RUN_OVER):
             self._become(self.coming)
         before = self.state
+        if isinstance(event, Quiesced) and self._is_quiescing:
+            self._side = None
         if isinstance(event, DependenciesMet):
             self._met = event
         self.state, actions = step(before, event, anyio.current_time(), self._around.chance())
@@ -284,10 +286,17 @@ class Service:
             self._around.tell(self.entry.id, Report("not_paused", {"error": str(error)}))
             self._mailbox.append(Unpause())
 
+    @property
+    def _is_quiescing(self) -> bool:
+        """Has its stop command been begun, and not been answered yet?"""
+        return self._side is not None and self._side.of is Phase.STOPPING
+
     def _completed(self, report: Report) -> Report:
         """With what only the run knows."""
         if report.kind == "stuck" and self._run is not None:
             return Report(report.kind, {**report.fields, "why": self._run.hang()})
+        if report.kind == "killing" and self._is_quiescing:
+            return Report(report.kind, {**report.fields, "why": "its stop command has not ended"})
         if report.kind == "gave_up" and self._tail:
             return Report(report.kind, {**report.fields, "last_lines": self._tail})
         return report

@@ -117,6 +117,14 @@ def test_a_stop_command_that_hangs_costs_no_more_than_the_grace_period() -> None
     seen = on_stage(entries("db", stop_cmd=("quit",), stop_grace_s=5), {"db": hanging}, [(1, "stop")])
     assert seen.signals("db")[-1] == SIGKILL
     assert seen.ended_s == 6.0
+    told = "its stop command has not ended" in seen.fields("db", "killing").values()
+    assert told is (seen.signals("db") == [SIGKILL])  # or that it has failed was told before
+
+
+def test_a_stop_command_that_has_ended_is_not_to_blame() -> None:
+    seen = on_stage(entries("db", stop_cmd=("quit",), stop_grace_s=5), {"db": STUBBORN}, [(1, "stop")])
+    assert seen.signals("db") == [SIGTERM, SIGKILL]
+    assert seen.fields("db", "killing") == {"grace_s": 5}
 
 
 def test_a_stop_command_that_fails_is_told_and_the_signal_sent() -> None:
