@@ -25,11 +25,7 @@ pytestmark = pytest.mark.kernel
 USUAL = security.capability_mask((), (), privileged=False)
 DEFAULT = default_filter(USUAL)
 MEMORY = 1 << 20
-
-
-def test_a_fork_bomb_is_bounded_by_nproc(snake: Driver) -> None:
-    """Of a user that nobody else has here: the limit counts a user's processes on the whole host."""
-    script = """
+FORK_BOMB = """
 import os, signal
 try:
     for made in range(200):
@@ -37,8 +33,12 @@ try:
 except BlockingIOError:
     print("refused", made)
 """
+
+
+def test_a_fork_bomb_is_bounded_by_nproc(snake: Driver) -> None:
+    """Of a user that nobody else has here: the limit counts a user's processes on the whole host."""
     bomb = User(54_321, 54_321, (54_321,), "bomb", "/")
-    result = python(snake, script, user=bomb, rlimits=((6, 20, 20),), seccomp=DEFAULT)
+    result = python(snake, FORK_BOMB, user=bomb, rlimits=((6, 20, 20),), seccomp=DEFAULT)
     assert (result.status, result.stdout) == (Exited(0), "refused 19\n"), result
 
 
@@ -57,18 +57,10 @@ except OSError as error:
 
 def test_a_fork_bomb_is_bounded_by_its_cgroup(snake: Driver, tmp_path: Path) -> None:
     """Whoever it is, and whatever he has on the host."""
-    script = """
-import os, signal
-try:
-    for made in range(200):
-        if not os.fork(): signal.pause()
-except BlockingIOError:
-    print("refused", made)
-"""
     with cgroups.branch(tmp_path) as branch:
         cgroup = branch.cgroup("c", Limits(pids=20))
         assert cgroup is not None
-        result = in_cgroup(snake, cgroup, script)
+        result = in_cgroup(snake, cgroup, FORK_BOMB)
         assert (result.status, result.stdout) == (Exited(0), "refused 19\n"), result
         snake.launcher.remove(snake._next(), None, cgroup)
         assert snake.reply().error == 0

@@ -2,12 +2,10 @@
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from driver import Driver, LaunchError, Result, apart, kill, read_until, wait
-from rootfs import make_busybox
 
 from runtime.config import Network
 from runtime.mounts import DATA, NO_PROGRAMS, READ_ONLY, Bind, Device, MemoryFile, Mount, Propagation, Tmpfs
@@ -218,19 +216,6 @@ def test_a_sysctl_that_is_not_there_is_told(driver: Driver) -> None:
 
 
 # --- known ways out ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    """An image of busybox to put traps into."""
-    return make_busybox(tmp_path / "mine")
-
-
-@pytest.fixture(params=["native", "python"])
-def trapped(mine: Path, state: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
-    """A driver of that image."""
-    with Driver(state, mine, in_python=request.param == "python") as made:
-        yield made
 
 
 SWAP = """
